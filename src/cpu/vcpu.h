@@ -1,0 +1,123 @@
+/*
+ * vcpu.h - the state of one virtual processor.
+ *
+ * Generated code addresses this struct GS-relative (the host GS base of a vcpu thread is its struct vcpu), so the hot
+ * members come first. While generated code runs, guest registers are in the host's (see docs/translator.md); whenever
+ * C code runs they are all here.
+ *
+ * Invariants
+ *  V1  rflags bit 1 is set; bits not defined are clear; the CPL is cpl (SS.DPL in protected mode)
+ *  V2  mmu's controls follow cr0, cr4, efer, cr3 (only cpu/control.c writes those four)
+ *  V3  only the vcpu's thread touches this struct, except `pending` and the LAPIC's irr (atomic)
+ */
+#ifndef CPU_VCPU_H
+#define CPU_VCPU_H
+
+#include <stdatomic.h>
+#include "base/stats.h"
+#include "cpu/fpu.h"
+#include "cpu/lapic.h"
+#include "mem/bus.h"
+#include "mmu/mmu.h"
+#include "x86/exception.h"
+#include "x86/regs.h"
+
+/* Segment attributes in the VMCB's packed form (AMD APM vol. 2, "VMCB State Save Area"): descriptor bits 40-47 and 52-55. */
+#define SEG_TYPE 0x00f
+#define SEG_S 0x010
+#define SEG_DPL(a) (((a) >> 5) & 3)
+#define SEG_P 0x080
+#define SEG_AVL 0x100
+#define SEG_L 0x200
+#define SEG_DB 0x400
+#define SEG_GRAN 0x800
+struct segment { uint64_t base; uint32_t limit; /* scaled to bytes */ uint16_t selector, attr; };
+struct table_reg { uint64_t base; uint16_t limit; };
+
+/* Requests to a running vcpu; any thread may set one with vcpu_request. */
+enum vcpu_request {
+	REQ_INTERRUPT = 1,	/* the LAPIC may have something deliverable */
+	REQ_STOP = 2,		/* leave to vm/ (power-off, time-out, quit) */
+	REQ_SAMPLE = 4,
+};
+
+/* Why the engine came back to vm/. */
+enum exit_kind {
+	EXIT_NONE,
+	EXIT_HLT,		/* halted with interrupts on: sleep until something is pending */
+	EXIT_HLT_FOREVER,	/* HLT with IF clear and nothing that can wake it */
+	EXIT_STOP,		/* REQ_STOP */
+	EXIT_TRIPLE_FAULT,
+	EXIT_UNSUPPORTED,	/* the guest needs what we lack: reason says what */
+	EXIT_HOST_ERROR,	/* a host shortage: reason */
+};
+struct exit_info { enum exit_kind kind; char reason[200]; };
+
+struct cpu_counters {
+	uint64_t insns_executor, blocks_executed, interrupts_injected, exceptions_injected, syscalls, sysrets, irets;
+	uint64_t cr3_writes, port_accesses, mmio_accesses, msr_accesses, cpuids, halts, string_bulk;
+	uint64_t exception[32];
+};
+
+struct vcpu {
+	/* Hot, known to generated code. */
+	uint64_t gpr[16];
+	uint64_t rip;
+	uint64_t rflags;
+	_Atomic uint32_t pending;	/* enum vcpu_request */
+	uint8_t cpl;
+	uint8_t activity;		/* enum activity, sampled */
+	uint8_t inhibit;		/* interrupt shadow of STI/MOV SS: no interrupt before the next instruction */
+	uint8_t halted;
+	uint64_t tsc_offset;		/* guest TSC = host TSC + offset */
+	struct segment seg[SEG_COUNT];
+	uint64_t bt_scratch[24];	/* spill slots of generated code (bt/) */
+	struct bt_vcpu *bt;		/* translator's per-vcpu part (bt/) */
+
+	/* System registers. */
+	struct segment ldtr, tr;
+	struct table_reg gdtr, idtr;
+	uint64_t cr0, cr2, cr3, cr4, efer, xcr0;
+	uint64_t dr[8];
+	uint64_t star, lstar, cstar, sfmask, kernel_gs_base, sysenter_cs, sysenter_esp, sysenter_eip;
+	uint64_t pat, tsc_aux, misc_enable;
+	uint64_t features;		/* enum insn_feature bits that CPUID offers */
+	unsigned id;			/* APIC id */
+
+	struct exit_info exit;
+	struct cpu_counters counters;
+	struct memory *memory;
+	struct bus *bus;
+	const struct cpuid_policy *cpuid;
+	void *kvmclock;			/* cpu/kvmclock */
+	struct lapic lapic;
+	struct fpu fpu;
+	struct mmu mmu;
+
+	/* How to wake the thread that runs this vcpu (vm/): sets `pending` first. */
+	void (*kick)(struct vcpu *v);
+	void *thread;
+};
+
+/* Sets a request and makes the vcpu notice soon, also from signal handlers and other threads. */
+void vcpu_request(struct vcpu *v, uint32_t request);
+
+/* Power-on state for a kernel entry in 64-bit mode is set by boot/ through vm/; this is the reset state. 0 or -errno. */
+int vcpu_init(struct vcpu *v, struct memory *memory, struct bus *bus, enum paging_mode mode, unsigned id);
+void vcpu_destroy(struct vcpu *v);
+
+static inline bool vcpu_long64(const struct vcpu *v)
+{
+	return (v->efer & EFER_LMA) && (v->seg[SEG_CS].attr & SEG_L);
+}
+static inline enum tlb_set vcpu_tlb_set(const struct vcpu *v)
+{
+	if (v->cpl == 3)
+		return TLB_USER;
+	return (v->cr4 & CR4_SMAP) && !(v->rflags & FL_AC) ? TLB_KERNEL : TLB_KERNEL_AC;
+}
+
+extern const struct stat_row cpu_stat_rows[];
+extern const size_t cpu_stat_row_count;
+
+#endif

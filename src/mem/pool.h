@@ -1,0 +1,68 @@
+/*
+ * pool.h - the machine pool: the frames that stand for the VM's machine memory.
+ *
+ * The pool is one contiguous host mapping, reserved but not committed; frame m lives at base + m * 4096. A frame costs host memory only
+ * once handed out (the pool populates it then; on virtual hosts a host page fault costs over 10 us and
+ * madvise(MADV_POPULATE_WRITE) of one page a tenth, so never touch an unpopulated frame).
+ *
+ * Placement decides which frame a guest-physical page gets:
+ *   linear   2 MiB chunks in order of first touch; a page has its own place in its chunk, so a wholly backed
+ *            chunk can become one large p2m leaf
+ *   scatter  every 4 KiB frame at a random place (seeded): nothing may assume p and m are related
+ */
+#ifndef MEM_POOL_H
+#define MEM_POOL_H
+
+#include "x86/types.h"
+
+enum placement { PLACEMENT_LINEAR, PLACEMENT_SCATTER };
+
+/*
+ * Why a frame is watched. TLB entries never allow writes to a frame with any of these set; a writer must go through
+ * track_written (mem/track.h) after the store.
+ */
+enum frame_flag {
+	FRAME_CODE = 1u << 0,	/* translated code came from granules of this frame */
+	FRAME_TABLE = 1u << 1,	/* a guest page table that is shadowed */
+	FRAME_DIRTY_LOG = 1u << 2,
+	FRAME_PV_TYPE = 1u << 3,
+	FRAME_TRACKED = 0xff,
+	FRAME_ALLOCATED = 1u << 8,
+};
+
+/* Granule: 64 bytes, the unit in which code is tracked; bit n of code_granules covers bytes [64n, 64n+64). */
+#define GRANULE_SHIFT 6
+
+struct frame {
+	uint64_t gfn;		/* guest frame backed by it, ~0 if none */
+	uint64_t code_granules;
+	uint32_t flags;		/* enum frame_flag */
+	uint32_t code_head;	/* bt/: first block of this frame, index + 1, 0 none */
+	uint32_t shadow_head;	/* mmu/: first shadow page of this guest table, index + 1, 0 none */
+	uint32_t spare;
+};
+
+struct pool {
+	uint8_t *base;		/* host address of frame 0 */
+	uint64_t frames;	/* capacity */
+	uint64_t used;		/* frames handed out and not freed */
+	enum placement placement;
+	struct frame *frame;	/* one record a frame */
+	struct pool_private *priv;
+};
+
+int pool_init(struct pool *pool, uint64_t frames, enum placement placement, uint64_t seed); /* 0 or -errno */
+void pool_destroy(struct pool *pool);
+
+/* A zeroed frame for guest frame gfn (the hint is used by linear placement), MFN_NONE if none is left. */
+mfn_t pool_alloc(struct pool *pool, uint64_t gfn);
+void pool_free(struct pool *pool, mfn_t m);
+
+static inline void *pool_ptr(const struct pool *pool, mfn_t m) { return pool->base + (m.v << PAGE_SHIFT); }
+static inline struct frame *pool_frame(const struct pool *pool, mfn_t m) { return &pool->frame[m.v]; }
+static inline mfn_t pool_mfn_of(const struct pool *pool, const void *hva)
+{
+	return mfn((uint64_t)((const uint8_t *)hva - pool->base) >> PAGE_SHIFT);
+}
+
+#endif

@@ -1,0 +1,107 @@
+/*
+ * mmu.h - one vcpu's memory management unit: from guest-virtual addresses to the machine pool.
+ *
+ * mmu_access is the one fault path (design: docs/mmu.md): executor, generated code's slow path and instruction
+ * fetch all come here. It consults the second-level TLB, then the paging mode (shadow or nested) and
+ * fills the TLB; or says which fault it is and whose.
+ *
+ * struct mmu is embedded in struct vcpu and never sees it. Not thread-safe: only the vcpu's own thread calls these, except where stated;
+ * shared state (p2m, frame records, shadow tables) is guarded by memory->lock, taken inside.
+ * All functions may run with live guest vector registers.
+ */
+#ifndef MMU_MMU_H
+#define MMU_MMU_H
+
+#include "mem/memory.h"
+#include "mmu/tlb.h"
+#include "x86/exception.h"
+
+enum paging_mode { PAGING_NESTED, PAGING_SHADOW };
+
+enum mmu_access_flag {
+	ACC_READ = 1, ACC_WRITE = 2, ACC_EXEC = 4,
+	ACC_USER = 8,		/* CPL 3 */
+	ACC_IMPLICIT = 16,	/* system structure (GDT, IDT, TSS...): supervisor whatever the CPL, SMAP ignores AC */
+	ACC_AC = 32,		/* EFLAGS.AC set (SMAP override); meaningless with USER or IMPLICIT */
+	ACC_PROBE = 64,		/* check only; still sets A/D bits as an access would, fills nothing */
+};
+
+enum mmu_kind {
+	MMU_MAPPED,		/* hva valid; the page's TLB entry is filled */
+	MMU_INJECT,		/* guest fault: exc */
+	MMU_NESTED_EXIT,	/* reserved for nested virtualization */
+	MMU_MMIO,		/* gpa is not RAM: go to the bus */
+	MMU_TRACKED,		/* write to a watched frame: hva valid, but mmu_written must follow the store */
+	MMU_HOST_ERROR,		/* machine pool exhausted: the VM stops with one clear reason */
+};
+
+struct mmu_result {
+	void *hva;		/* of va itself */
+	gpa_t gpa;
+	mfn_t mfn;
+	struct exception exc;
+	bool global;
+};
+
+struct mmu_counters {
+	uint64_t tlb_l1_misses, tlb_l2_hits, tlb_l2_misses, tlb_fills, tlb_fills_large;
+	uint64_t flush_cr3, flush_cr4, flush_invlpg, flush_invpcid, flush_p2m, flush_write_protect, flush_id_wrap, cr3_noflush;
+	uint64_t walks, walk_refs_guest, walk_refs_nested, walk_refs_shadow, walk_cache_hits;
+	uint64_t guest_faults, hidden_not_present, hidden_not_backed, hidden_write_protected, hidden_dirty;
+	uint64_t table_writes, shadow_live, shadow_made, shadow_reclaimed, shadow_roots, mmio_faults, tracked_writes;
+	uint64_t frames_backed;
+};
+
+struct mmu {
+	/* Known to generated code. */
+	struct tlb_entry l1[TLB_SETS][TLB_L1_ENTRIES];
+	/*
+	 * Fetch ids, [0] for CPL < 3 and [1] for CPL 3: generated code's jump caches hold (id, va) pairs. An id changes
+	 * whenever a translation that mmu_fetch returned under it may have become invalid or another address space is current; a space that
+	 * comes back unflushed brings its id back. Ids are unique modulo 2^16 between two changes of fetch_epoch;
+	 * when fetch_epoch changes every cached pair is void.
+	 */
+	uint32_t fetch_id[2];
+	uint32_t fetch_epoch;
+
+	struct memory *memory;
+	enum paging_mode mode;
+	uint64_t cr0, cr3, cr4, efer;	/* as last given to mmu_set_controls and mmu_set_cr3 */
+	struct mmu_counters counters;
+	struct mmu_private *priv;	/* second level, paging-structure caches, shadow roots... */
+};
+
+int mmu_init(struct mmu *mmu, struct memory *memory, enum paging_mode mode); /* 0 or -errno */
+void mmu_destroy(struct mmu *mmu);
+
+/*
+ * Translates one access that lies within a 4 KiB page. Fills out and the TLB. Of ACC_READ|ACC_WRITE together,
+ * the write decides (read-modify-write). With paging off, va is the physical address.
+ * va need not be canonical-checked by the caller's caller: it must be; ASSERTs it is canonical.
+ */
+enum mmu_kind mmu_access(struct mmu *mmu, gva_t va, unsigned access, struct mmu_result *out);
+
+/* Instruction fetch from the page of va. MMU_MAPPED, MMU_INJECT, MMU_MMIO (no code there) or MMU_HOST_ERROR. Fast when repeated. */
+enum mmu_kind mmu_fetch(struct mmu *mmu, gva_t va, bool user, struct mmu_result *out);
+
+/* After a store to a frame that mmu_access called MMU_TRACKED: shadows follow the table, code writes are queued (mem/track.h). */
+void mmu_written(struct mmu *mmu, mfn_t m, unsigned offset, unsigned len);
+
+/* Drops every writable TLB entry for m (it has become watched). */
+void mmu_write_protect(struct mmu *mmu, mfn_t m);
+
+/* Guest events. The flush each causes is one table in mmu/edit.c. The values have been checked for reserved bits. */
+void mmu_set_controls(struct mmu *mmu, uint64_t cr0, uint64_t cr4, uint64_t efer);
+void mmu_set_cr3(struct mmu *mmu, uint64_t cr3);	/* bit 63: NOFLUSH, if CR4.PCIDE */
+void mmu_invlpg(struct mmu *mmu, gva_t va);
+enum { INVPCID_ADDRESS, INVPCID_CONTEXT, INVPCID_ALL_GLOBAL, INVPCID_ALL };
+void mmu_invpcid(struct mmu *mmu, unsigned type, uint16_t pcid, gva_t va);
+void mmu_flush_all(struct mmu *mmu);
+
+/* Checks all numbered invariants of docs/mmu.md against fresh walks; writes the first violation to msg. 0 if clean. Cold. */
+int mmu_audit(struct mmu *mmu, char *msg, size_t size);
+
+extern const struct stat_row mmu_stat_rows[];
+extern const size_t mmu_stat_row_count;
+
+#endif

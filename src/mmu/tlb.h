@@ -1,0 +1,44 @@
+/*
+ * tlb.h - the software TLB of one vcpu: two levels, tagged by address space.
+ *
+ * Level 1 is what generated code probes inline: direct-mapped, one array for each way of accessing (enum tlb_set),
+ * 4 KiB entries of the current address space only. The probe for an access of `size` bytes at va is
+ *
+ *     entry  = &l1[set][(va >> 12) & (TLB_L1_ENTRIES - 1)]
+ *     offset = va - entry->tag_read            (or tag_write)
+ *     hit    = offset <= 4096 - size           (unsigned: tests the tag and page crossing at once)
+ *     host   = entry->host + offset
+ *
+ * Level 2 is set-associative, tagged with a space id, keeps large pages as single entries and is probed in C on a level-1 miss.
+ *
+ * Invariants
+ *  T1  an invalid tag in slot i is TLB_INVALID_TAG(i): its index bits differ from i, so no va that selects slot i can hit,
+ *      not even a non-canonical one; valid tags are canonical and page aligned
+ *  T2  tag_write is valid only if the guest's D bit is set, the guest allows the write in this set, and the
+ *      machine frame is not watched (struct frame.flags & FRAME_TRACKED) nor shared
+ *  T3  level 1 holds translations of the current space (and global ones) only
+ *  T4  flushing a space never sweeps another's entries: it gives the space a new id
+ */
+#ifndef MMU_TLB_H
+#define MMU_TLB_H
+
+#include "x86/types.h"
+
+/* How an access is made. KERNEL_AC: supervisor access to user pages is allowed (CR4.SMAP clear, or EFLAGS.AC set). */
+enum tlb_set { TLB_KERNEL, TLB_KERNEL_AC, TLB_USER, TLB_SETS };
+
+#define TLB_L1_SHIFT 9
+#define TLB_L1_ENTRIES (1u << TLB_L1_SHIFT)
+#define TLB_INVALID_TAG(i) ((uint64_t)((i) ^ 1u) << PAGE_SHIFT)
+
+/* Layout known to generated code (bt/). 32 bytes. */
+struct tlb_entry {
+	uint64_t tag_read;
+	uint64_t tag_write;
+	uint64_t host;		/* host address of the page's first byte */
+	uint64_t aux;		/* for tlb.c */
+};
+
+static inline unsigned tlb_l1_index(uint64_t va) { return (unsigned)(va >> PAGE_SHIFT) & (TLB_L1_ENTRIES - 1); }
+
+#endif
