@@ -12,6 +12,7 @@
 #ifndef MMU_MMU_H
 #define MMU_MMU_H
 
+#include "base/stats.h"
 #include "mem/memory.h"
 #include "mmu/tlb.h"
 #include "x86/exception.h"
