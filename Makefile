@@ -1,6 +1,8 @@
 # Trifold's build. `make` builds build/trifold; `make help` lists the targets.
-# Everything under src/ but ui/main.c goes into build/libtrifold.a, which tests and fuzzers link too.
-# BUILD=dir builds elsewhere; CC=clang and SAN=address,undefined choose compiler and sanitizers.
+#
+# Everything under src/ but ui/main.c goes into $(BUILD)/libtrifold.a, which tests and fuzzers link too.
+# BUILD=dir builds elsewhere; CC=clang and SAN=address,undefined choose compiler and sanitizers. What does not depend
+# on those (guests, downloads, set-up stamps) is always under build/.
 
 BUILD ?= build
 CC = gcc
@@ -20,12 +22,32 @@ MAINOBJ := $(BUILD)/obj/src/ui/main.c.o
 
 all: $(BUILD)/trifold
 
+help:
+	@sed -n 's/^#: //p' $(MAKEFILE_LIST)
+
+#: make              build/trifold
+#: make run          builds all that is needed and boots Debian's kernel to a shell on this terminal; RUN='--paging shadow'
+#:                   adds options
+#: make guests       build/guests/vmlinuz (linux-image-cloud-amd64) and build/guests/initrd.img (busybox)
+#: make check        all tests; TESTS='unit guest' picks groups, ONLY=word picks tests by name
+#: make bench        measures against QEMU TCG and native, writes docs/benchmarks.md
+#: make clean        removes what was built; keeps downloads, so that everything can be built again offline
+#: make distclean    removes build/
+
+# ---- set-up: missing Debian packages are named and installed, once -------------------------------------------------
+SETUP = build/.setup-
+$(SETUP)%: tools/packages tools/setup
+	@mkdir -p build
+	@tools/setup $*
+	@touch $@
+
+# ---- the program ---------------------------------------------------------------------------------------------------
 $(foreach d,$(HOT),$(eval $(BUILD)/obj/src/$(d)/%.c.o: CFLAGS += -mgeneral-regs-only))
 
-$(BUILD)/obj/%.c.o: %.c
+$(BUILD)/obj/%.c.o: %.c | $(SETUP)build
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -c -o $@ $<
-$(BUILD)/obj/%.S.o: %.S
+$(BUILD)/obj/%.S.o: %.S | $(SETUP)build
 	@mkdir -p $(@D)
 	$(CC) -Isrc -g -MMD -MP -c -o $@ $<
 
@@ -36,7 +58,7 @@ $(BUILD)/libtrifold.a: $(LIBOBJ)
 $(BUILD)/trifold: $(MAINOBJ) $(BUILD)/libtrifold.a
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
-# tests/unit/NAME_test.c and fuzz/NAME.c become build/tests/NAME_test and build/fuzz/NAME.
+# tests/unit/NAME_test.c and fuzz/NAME.c become $(BUILD)/tests/NAME_test and $(BUILD)/fuzz/NAME.
 $(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.c.o $(BUILD)/libtrifold.a
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
@@ -44,9 +66,31 @@ $(BUILD)/fuzz/%: $(BUILD)/obj/fuzz/%.c.o $(BUILD)/libtrifold.a
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
-clean:
-	rm -rf $(BUILD)
+# ---- guests --------------------------------------------------------------------------------------------------------
+GUESTS = build/guests
+DEBS = build/debs
 
-.PHONY: all clean
+guests: $(GUESTS)/vmlinuz $(GUESTS)/initrd.img
+
+$(GUESTS)/vmlinuz: tools/make-kernel tools/fetch-deb | $(SETUP)guests
+	@tools/make-kernel $(DEBS) linux-image-cloud-amd64 $@
+$(GUESTS)/vmlinuz-amd64: tools/make-kernel tools/fetch-deb | $(SETUP)guests
+	@tools/make-kernel $(DEBS) linux-image-amd64 $@
+$(GUESTS)/busybox/bin/busybox: tools/fetch-deb | $(SETUP)guests
+	@tools/fetch-deb $(DEBS) busybox-static $(GUESTS)/busybox
+	@touch $@
+$(GUESTS)/initrd.img: $(GUESTS)/busybox/bin/busybox tools/make-initrd tools/guest-init
+	@tools/make-initrd $@ $<
+
+run: $(BUILD)/trifold guests
+	@$(BUILD)/trifold run --kernel $(GUESTS)/vmlinuz --initrd $(GUESTS)/initrd.img --append "console=ttyS0 quiet" $(RUN)
+
+# ---- cleaning ------------------------------------------------------------------------------------------------------
+clean:
+	rm -rf $(BUILD)/obj $(BUILD)/tests $(BUILD)/fuzz $(BUILD)/logs $(BUILD)/libtrifold.a $(BUILD)/trifold $(GUESTS)
+distclean:
+	rm -rf build
+
+.PHONY: all help guests run check bench clean distclean
 .SECONDARY:
 -include $(LIBOBJ:.o=.d) $(MAINOBJ:.o=.d)
