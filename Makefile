@@ -85,12 +85,54 @@ $(GUESTS)/initrd.img: $(GUESTS)/busybox/bin/busybox tools/make-initrd tools/gues
 run: $(BUILD)/trifold guests
 	@$(BUILD)/trifold run --kernel $(GUESTS)/vmlinuz --initrd $(GUESTS)/initrd.img --append "console=ttyS0 quiet" $(RUN)
 
+# ---- tests ---------------------------------------------------------------------------------------------------------
+UNIT := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/*_test.c))
+FUZZERS := $(patsubst fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard fuzz/*.c))
+JOBS ?= 2
+
+unit: $(UNIT)
+fuzzers: $(FUZZERS)
+
+# Bare-metal guests: tests/guest/NAME.c and the runtime in tests/guest/lib become $(BUILD)/bare/NAME.elf.
+BARE := $(patsubst tests/guest/%.c,$(BUILD)/bare/%.elf,$(wildcard tests/guest/*.c))
+BARE_LIB := $(patsubst tests/guest/lib/%,$(BUILD)/bare/obj/%.o,$(wildcard tests/guest/lib/*.c tests/guest/lib/*.S))
+BARE_CFLAGS = -std=gnu11 -O1 -g -Wall -Wextra -Werror -ffreestanding -fno-pic -mcmodel=large -mno-red-zone -mgeneral-regs-only \
+	-fno-stack-protector -fno-asynchronous-unwind-tables -fcf-protection=none -Itests/guest/lib -MMD -MP
+bare: $(BARE)
+$(BUILD)/bare/obj/%.o: tests/guest/lib/% | $(SETUP)build
+	@mkdir -p $(@D)
+	$(CC) $(BARE_CFLAGS) -c -o $@ $<
+$(BUILD)/bare/obj/%.c.o: tests/guest/%.c | $(SETUP)build
+	@mkdir -p $(@D)
+	$(CC) $(BARE_CFLAGS) -c -o $@ $<
+$(BUILD)/bare/%.elf: $(BUILD)/bare/obj/%.c.o $(BARE_LIB) tests/guest/lib/guest.ld
+	$(CC) -nostdlib -static -no-pie -Wl,--build-id=none -Wl,-z,max-page-size=4096 -Wl,-z,noexecstack -Wl,-T,tests/guest/lib/guest.ld -o $@ $(filter %.o,$^)
+
+# Programs that run inside Linux guests (and, for comparison, on the host): static, in an initramfs beside busybox.
+INGUEST := $(patsubst tests/e2e/guest-src/%.c,$(GUESTS)/test-root/bin/%,$(wildcard tests/e2e/guest-src/*.c))
+INGUEST_FLAGS = -std=gnu11 -O2 -Wall -Wextra -Werror -static -pthread
+$(GUESTS)/test-root/bin/%: tests/e2e/guest-src/%.c | $(SETUP)build
+	@mkdir -p $(@D)
+	$(CC) $(INGUEST_FLAGS) -o $@ $< -lm
+$(GUESTS)/test.img: $(INGUEST) $(wildcard tests/e2e/guest/*) $(GUESTS)/busybox/bin/busybox tools/make-initrd tools/guest-init
+	@mkdir -p $(GUESTS)/test-root/tests
+	@rm -f $(GUESTS)/test-root/tests/*
+	@cp tests/e2e/guest/* $(GUESTS)/test-root/tests/
+	@tools/make-initrd $@ $(GUESTS)/busybox/bin/busybox $(GUESTS)/test-root
+
+# The second compiler, and everything that tests run under sanitizers, have build directories of their own.
+check: $(SETUP)build $(SETUP)check guests
+	@$(MAKE) --no-print-directory -j$(JOBS) all unit fuzzers bare $(GUESTS)/vmlinuz-amd64 $(GUESTS)/test.img
+	@$(MAKE) --no-print-directory -j$(JOBS) BUILD=$(BUILD)/clang CC=clang all unit
+	@$(MAKE) --no-print-directory -j$(JOBS) BUILD=$(BUILD)/san SAN=address,undefined OPT=-O1 unit fuzzers
+	@tools/run-tests --build $(BUILD) --jobs $(JOBS) $(if $(ONLY),--only '$(ONLY)') $(TESTS)
+
 # ---- cleaning ------------------------------------------------------------------------------------------------------
 clean:
-	rm -rf $(BUILD)/obj $(BUILD)/tests $(BUILD)/fuzz $(BUILD)/logs $(BUILD)/libtrifold.a $(BUILD)/trifold $(GUESTS)
+	rm -rf $(BUILD)/obj $(BUILD)/tests $(BUILD)/fuzz $(BUILD)/bare $(BUILD)/clang $(BUILD)/san $(BUILD)/logs $(BUILD)/libtrifold.a $(BUILD)/trifold $(GUESTS)
 distclean:
 	rm -rf build
 
-.PHONY: all help guests run check bench clean distclean
+.PHONY: all help guests run unit fuzzers bare check bench clean distclean
 .SECONDARY:
--include $(LIBOBJ:.o=.d) $(MAINOBJ:.o=.d)
+-include $(LIBOBJ:.o=.d) $(MAINOBJ:.o=.d) $(wildcard $(BUILD)/obj/tests/unit/*.d $(BUILD)/obj/fuzz/*.d $(BUILD)/bare/obj/*.d)
