@@ -37,6 +37,7 @@ enum insn_class {
 	INSN_GATHER, INSN_MASKMOV /* maskmovq, maskmovdqu: [rDI] */, INSN_VMASKMOV /* vmaskmovps/pd, vpmaskmovd/q */,
 	INSN_CACHE, /* clflush, clflushopt, clwb: checked like a read of one byte, no data */
 	INSN_MOVDIR64B,
+	INSN_BT_MEM, /* bt/bts/btr/btc [mem], reg: mem.size bytes at EA + (reg >> 3 rounded down to mem.size), signed; LOCK possible */
 	/* flags that are virtual */
 	INSN_CLI, INSN_STI, INSN_CLD, INSN_STD, INSN_CLAC, INSN_STAC,
 	/* system */
@@ -110,6 +111,7 @@ struct insn {
 	uint16_t need;		/* enum insn_need */
 	uint16_t gpr_read, gpr_write; /* incl. address registers and implicit ones */
 	uint16_t gpr_high;	/* registers 0-3 used through AH/CH/DH/BH */
+	bool reg_gpr, vvvv_gpr, rm_gpr; /* ModRM.reg, VEX.vvvv, ModRM.rm (mod=3) or opcode low bits name a GPR */
 	uint32_t fl_read, fl_write, fl_undef; /* fl_write: written for sure; fl_undef is in fl_write too */
 	bool fl_maybe;		/* may leave flags as they were (shift by CL): fl_write must not kill */
 	uint16_t mnemonic;	/* ZydisMnemonic, for messages and rare distinctions inside a class */
