@@ -15,8 +15,17 @@ void log_error(const char *fmt, ...) PRINTF_LIKE(1, 2);
 void log_info(const char *fmt, ...) PRINTF_LIKE(1, 2);
 void log_debug(const char *fmt, ...) PRINTF_LIKE(1, 2);
 
+/* While the terminal is raw, lines end in CR LF. */
+void log_set_raw(bool raw);
+
 /* Called (async-signal-safe) before the process dies by an assertion or a fatal signal: restores the terminal. */
 void log_set_crash_hook(void (*hook)(void));
 void log_run_crash_hook(void);
+/*
+ * Fatal signals (SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT...) run the crash hook, print one line and die by the same signal.
+ * Whoever claims one of these for itself (guest arithmetic faults) passes what is not its own to log_fatal_signal.
+ */
+void log_catch_fatal_signals(void);
+NORETURN void log_fatal_signal(int signo);
 
 #endif

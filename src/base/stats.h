@@ -18,6 +18,9 @@ struct stat_group { const char *name; const struct stat_row *row; size_t rows; c
 struct stats { struct stat_group group[STATS_MAX_GROUPS]; size_t groups; };
 void stats_add(struct stats *stats, const char *name, const struct stat_row *row, size_t rows, const void *instance);
 
+/* One group as a JSON member: "name": {...}, without a comma. */
+void stats_write_group(FILE *f, const struct stat_group *group);
+
 /* What the vcpu thread is doing; sampled while it runs to split host time by kind (docs/stats.md). */
 enum activity { ACT_CODE, ACT_EXECUTOR, ACT_TRANSLATION, ACT_PAGING, ACT_DEVICES, ACT_IDLE, ACT_COUNT };
 

@@ -1,0 +1,32 @@
+/*
+ * tune.c - the table of switches.
+ */
+#include "base/tune.h"
+
+#include <errno.h>
+#include <string.h>
+
+const struct tune_row tune_rows[TUNE_COUNT] = {
+	[TUNE_CONSOLE_BUFFER] = { "console-buffer", true, "gather console output for 2 ms before writing it" },
+};
+
+void tune_defaults(struct tune *tune)
+{
+	for (size_t i = 0; i < TUNE_COUNT; i++)
+		tune->on[i] = tune_rows[i].by_default;
+}
+
+int tune_parse(struct tune *tune, const char *text)
+{
+	const char *eq = strchr(text, '=');
+
+	if (!eq || (strcmp(eq, "=on") && strcmp(eq, "=off")))
+		return -EINVAL;
+	for (size_t i = 0; i < TUNE_COUNT; i++) {
+		if (strlen(tune_rows[i].name) == (size_t)(eq - text) && !strncmp(tune_rows[i].name, text, (size_t)(eq - text))) {
+			tune->on[i] = !strcmp(eq, "=on");
+			return 0;
+		}
+	}
+	return -EINVAL;
+}

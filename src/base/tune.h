@@ -1,0 +1,31 @@
+/*
+ * tune.h - switches of `--tune NAME=on|off`: optimizations and policies that can be turned off for measuring and for
+ * hunting bugs. Never needed for correct use. One row each in tune.c; a new switch is an id here and a row there.
+ *
+ * The VM's choice hangs off struct memory (memory->tune), which everything on the run path can reach. Without one
+ * (unit tests) a switch has its default.
+ */
+#ifndef BASE_TUNE_H
+#define BASE_TUNE_H
+
+#include "base/base.h"
+
+enum tune_id {
+	TUNE_CONSOLE_BUFFER,
+	TUNE_COUNT
+};
+
+struct tune { bool on[TUNE_COUNT]; };
+struct tune_row { const char *name; bool by_default; const char *help; };
+extern const struct tune_row tune_rows[TUNE_COUNT];
+
+void tune_defaults(struct tune *tune);
+/* "NAME=on" or "NAME=off". 0, or -EINVAL with nothing changed. */
+int tune_parse(struct tune *tune, const char *text);
+
+static inline bool tune_on(const struct tune *tune, enum tune_id id)
+{
+	return tune ? tune->on[id] : tune_rows[id].by_default;
+}
+
+#endif

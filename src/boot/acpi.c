@@ -1,0 +1,178 @@
+/*
+ * acpi.c - builds the tables. One struct of growing bytes holds them all; tables are 16-aligned and in the order
+ * RSDP, DSDT, FADT, MADT, XSDT (what points comes after what it points to).
+ */
+#include "boot/acpi.h"
+
+#include <string.h>
+
+#include "boot/aml.h"
+
+enum { RSDP_SIZE = 36, FADT_SIZE = 276, HEADER_SIZE = 36 };
+
+/* "IA-PC Boot Architecture Flags" */
+#define BOOT_ARCH_VGA_NOT_PRESENT (1u << 2)
+#define BOOT_ARCH_NO_CMOS_RTC (1u << 5)
+/* "Fixed ACPI Description Table Fixed Feature Flags" */
+#define FADT_WBINVD (1u << 0)
+#define FADT_PWR_BUTTON (1u << 4)	/* no fixed power button */
+#define FADT_SLP_BUTTON (1u << 5)
+#define FADT_RESET_REG_SUP (1u << 10)
+#define FADT_HW_REDUCED (1u << 20)
+
+static uint8_t acpi_sum(const uint8_t *p, size_t len)
+{
+	uint8_t sum = 0;
+
+	while (len--)
+		sum = (uint8_t)(sum + *p++);
+	return sum;
+}
+
+static size_t acpi_begin(struct aml *a, const char *signature, uint8_t revision)
+{
+	static const uint8_t pad[16];
+
+	aml_bytes(a, pad, (16 - a->len % 16) % 16);
+	const size_t at = a->len;
+	aml_bytes(a, signature, 4);
+	aml_u32(a, 0);			/* length */
+	aml_u8(a, revision);
+	aml_u8(a, 0);			/* checksum */
+	aml_bytes(a, "TRIFLDTRIFOLD ", 14);
+	aml_u32(a, 1);
+	aml_bytes(a, "TRIF", 4);
+	aml_u32(a, 1);
+	return at;
+}
+
+static void acpi_end(struct aml *a, size_t at)
+{
+	if (a->full)
+		return;
+	store_u32(a->buf + at + 4, (uint32_t)(a->len - at));
+	a->buf[at + 9] = (uint8_t)-acpi_sum(a->buf + at, a->len - at);
+}
+
+/* "Generic Address Structure": one byte in I/O space. */
+static void acpi_put_port(uint8_t *gas, uint16_t port)
+{
+	gas[0] = 1;
+	gas[1] = 8;
+	gas[3] = 1;
+	store_u64(gas + 4, port);
+}
+
+static size_t acpi_dsdt(struct aml *a, const struct acpi_config *c)
+{
+	const size_t at = acpi_begin(a, "DSDT", 2);
+
+	aml_name(a, "_S5_");
+	const size_t s5 = aml_package(a, 4);
+	aml_integer(a, c->s5_type);
+	for (int i = 0; i < 3; i++)
+		aml_integer(a, 0);
+	aml_close(a, s5);
+
+	const size_t scope = aml_scope(a, "\\_SB_");
+	if (c->uart_port) {
+		const size_t dev = aml_device(a, "COM1");
+		aml_name(a, "_HID");
+		aml_eisa_id(a, "PNP0501");
+		aml_name(a, "_UID");
+		aml_integer(a, 0);
+		const struct aml_resources crs = aml_crs(a);
+		aml_crs_io(a, c->uart_port, 8);
+		aml_crs_interrupt(a, c->uart_gsi, true);
+		aml_crs_close(a, crs);
+		aml_close(a, dev);
+	}
+	if (c->rtc_port) {
+		const size_t dev = aml_device(a, "RTC_");
+		aml_name(a, "_HID");
+		aml_eisa_id(a, "PNP0B00");
+		const struct aml_resources crs = aml_crs(a);
+		aml_crs_io(a, c->rtc_port, 2);
+		aml_crs_close(a, crs);
+		aml_close(a, dev);
+	}
+	aml_close(a, scope);
+	acpi_end(a, at);
+	return at;
+}
+
+static size_t acpi_fadt(struct aml *a, const struct acpi_config *c, uint64_t dsdt)
+{
+	const size_t at = acpi_begin(a, "FACP", 6);
+	uint8_t body[FADT_SIZE] = { 0 };
+
+	store_u32(body + 40, (uint32_t)dsdt);
+	body[45] = 4;			/* preferred profile: enterprise server */
+	store_u16(body + 109, (uint16_t)(BOOT_ARCH_VGA_NOT_PRESENT | (c->rtc_port ? 0 : BOOT_ARCH_NO_CMOS_RTC)));
+	store_u32(body + 112, FADT_WBINVD | FADT_PWR_BUTTON | FADT_SLP_BUTTON | FADT_RESET_REG_SUP | FADT_HW_REDUCED);
+	acpi_put_port(body + 116, c->reset_port);
+	body[128] = c->reset_value;
+	store_u64(body + 140, dsdt);
+	acpi_put_port(body + 244, c->sleep_control);
+	acpi_put_port(body + 256, c->sleep_status);
+	memcpy(body + 268, "Trifold", 7);
+	aml_bytes(a, body + HEADER_SIZE, sizeof(body) - HEADER_SIZE);
+	acpi_end(a, at);
+	return at;
+}
+
+static size_t acpi_madt(struct aml *a, const struct acpi_config *c)
+{
+	const size_t at = acpi_begin(a, "APIC", 5);
+
+	aml_u32(a, c->lapic_base);
+	aml_u32(a, 0);			/* no dual 8259 */
+	for (unsigned id = 0; id < c->cpus; id++) {
+		if (id < 255) {		/* "Processor Local APIC Structure" */
+			const uint8_t lapic[] = { 0, 8, (uint8_t)id, (uint8_t)id };
+			aml_bytes(a, lapic, sizeof(lapic));
+			aml_u32(a, 1);
+		} else {		/* "Processor Local x2APIC Structure" */
+			const uint8_t x2apic[] = { 9, 16, 0, 0 };
+			aml_bytes(a, x2apic, sizeof(x2apic));
+			aml_u32(a, id);
+			aml_u32(a, 1);
+			aml_u32(a, id);
+		}
+	}
+	const uint8_t ioapic[] = { 1, 12, c->ioapic_id, 0 };
+	aml_bytes(a, ioapic, sizeof(ioapic));
+	aml_u32(a, c->ioapic_base);
+	aml_u32(a, 0);			/* first GSI */
+	const uint8_t lint1_is_nmi[] = { 4, 6, 0xff, 0, 0, 1 };
+	aml_bytes(a, lint1_is_nmi, sizeof(lint1_is_nmi));
+	acpi_end(a, at);
+	return at;
+}
+
+size_t acpi_build(const struct acpi_config *config, uint32_t base, uint8_t *buf, size_t size)
+{
+	struct aml a = { .buf = buf, .size = size };
+	uint8_t rsdp[RSDP_SIZE] = "RSD PTR ";
+
+	ASSERT(base % 16 == 0);
+	aml_bytes(&a, rsdp, sizeof(rsdp));	/* filled in at the end */
+	const size_t dsdt = acpi_dsdt(&a, config);
+	const size_t fadt = acpi_fadt(&a, config, base + dsdt);
+	const size_t madt = acpi_madt(&a, config);
+	const size_t xsdt = acpi_begin(&a, "XSDT", 1);
+	aml_u64(&a, base + fadt);
+	aml_u64(&a, base + madt);
+	acpi_end(&a, xsdt);
+
+	memcpy(rsdp + 9, "TRIFLD", 6);
+	rsdp[15] = 2;
+	store_u32(rsdp + 20, RSDP_SIZE);
+	store_u64(rsdp + 24, base + xsdt);
+	rsdp[8] = (uint8_t)-acpi_sum(rsdp, 20);
+	rsdp[32] = (uint8_t)-acpi_sum(rsdp, RSDP_SIZE);
+	if (a.full)
+		return 0;
+	memcpy(buf, rsdp, sizeof(rsdp));
+	return a.len;
+}

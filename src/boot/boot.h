@@ -1,0 +1,36 @@
+/*
+ * boot.h - puts a kernel, its initial RAM disk, command line and firmware tables into guest memory and says in which
+ * state the boot processor starts.
+ *
+ * Kernels: bzImage (payload LZ4, gzip, xz, zstd or plain ELF), of which the ELF inside is loaded directly, so that the
+ * decompressor's 16- and 32-bit code never runs; and ELF64 vmlinux. Both enter by the 64-bit boot protocol
+ * (Linux, Documentation/x86/boot.rst, "64-bit Boot Protocol"): long mode, identity map of the first 4 GiB, RSI = boot_params.
+ *
+ * Lifecycle: boot_load once, before any vcpu runs; it keeps nothing. Runs with no lock (nobody else is there yet).
+ */
+#ifndef BOOT_BOOT_H
+#define BOOT_BOOT_H
+
+#include "boot/acpi.h"
+#include "mem/memory.h"
+
+struct boot_config {
+	const char *kernel;
+	const char *initrd;	/* 0: none */
+	const char *cmdline;	/* the whole of it */
+	struct acpi_config acpi;
+};
+
+/* Boot processor's state; segments are flat, selectors 10h (code) and 18h (data), interrupts off. */
+struct boot_entry { uint64_t rip, rsi, cr3, gdt_base; uint16_t gdt_limit; };
+
+struct boot_context {
+	struct memory *memory;
+	const struct boot_config *config;
+	char error[240];	/* one clear reason, when boot_load fails */
+};
+
+/* true, or false with ctx->error set. ctx->memory and ctx->config are the caller's. */
+bool boot_load(struct boot_context *ctx, struct boot_entry *entry);
+
+#endif

@@ -1,0 +1,86 @@
+/*
+ * boot_internal.h - what the loaders share: reading files, unpacking payloads as a stream, and where things go in
+ * low guest memory.
+ *
+ * Kernel files are hostile input. Every offset and size is checked against the file or against RAM where it enters, and
+ * nothing is held in host memory but bounded scratch buffers: payloads are unpacked piece by piece, and each piece
+ * is copied to its place in the guest at once.
+ */
+#ifndef BOOT_BOOT_INTERNAL_H
+#define BOOT_BOOT_INTERNAL_H
+
+#include <stdio.h>
+#include "boot/boot.h"
+
+/* Guest-physical places below 1 MiB, none of which the kernel uses after it has taken over. */
+#define BOOT_GDT 0x1000u
+#define BOOT_ZERO_PAGE 0x2000u
+#define BOOT_SETUP_DATA 0x3000u
+#define BOOT_CMDLINE 0x4000u
+#define BOOT_PAGE_TABLES 0x8000u	/* PML4, PDPT, 4 page directories */
+#define BOOT_LOW_END 0x9f000u		/* conventional memory ends; from here to 1 MiB is reserved */
+#define BOOT_ACPI 0xe0000u
+#define BOOT_ACPI_SIZE 0x10000u
+#define BOOT_CMDLINE_MAX 2047u		/* COMMAND_LINE_SIZE - 1 of every x86 kernel */
+
+struct boot_file { int fd; uint64_t size; const char *name; };
+
+/* Opens a regular file for reading. false with ctx->error set. */
+bool boot_file_open(struct boot_context *ctx, struct boot_file *file, const char *name);
+void boot_file_close(struct boot_file *file);
+/* Reads exactly [offset, offset+len). */
+bool boot_file_read(struct boot_context *ctx, const struct boot_file *file, uint64_t offset, void *buf, size_t len);
+
+/* Records the first reason for failure; returns false so that it can end a function. */
+bool boot_fail(struct boot_context *ctx, const char *fmt, ...) PRINTF_LIKE(2, 3);
+
+/* Receives an image in order, from offset 0. SINK_DONE: wants no more. */
+enum sink_result { SINK_MORE, SINK_DONE, SINK_FAILED };
+struct boot_sink {
+	enum sink_result (*take)(void *opaque, const uint8_t *data, size_t len);
+	void *opaque;
+};
+
+/* Recognises the format of [offset, offset+len) of the file by its magic and streams it, unpacked, to the sink. */
+bool payload_stream(struct boot_context *ctx, const struct boot_file *file, uint64_t offset, uint64_t len,
+		    const struct boot_sink *sink);
+
+/* Populated scratch memory (a page fault on a virtual host costs more than a copy of the page). */
+void *boot_scratch_get(size_t size);
+void boot_scratch_put(void *p, size_t size);
+
+/*
+ * ELF64 from a stream: PT_LOAD segments go to their physical addresses. start, feed in order, finish.
+ * After finish: the lowest and highest physical address used, the entry (physical).
+ */
+#define ELF_HEAD 16384u
+#define ELF_MAX_SEGMENTS 32u
+struct elf_segment { uint64_t offset, filesz, paddr, vaddr, memsz; };
+struct elf_loader {
+	struct boot_context *ctx;
+	uint8_t head[ELF_HEAD];
+	uint64_t taken;		/* bytes fed so far */
+	uint64_t needed;	/* end of the last segment in the file */
+	bool parsed;
+	struct elf_segment segment[ELF_MAX_SEGMENTS];
+	unsigned segments;
+	uint64_t low, high, entry;
+};
+void elf_start(struct elf_loader *l, struct boot_context *ctx);
+enum sink_result elf_take(void *loader, const uint8_t *data, size_t len);
+bool elf_finish(struct elf_loader *l);
+
+/* The setup header of a bzImage, as far as it matters. */
+struct bzimage {
+	uint8_t header[0x80];	/* file offset 1f1h on, for boot_params */
+	size_t header_len;
+	uint64_t payload, payload_len;
+};
+/* Tells a bzImage from other files: 1 yes, 0 no, -1 a bad one (ctx->error set). */
+int bzimage_parse(struct boot_context *ctx, const struct boot_file *file, struct bzimage *out);
+
+/* boot_params, command line, page tables and GDT; linux.c. */
+bool linux_setup(struct boot_context *ctx, const struct bzimage *bz, uint64_t initrd, uint64_t initrd_len,
+		 struct boot_entry *entry);
+
+#endif
