@@ -79,8 +79,12 @@ $(GUESTS)/vmlinuz-amd64: tools/make-kernel tools/fetch-deb | $(SETUP)guests
 $(GUESTS)/busybox/bin/busybox: tools/fetch-deb | $(SETUP)guests
 	@tools/fetch-deb $(DEBS) busybox-static $(GUESTS)/busybox
 	@touch $@
-$(GUESTS)/initrd.img: $(GUESTS)/busybox/bin/busybox tools/make-initrd tools/guest-init
-	@tools/make-initrd $@ $<
+$(GUESTS)/debug-exit: tools/debug-exit.c | $(SETUP)build
+	@mkdir -p $(@D)
+	$(CC) -O2 -Wall -Wextra -Werror -static -nostdlib -fno-pic -no-pie -fno-stack-protector -Wl,--build-id=none -s -o $@ $<
+INITRD = $(GUESTS)/busybox/bin/busybox $(GUESTS)/debug-exit
+$(GUESTS)/initrd.img: $(INITRD) tools/make-initrd tools/guest-init
+	@tools/make-initrd $@ $(INITRD)
 
 run: $(BUILD)/trifold guests
 	@$(BUILD)/trifold run --kernel $(GUESTS)/vmlinuz --initrd $(GUESTS)/initrd.img --append "console=ttyS0 quiet" $(RUN)
@@ -110,15 +114,15 @@ $(BUILD)/bare/%.elf: $(BUILD)/bare/obj/%.c.o $(BARE_LIB) tests/guest/lib/guest.l
 
 # Programs that run inside Linux guests (and, for comparison, on the host): static, in an initramfs beside busybox.
 INGUEST := $(patsubst tests/e2e/guest-src/%.c,$(GUESTS)/test-root/bin/%,$(wildcard tests/e2e/guest-src/*.c))
-INGUEST_FLAGS = -std=gnu11 -O2 -Wall -Wextra -Werror -static -pthread
+INGUEST_FLAGS = -std=gnu11 -D_GNU_SOURCE -O2 -Wall -Wextra -Werror -static -pthread
 $(GUESTS)/test-root/bin/%: tests/e2e/guest-src/%.c | $(SETUP)build
 	@mkdir -p $(@D)
 	$(CC) $(INGUEST_FLAGS) -o $@ $< -lm
-$(GUESTS)/test.img: $(INGUEST) $(wildcard tests/e2e/guest/*) $(GUESTS)/busybox/bin/busybox tools/make-initrd tools/guest-init
+$(GUESTS)/test.img: $(INGUEST) $(wildcard tests/e2e/guest/*) $(INITRD) tools/make-initrd tools/guest-init
 	@mkdir -p $(GUESTS)/test-root/tests
 	@rm -f $(GUESTS)/test-root/tests/*
 	@cp tests/e2e/guest/* $(GUESTS)/test-root/tests/
-	@tools/make-initrd $@ $(GUESTS)/busybox/bin/busybox $(GUESTS)/test-root
+	@tools/make-initrd $@ $(INITRD) $(GUESTS)/test-root
 
 # The second compiler, and everything that tests run under sanitizers, have build directories of their own.
 check: $(SETUP)build $(SETUP)check guests

@@ -1,0 +1,18 @@
+#!/bin/sh
+# A Debian kernel boots in each paging mode, gets through the guest's own tests with native results, and powers off with status 0.
+# timeout: 300
+# each: cloud amd64
+# each: nested shadow
+. tests/e2e/lib/lib.sh
+kernel=$1 paging=$2
+
+expect_status 0 $TRIFOLD run --kernel $(kernel_file $kernel) --initrd $GUESTS/test.img -m 512M --paging $paging --debug-exit \
+	--timeout 280 --stats "$TMP/stats.json" --append "console=ttyS0 quiet trifold.run=/tests/all.sh"
+cat "$TMP/out"
+
+{ echo BEGIN fpsum; $GUESTS/test-root/bin/fpsum; echo END fpsum; } >"$TMP/fpsum"
+section fpsum "$TMP/out" | diff - "$TMP/fpsum" || fail "floating point and vector checksums differ from native ones"
+{ echo BEGIN text; busybox_on_host tests/e2e/guest/text.sh; echo END text; } >"$TMP/text"
+section text "$TMP/out" | diff - "$TMP/text" || fail "text tools' output differs from native output"
+grep -q "guest: all done" "$TMP/out" || fail "the guest's script did not reach its end"
+cat "$TMP/stats.json"
