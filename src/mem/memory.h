@@ -8,7 +8,8 @@
  *  M3  a RAM page never accessed has no frame
  *
  * The p2m is a radix in NPT format (AMD APM vol. 2, "Nested Paging"): 4 levels of 512 entries, frames in the address field are *machine*
- * frame numbers << 12, P|W|U(|PS at 2 MiB for a wholly backed, contiguous chunk). Table pages live in host memory outside the pool.
+ * frame numbers << 12, P|W|U(|PS at 2 MiB for a wholly backed, contiguous chunk). Table pages live in host memory outside the pool, so an
+ * entry that names a table holds its host address; an entry that names a table of leaves counts them in bits 52 to 61.
  */
 #ifndef MEM_MEMORY_H
 #define MEM_MEMORY_H
@@ -27,23 +28,48 @@ struct memory {
 	uint64_t *p2m_root;		/* NPT-format top table (host pointer) */
 	uint64_t backed;		/* frames in the p2m */
 	uint64_t p2m_generation;	/* changes when a present p2m entry changes or goes (not on absent to present) */
-	void *lock;			/* pthread_mutex_t: p2m, frame records, shadow tables */
+	void *lock;			/* pthread_mutex_t: p2m, frame records, shadow tables, both queues of track */
+	struct p2m_private *p2m;	/* table pages */
+	uint32_t moved_head;		/* frames that pages moved away from, index + 1, linked through frame.spare */
+	uint64_t moved;
+	void *shadow;			/* mmu/: the VM's shadow tables, 0 if none */
 };
 
-/* RAM of `bytes`: [0, 3 GiB) and the rest from 4 GiB up. pool_frames 0 means as many as RAM needs. */
+/* RAM of `bytes`: [0, 3 GiB) and the rest from 4 GiB up. bytes is rounded up to whole pages. 0 or -errno. */
 int memory_init(struct memory *mem, uint64_t bytes, enum placement placement, uint64_t seed);
 void memory_destroy(struct memory *mem);
 bool memory_is_ram(const struct memory *mem, gpa_t p);
 
-enum p2m_result { P2M_MAPPED, P2M_NOT_RAM, P2M_NO_FRAME /* pool exhausted */ };
-struct p2m_entry { mfn_t m; uint8_t shift; /* 12 or 21: size of the leaf; m is the frame of p itself */ };
+/* Not recursive. p2m_* and track_* are called with the lock held, memory_* without. */
+void memory_lock(struct memory *mem);
+void memory_unlock(struct memory *mem);
+
+enum p2m_result { P2M_MAPPED, P2M_NOT_RAM, P2M_NO_FRAME /* pool or host exhausted */ };
+struct p2m_entry {
+	mfn_t m;	/* frame of p itself */
+	uint8_t shift;	/* 12 or 21: size of the leaf */
+	uint8_t refs;	/* table entries read on the way */
+};
 /* The frame behind p, as it stands: false if absent. */
 bool p2m_lookup(const struct memory *mem, gpa_t p, struct p2m_entry *out);
 /* The same, backing the page on first use (a hidden fault: *fresh set). */
 enum p2m_result p2m_back(struct memory *mem, gpa_t p, struct p2m_entry *out, bool *fresh);
 
-/* For loaders and devices: any length, crosses pages, backs lazily, honours tracking. 0 or -EFAULT when a byte is not RAM. */
+/*
+ * Moves the page at p to another frame (compaction): contents and p2m follow; translated code of the old frame
+ * is queued for invalidation. All vcpus must be outside generated code; each calls mmu_flush_all and has the translator drain
+ * its queue before it runs again; then memory_release frees the old frames. 0, -ENOENT if p is not backed, -ENOMEM
+ * if no frame is left.
+ */
+int memory_move(struct memory *mem, gpa_t p);
+void memory_release(struct memory *mem);
+
+/* For loaders and devices: any length, crosses pages, backs lazily, honours tracking. 0 or -EFAULT when a byte is not RAM
+ * (then nothing was written), -ENOMEM when frames ran out. Reading an absent page yields zeros and does not back it. */
 int memory_read(struct memory *mem, gpa_t p, void *buf, size_t len);
 int memory_write(struct memory *mem, gpa_t p, const void *buf, size_t len);
+
+/* Checks M1 to M3 for the whole p2m; the first violation to msg. 0 if clean. Lock held. Cold. */
+int p2m_audit(const struct memory *mem, char *msg, size_t size);
 
 #endif

@@ -17,8 +17,12 @@
 struct code_write { mfn_t m; uint16_t offset; uint16_t len; }; /* len up to 4096 */
 
 #define CODE_WRITE_QUEUE 64
+#define TABLE_WRITE_QUEUE 32
 struct track {
 	struct pool *pool;
+	/* Stores by devices to shadowed page tables, for the mmu to drain before it trusts a shadow; overflow: TABLE_WRITE_QUEUE + 1. */
+	_Atomic uint32_t table_writes;
+	struct code_write table_queue[TABLE_WRITE_QUEUE];
 	_Atomic uint32_t code_writes;	/* number of queued entries; CODE_WRITE_QUEUE + 1: overflow, drop all code */
 	struct code_write queue[CODE_WRITE_QUEUE];
 };
@@ -26,6 +30,8 @@ struct track {
 void track_init(struct track *track, struct pool *pool);
 /* After a store of len bytes at offset in frame m (not crossing it). Queues a code write if granules are hit; returns frame flags. */
 uint32_t track_written(struct track *track, mfn_t m, unsigned offset, unsigned len);
+/* The same for a store by a device or loader: a store to a FRAME_TABLE frame is queued too. */
+void track_written_by_device(struct track *track, mfn_t m, unsigned offset, unsigned len);
 void track_set(struct track *track, mfn_t m, uint32_t flag);
 void track_clear(struct track *track, mfn_t m, uint32_t flag);
 /* Marks [offset, offset+len) as code; returns true if the frame became watched by this (writable TLB entries must go). */

@@ -1,0 +1,197 @@
+/*
+ * memory.c - guest RAM as devices and loaders see it, and its set-up.
+ */
+#include "mem/memory.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "mem/p2m_internal.h"
+
+#define HOLE_START GIB(3)	/* devices, local APIC and IO-APIC live below 4 GiB */
+#define HOLE_END GIB(4)
+#define MEMORY_MAX (1ull << 40)	/* the guest's MAXPHYADDR (mmu/format.h) */
+
+int memory_init(struct memory *mem, uint64_t bytes, enum placement placement, uint64_t seed)
+{
+	uint64_t low, high;
+	pthread_mutex_t *lock;
+	int err;
+
+	if (bytes == 0 || bytes > MEMORY_MAX - (HOLE_END - HOLE_START))
+		return -EINVAL;
+	bytes = ALIGN_UP(bytes, PAGE_SIZE);
+	low = bytes < HOLE_START ? bytes : HOLE_START;
+	high = bytes - low;
+	*mem = (struct memory){ .regions = 1 };
+	mem->region[0] = (struct memory_region){ 0, low };
+	if (high)
+		mem->region[mem->regions++] = (struct memory_region){ HOLE_END, high };
+	lock = malloc(sizeof(*lock));
+	if (!lock || pthread_mutex_init(lock, NULL)) {
+		free(lock);
+		return -ENOMEM;
+	}
+	mem->lock = lock;
+	/* Whole chunks, so that linear placement finds every page its own place, and one to move pages about in. */
+	err = pool_init(&mem->pool, (ALIGN_UP(low, MIB(2)) + ALIGN_UP(high, MIB(2)) + MIB(2)) >> PAGE_SHIFT, placement, seed);
+	if (!err)
+		err = p2m_init(mem);
+	if (err) {
+		memory_destroy(mem);
+		return err;
+	}
+	track_init(&mem->track, &mem->pool);
+	return 0;
+}
+
+void memory_destroy(struct memory *mem)
+{
+	p2m_destroy(mem);
+	pool_destroy(&mem->pool);
+	if (mem->lock) {
+		pthread_mutex_destroy(mem->lock);
+		free(mem->lock);
+		mem->lock = NULL;
+	}
+}
+
+void memory_lock(struct memory *mem) { pthread_mutex_lock(mem->lock); }
+void memory_unlock(struct memory *mem) { pthread_mutex_unlock(mem->lock); }
+
+bool memory_is_ram(const struct memory *mem, gpa_t p)
+{
+	for (unsigned i = 0; i < mem->regions; i++)
+		if (p.v - mem->region[i].base < mem->region[i].len)
+			return true;
+	return false;
+}
+
+/* Whether [p, p + len) is RAM throughout. */
+static bool range_is_ram(const struct memory *mem, gpa_t p, size_t len)
+{
+	while (len) {
+		unsigned i = 0;
+		uint64_t left;
+
+		while (i < mem->regions && p.v - mem->region[i].base >= mem->region[i].len)
+			i++;
+		if (i == mem->regions)
+			return false;
+		left = mem->region[i].base + mem->region[i].len - p.v;
+		if (len <= left)
+			return true;
+		p.v += left;
+		len -= left;
+	}
+	return true;
+}
+
+static size_t in_page(gpa_t p, size_t len)
+{
+	size_t left = PAGE_SIZE - (p.v & (PAGE_SIZE - 1));
+
+	return len < left ? len : left;
+}
+
+int memory_read(struct memory *mem, gpa_t p, void *buf, size_t len)
+{
+	if (!range_is_ram(mem, p, len))
+		return -EFAULT;
+	while (len) {
+		size_t n = in_page(p, len);
+		struct p2m_entry e;
+
+		memory_lock(mem);
+		if (p2m_lookup(mem, p, &e))
+			copy_bytes(buf, (uint8_t *)pool_ptr(&mem->pool, e.m) + (p.v & (PAGE_SIZE - 1)), n);
+		else
+			fill_bytes(buf, 0, n);
+		memory_unlock(mem);
+		p.v += n;
+		buf = (uint8_t *)buf + n;
+		len -= n;
+	}
+	return 0;
+}
+
+int memory_write(struct memory *mem, gpa_t p, const void *buf, size_t len)
+{
+	if (!range_is_ram(mem, p, len))
+		return -EFAULT;
+	while (len) {
+		size_t n = in_page(p, len);
+		unsigned offset = p.v & (PAGE_SIZE - 1);
+		enum p2m_result r;
+		struct p2m_entry e;
+		bool fresh;
+
+		memory_lock(mem);
+		r = p2m_back(mem, p, &e, &fresh);
+		if (r == P2M_MAPPED) {
+			copy_bytes((uint8_t *)pool_ptr(&mem->pool, e.m) + offset, buf, n);
+			track_written_by_device(&mem->track, e.m, offset, (unsigned)n);
+		}
+		memory_unlock(mem);
+		if (r != P2M_MAPPED)
+			return -ENOMEM;
+		p.v += n;
+		buf = (const uint8_t *)buf + n;
+		len -= n;
+	}
+	return 0;
+}
+
+static int move_locked(struct memory *mem, gpa_t p)
+{
+	struct p2m_entry old;
+	struct frame *f;
+	mfn_t m;
+	int err;
+
+	if (!p2m_lookup(mem, p, &old))
+		return -ENOENT;
+	m = pool_alloc(&mem->pool, p.v >> PAGE_SHIFT);
+	if (!mfn_valid(m))
+		return -ENOMEM;
+	err = p2m_change(mem, p, m);
+	if (err) {
+		pool_free(&mem->pool, m);
+		return err;
+	}
+	copy_bytes(pool_ptr(&mem->pool, m), pool_ptr(&mem->pool, old.m), PAGE_SIZE);
+	f = pool_frame(&mem->pool, old.m);
+	/* Shadows of the old frame go with p2m_generation; its code goes with this. */
+	if (f->flags & FRAME_CODE)
+		track_written(&mem->track, old.m, 0, PAGE_SIZE);
+	/* TLBs and translated code still name the old frame, so it must not be handed out yet. */
+	f->gfn = ~0ull;
+	f->spare = mem->moved_head;
+	mem->moved_head = (uint32_t)old.m.v + 1;
+	mem->moved++;
+	return 0;
+}
+
+int memory_move(struct memory *mem, gpa_t p)
+{
+	int err;
+
+	memory_lock(mem);
+	err = move_locked(mem, p);
+	memory_unlock(mem);
+	return err;
+}
+
+void memory_release(struct memory *mem)
+{
+	memory_lock(mem);
+	while (mem->moved_head) {
+		uint32_t m = mem->moved_head - 1;
+
+		mem->moved_head = mem->pool.frame[m].spare;
+		mem->moved--;
+		pool_free(&mem->pool, mfn(m));
+	}
+	memory_unlock(mem);
+}

@@ -1,0 +1,14 @@
+/*
+ * p2m_internal.h - what p2m.c offers to memory.c only. Lock held throughout.
+ */
+#ifndef MEM_P2M_INTERNAL_H
+#define MEM_P2M_INTERNAL_H
+
+#include "mem/memory.h"
+
+int p2m_init(struct memory *mem);	/* 0 or -errno; the p2m is empty */
+void p2m_destroy(struct memory *mem);
+/* Makes the present leaf of p name m and steps p2m_generation. 0 or -ENOMEM (a large leaf could not be split). */
+int p2m_change(struct memory *mem, gpa_t p, mfn_t m);
+
+#endif

@@ -1,0 +1,201 @@
+/*
+ * asid.c - address spaces: which ids tag what is cached for each PCID, and which ids fetches run under.
+ *
+ * Ids come from counters and are never used again (until a counter wraps, which empties what it tags). So a space is flushed by
+ * giving it new ids (T4), all spaces by raising a floor, and a space that comes back unflushed finds its
+ * entries, because its ids are the same.
+ *
+ * Fetch ids (mmu.h) are apart from the others: INVLPG of a page that was never fetched, by far the most common, leaves them.
+ */
+#include "mmu/mmu_internal.h"
+
+static uint32_t new_fetch_id(struct mmu *mmu)
+{
+	struct asid *a = &mmu->priv->asid;
+
+	if (a->next_fetch > FETCH_ID_MAX) {
+		mmu->counters.flush_id_wrap++;
+		asid_new_fetch_ids(mmu);
+	}
+	return a->next_fetch++;
+}
+
+static uint32_t new_id(struct mmu *mmu)
+{
+	struct asid *a = &mmu->priv->asid;
+
+	if (a->next_id > SPACE_ID_MAX) {
+		mmu->counters.flush_id_wrap++;
+		tlb2_clear(mmu);
+		tlb1_clear(mmu);
+		for (unsigned i = 0; i < PCIDS; i++)
+			a->of[i].id = 0;
+		a->next_id = a->floor_id = 1;
+		a->global_id = a->next_id++;
+	}
+	return a->next_id++;
+}
+
+static uint32_t new_psc(struct mmu *mmu)
+{
+	struct asid *a = &mmu->priv->asid;
+
+	if (a->next_psc == ~0u) {
+		fill_bytes(&mmu->priv->psc, 0, sizeof(mmu->priv->psc));
+		for (unsigned i = 0; i < PCIDS; i++)
+			a->of[i].psc = 0;
+		a->next_psc = a->floor_psc = 1;
+	}
+	return a->next_psc++;
+}
+
+/* The ids that fetches run under now. */
+static void publish(struct mmu *mmu)
+{
+	struct asid *a = &mmu->priv->asid;
+	struct space_ids *s = asid_current(mmu);
+
+	/* Asking for one may void the other: an epoch ends. */
+	while (!s->fetch_user || !s->fetch_kernel || !a->global_fetch) {
+		if (!s->fetch_user)
+			s->fetch_user = new_fetch_id(mmu);
+		if (!s->fetch_kernel)
+			s->fetch_kernel = new_fetch_id(mmu);
+		if (!a->global_fetch)
+			a->global_fetch = new_fetch_id(mmu);
+	}
+	mmu->fetch_id[1] = s->fetch_user;
+	mmu->fetch_id[0] = a->kernel_local ? s->fetch_kernel : a->global_fetch;
+}
+
+static void void_fetch_ids(struct asid *a, bool user, bool kernel)
+{
+	for (unsigned i = 0; user && i < PCIDS; i++)
+		a->of[i].fetch_user = 0;
+	for (unsigned i = 0; kernel && i < PCIDS; i++)
+		a->of[i].fetch_kernel = 0;
+}
+
+void asid_new_fetch_ids(struct mmu *mmu)
+{
+	struct asid *a = &mmu->priv->asid;
+
+	void_fetch_ids(a, true, true);
+	a->global_fetch = 0;
+	a->next_fetch = 1;
+	a->user_global = a->kernel_local = false;
+	filter_clear(&a->fetched_user);
+	filter_clear(&a->fetched_kernel);
+	for (unsigned i = 0; i < FETCH_CACHE; i++)
+		mmu->priv->fetch[i].tag = 0;
+	mmu->fetch_epoch++;
+}
+
+void asid_init(struct mmu *mmu)
+{
+	struct asid *a = &mmu->priv->asid;
+
+	a->next_id = a->floor_id = 1;
+	a->next_psc = a->floor_psc = 1;
+	a->next_fetch = 1;
+	a->global_id = new_id(mmu);
+	asid_switch(mmu, 0);
+}
+
+void asid_switch(struct mmu *mmu, unsigned pcid)
+{
+	struct asid *a = &mmu->priv->asid;
+	struct space_ids *s = &a->of[pcid];
+
+	a->current = pcid;
+	if (s->id < a->floor_id) {
+		s->id = 0;
+		s->id = new_id(mmu);
+		s->fetch_user = s->fetch_kernel = 0;
+	}
+	if (s->psc < a->floor_psc)
+		s->psc = new_psc(mmu);
+	publish(mmu);
+}
+
+void asid_flush(struct mmu *mmu, unsigned pcid)
+{
+	struct asid *a = &mmu->priv->asid;
+
+	a->of[pcid].id = a->of[pcid].psc = 0;
+	a->of[pcid].fetch_user = a->of[pcid].fetch_kernel = 0;
+	if (pcid == a->current)
+		asid_switch(mmu, pcid);
+}
+
+void asid_flush_all_local(struct mmu *mmu)
+{
+	struct asid *a = &mmu->priv->asid;
+
+	a->floor_id = a->next_id;
+	a->floor_psc = a->next_psc;
+	asid_switch(mmu, a->current);
+}
+
+void asid_flush_global(struct mmu *mmu)
+{
+	struct asid *a = &mmu->priv->asid;
+
+	/* The new id may be below the floor: only spaces are held against it. */
+	a->global_id = new_id(mmu);
+	a->global_fetch = 0;
+	/* Code in global pages may have been fetched under spaces' own ids as well. */
+	void_fetch_ids(a, a->user_global, a->kernel_local);
+	a->user_global = a->kernel_local = false;
+	asid_switch(mmu, a->current);
+}
+
+void asid_new_psc(struct mmu *mmu) { asid_current(mmu)->psc = new_psc(mmu); }
+
+static uint64_t fetched_number(uint64_t va, unsigned shift, uint32_t id) { return (va >> shift) << 8 ^ shift ^ (uint64_t)id << 48; }
+
+void asid_fetched(struct mmu *mmu, uint64_t va, bool user, uint64_t data)
+{
+	struct asid *a = &mmu->priv->asid;
+	struct filter *f = user ? &a->fetched_user : &a->fetched_kernel;
+	unsigned shift = data & TR_GUEST_HUGE ? 30 : data & TR_GUEST_2M ? 21 : 12;
+
+	if (f->set > FILTER_FULL) {
+		asid_new_fetch_ids(mmu);
+		publish(mmu);
+	}
+	if (!user && !(data & PTE_G) && !a->kernel_local) {
+		a->kernel_local = true;
+		publish(mmu);
+	}
+	if (user && (data & PTE_G)) {
+		/* INVLPG in any space will remove it, so it is noted for all. */
+		a->user_global = true;
+		filter_add(f, fetched_number(va, shift, 0));
+	} else {
+		filter_add(f, fetched_number(va, shift, user ? mmu->fetch_id[1] : 0));
+	}
+}
+
+static bool was_fetched(const struct filter *f, uint64_t va, uint32_t id)
+{
+	return filter_test(f, fetched_number(va, 12, id)) || filter_test(f, fetched_number(va, 21, id)) ||
+	       filter_test(f, fetched_number(va, 30, id));
+}
+
+void asid_invalidate_fetched(struct mmu *mmu, uint64_t va)
+{
+	struct asid *a = &mmu->priv->asid;
+	struct space_ids *s = asid_current(mmu);
+
+	if (was_fetched(&a->fetched_user, va, mmu->fetch_id[1]))
+		s->fetch_user = 0;
+	if (a->user_global && was_fetched(&a->fetched_user, va, 0))
+		void_fetch_ids(a, true, false);
+	if (was_fetched(&a->fetched_kernel, va, 0)) {
+		s->fetch_kernel = 0;
+		a->global_fetch = 0;
+		void_fetch_ids(a, false, a->kernel_local);
+	}
+	publish(mmu);
+}

@@ -1,0 +1,125 @@
+/*
+ * edit.c - what each event voids. Guest events follow the manual (Intel SDM vol. 3, "Operations that Invalidate TLBs
+ * and Paging-Structure Caches"); all of them are rows of one table.
+ */
+#include "mmu/mmu_internal.h"
+
+enum flush {
+	F_L1_LOCAL = 1,		/* level 1: entries that are not global */
+	F_L1_ALL = 2,
+	F_SPACE = 4,		/* the named space: everything but global entries */
+	F_SPACES = 8,		/* all spaces */
+	F_GLOBAL = 16,		/* global entries of level 2 */
+	F_PAGE = 32,		/* one page: current space and global, and the current space's paging-structure cache */
+	F_FETCH = 64,		/* fetch ids */
+	F_TABLES = 128,		/* cached p2m translations */
+	F_SPACE_PAGE = 256,	/* one page of the named space, not global */
+};
+
+static const struct event_row { unsigned flush; size_t counter; } event_table[EVENTS] = {
+#define ROW(event, flush, member) [event] = { flush, offsetof(struct mmu_counters, member) }
+	ROW(EVENT_CR3, F_L1_LOCAL | F_SPACE, flush_cr3),
+	ROW(EVENT_CR3_NOFLUSH, F_L1_LOCAL, cr3_noflush),
+	/* CR0.PG, CR4.PAE/PSE/PGE/PCIDE, EFER.LMA/NXE */
+	ROW(EVENT_PAGING_CHANGED, F_L1_ALL | F_SPACES | F_GLOBAL | F_FETCH, flush_cr4),
+	/* CR0.WP, CR4.SMEP/SMAP: level 2 keeps rights, not answers */
+	ROW(EVENT_RIGHTS_CHANGED, F_L1_ALL | F_FETCH, flush_cr4),
+	ROW(EVENT_INVLPG, F_PAGE, flush_invlpg),
+	ROW(EVENT_INVPCID_ADDRESS, F_SPACE_PAGE, flush_invpcid),
+	ROW(EVENT_INVPCID_CONTEXT, F_SPACE, flush_invpcid),
+	ROW(EVENT_INVPCID_ALL_GLOBAL, F_L1_ALL | F_SPACES | F_GLOBAL, flush_invpcid),
+	ROW(EVENT_INVPCID_ALL, F_L1_LOCAL | F_SPACES, flush_invpcid),
+	ROW(EVENT_P2M, F_L1_ALL | F_SPACES | F_GLOBAL | F_TABLES, flush_p2m),
+	ROW(EVENT_ALL, F_L1_ALL | F_SPACES | F_GLOBAL | F_FETCH, flush_cr4),
+#undef ROW
+};
+
+void edit_event(struct mmu *mmu, enum mmu_event event, unsigned pcid, uint64_t va)
+{
+	unsigned flush = event_table[event].flush;
+	bool current = pcid == mmu->priv->asid.current;
+
+	++*(uint64_t *)((char *)&mmu->counters + event_table[event].counter);
+	if (flush & F_L1_ALL)
+		tlb1_clear(mmu);
+	else if ((flush & F_L1_LOCAL) || ((flush & F_SPACE) && current))
+		tlb1_clear_local(mmu);
+	if (flush & F_SPACES)
+		asid_flush_all_local(mmu);
+	if (flush & F_SPACE)
+		asid_flush(mmu, pcid);
+	if (flush & F_GLOBAL)
+		asid_flush_global(mmu);
+	if (flush & F_FETCH) {
+		asid_new_fetch_ids(mmu);
+		asid_switch(mmu, mmu->priv->asid.current);
+	}
+	if (flush & F_TABLES) {
+		space_forget(&mmu->priv->space);
+		mmu->priv->p2m_generation = mmu->memory->p2m_generation;
+	}
+	if ((flush & F_PAGE) || ((flush & F_SPACE_PAGE) && current)) {
+		tlb_invalidate_page(mmu, va);
+		asid_new_psc(mmu);
+		asid_invalidate_fetched(mmu, va);
+	} else if (flush & F_SPACE_PAGE) {
+		/* Another space's page: flushing the space whole is allowed, and rare. */
+		asid_flush(mmu, pcid);
+	}
+}
+
+void mmu_set_controls(struct mmu *mmu, uint64_t cr0, uint64_t cr4, uint64_t efer)
+{
+	const uint64_t cr0_paging = CR0_PG, cr4_paging = CR4_PAE | CR4_PSE | CR4_PGE | CR4_PCIDE | CR4_LA57,
+		       efer_paging = EFER_LMA | EFER_NXE;
+	uint64_t d0 = mmu->cr0 ^ cr0, d4 = mmu->cr4 ^ cr4, de = mmu->efer ^ efer;
+	struct walk_controls *c = &mmu->priv->controls;
+
+	mmu->cr0 = cr0;
+	mmu->cr4 = cr4;
+	mmu->efer = efer;
+	c->format = paging_format_of(cr0, cr4, efer);
+	/* With paging off every access is allowed (walk_allowed asks these only). */
+	c->wp = c->format && (cr0 & CR0_WP);
+	c->smep = c->format && (cr4 & CR4_SMEP);
+	c->smap = c->format && (cr4 & CR4_SMAP);
+	c->nxe = efer & EFER_NXE;
+	c->pge = cr4 & CR4_PGE;
+	c->pcide = cr4 & CR4_PCIDE;
+	if ((d0 & cr0_paging) || (d4 & cr4_paging) || (de & efer_paging)) {
+		edit_event(mmu, EVENT_PAGING_CHANGED, 0, 0);
+		asid_switch(mmu, c->pcide ? mmu->cr3 & CR3_PCID_MASK : 0);
+	} else if ((d0 & CR0_WP) || (d4 & (CR4_SMEP | CR4_SMAP))) {
+		edit_event(mmu, EVENT_RIGHTS_CHANGED, 0, 0);
+	}
+}
+
+void mmu_set_cr3(struct mmu *mmu, uint64_t cr3)
+{
+	bool noflush = mmu->priv->controls.pcide && (cr3 & CR3_NOFLUSH);
+	unsigned pcid = mmu->priv->controls.pcide ? cr3 & CR3_PCID_MASK : 0;
+
+	mmu->cr3 = cr3 & ~CR3_NOFLUSH;
+	edit_event(mmu, noflush ? EVENT_CR3_NOFLUSH : EVENT_CR3, pcid, 0);
+	asid_switch(mmu, pcid);
+}
+
+void mmu_invlpg(struct mmu *mmu, gva_t va)
+{
+	/* A non-canonical address does nothing. */
+	if (is_canonical(va.v))
+		edit_event(mmu, EVENT_INVLPG, mmu->priv->asid.current, va.v);
+}
+
+void mmu_invpcid(struct mmu *mmu, unsigned type, uint16_t pcid, gva_t va)
+{
+	static const enum mmu_event event[] = {
+		[INVPCID_ADDRESS] = EVENT_INVPCID_ADDRESS, [INVPCID_CONTEXT] = EVENT_INVPCID_CONTEXT,
+		[INVPCID_ALL_GLOBAL] = EVENT_INVPCID_ALL_GLOBAL, [INVPCID_ALL] = EVENT_INVPCID_ALL,
+	};
+
+	ASSERT(type < ARRAY_LEN(event) && pcid < PCIDS);
+	edit_event(mmu, event[type], pcid, va.v);
+}
+
+void mmu_flush_all(struct mmu *mmu) { edit_event(mmu, EVENT_ALL, 0, 0); }

@@ -1,0 +1,118 @@
+/*
+ * fault.c - the only fault path: every access that level 1 of the TLB does not answer, and every instruction fetch.
+ *
+ * Order: level 1 (for callers that did not probe it), level 2, then under memory->lock the paging mode. A guest
+ * fault is only ever the result of a fresh walk: rights that level 2 remembers may grant, but never deny
+ * (a page fault must not be due to a translation that was made more permissive since).
+ */
+#include "mmu/mmu_internal.h"
+
+static void set_result(struct mmu *mmu, uint64_t va, uint64_t data, struct mmu_result *out)
+{
+	out->mfn = mfn((data & TR_MFN_MASK) >> PAGE_SHIFT);
+	out->hva = (uint8_t *)pool_ptr(&mmu->memory->pool, out->mfn) + (va & (PAGE_SIZE - 1));
+	out->gpa = gpa(pool_frame(&mmu->memory->pool, out->mfn)->gfn << PAGE_SHIFT | (va & (PAGE_SIZE - 1)));
+	out->global = data & PTE_G;
+}
+
+/* Fills level 1 and says whether the access itself must be followed by mmu_written. */
+static enum mmu_kind mapped(struct mmu *mmu, uint64_t va, unsigned access, uint64_t data, struct mmu_result *out)
+{
+	set_result(mmu, va, data, out);
+	if (!(access & (ACC_PROBE | ACC_EXEC)))
+		tlb1_fill(mmu, va, tlb_set_of(mmu, access), data);
+	if ((access & ACC_WRITE) && (pool_frame(&mmu->memory->pool, out->mfn)->flags & FRAME_TRACKED)) {
+		mmu->counters.tracked_writes++;
+		return MMU_TRACKED;
+	}
+	return MMU_MAPPED;
+}
+
+static enum mmu_kind translate(struct mmu *mmu, uint64_t va, unsigned access, struct mmu_result *out)
+{
+	enum translate_status status;
+	struct translation t;
+
+	mmu->counters.tlb_l2_misses++;
+	memory_lock(mmu->memory);
+	if (UNLIKELY(mmu->priv->p2m_generation != mmu->memory->p2m_generation))
+		edit_event(mmu, EVENT_P2M, 0, 0);
+	status = nested_translate(mmu, va, access, &t);
+	memory_unlock(mmu->memory);
+	switch (status) {
+	case TRANSLATED:
+		if (!(access & ACC_PROBE))
+			tlb2_insert(mmu, va, t.data, t.large);
+		return mapped(mmu, va, access, t.data, out);
+	case TRANSLATE_FAULT:
+		mmu->counters.guest_faults++;
+		tlb1_drop(mmu, va);
+		tlb2_drop(mmu, va);
+		out->exc = exc_pf(va, t.error);
+		return MMU_INJECT;
+	case TRANSLATE_MMIO:
+		mmu->counters.mmio_faults++;
+		out->gpa = gpa(t.page.v | (va & (PAGE_SIZE - 1)));
+		return MMU_MMIO;
+	default:
+		return MMU_HOST_ERROR;
+	}
+}
+
+/* A cached write needs D set in the guest's entry; otherwise a walk must set it. */
+static bool data_serves(const struct mmu *mmu, uint64_t data, unsigned access)
+{
+	return walk_allowed(&mmu->priv->controls, data, access) && (!(access & ACC_WRITE) || (data & PTE_D));
+}
+
+enum mmu_kind mmu_access(struct mmu *mmu, gva_t va, unsigned access, struct mmu_result *out)
+{
+	uint64_t data;
+
+	ASSERT(is_canonical(va.v));
+	if (!(access & ACC_EXEC)) {
+		const struct tlb_entry *e = &mmu->l1[tlb_set_of(mmu, access)][tlb_l1_index(va.v)];
+
+		if ((access & ACC_WRITE ? e->tag_write : e->tag_read) == (va.v & PAGE_MASK)) {
+			set_result(mmu, va.v, e->aux, out);
+			return MMU_MAPPED;
+		}
+		mmu->counters.tlb_l1_misses++;
+	}
+	if (tlb2_find(mmu, va.v, &data)) {
+		if (data_serves(mmu, data, access)) {
+			mmu->counters.tlb_l2_hits++;
+			return mapped(mmu, va.v, access, data, out);
+		}
+		/* The walk may find another page size or another frame: no remnant may hide what it finds. */
+		tlb1_drop(mmu, va.v);
+		tlb2_drop(mmu, va.v);
+	}
+	return translate(mmu, va.v, access, out);
+}
+
+enum mmu_kind mmu_fetch(struct mmu *mmu, gva_t va, bool user, struct mmu_result *out)
+{
+	uint64_t page = va.v & PAGE_MASK, data;
+	unsigned access = ACC_EXEC | (user ? ACC_USER : 0);
+	struct fetch_entry *e;
+	enum mmu_kind kind;
+
+	/* The tag takes the fetch id into the bits that the page leaves: void ids make void entries. */
+	e = &mmu->priv->fetch[(va.v >> PAGE_SHIFT ^ mmu->fetch_id[user] * 29) & (FETCH_CACHE - 1)];
+	if (e->tag == (page << 16 | mmu->fetch_id[user]) && !!(e->data & 1) == user) {
+		set_result(mmu, va.v, e->data, out);
+		return MMU_MAPPED;
+	}
+	kind = mmu_access(mmu, va, access, out);
+	if (kind != MMU_MAPPED)
+		return kind;
+	/* An executable translation always passes through level 2. */
+	if (!tlb2_find(mmu, va.v, &data))
+		return kind;
+	asid_fetched(mmu, va.v, user, data);
+	e = &mmu->priv->fetch[(va.v >> PAGE_SHIFT ^ mmu->fetch_id[user] * 29) & (FETCH_CACHE - 1)];
+	e->tag = page << 16 | mmu->fetch_id[user];
+	e->data = (data & ~1ull) | user;
+	return kind;
+}

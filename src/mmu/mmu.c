@@ -1,0 +1,88 @@
+/*
+ * mmu.c - set-up and tear-down of a vcpu's MMU, what follows tracked writes, and the names of its counters.
+ */
+#include "mmu/mmu.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "mmu/mmu_internal.h"
+
+int mmu_init(struct mmu *mmu, struct memory *memory, enum paging_mode mode)
+{
+	struct mmu_private *priv;
+
+	if (mode != PAGING_NESTED)
+		return -ENOTSUP;
+	priv = aligned_alloc(64, ALIGN_UP(sizeof(*priv), 64));
+	if (!priv)
+		return -ENOMEM;
+	fill_bytes(priv, 0, sizeof(*priv));
+	fill_bytes(mmu, 0, sizeof(*mmu));
+	mmu->memory = memory;
+	mmu->mode = mode;
+	mmu->priv = priv;
+	priv->space.memory = memory;
+	priv->space.counters = &mmu->counters;
+	space_forget(&priv->space);
+	priv->p2m_generation = memory->p2m_generation;
+	tlb_init(mmu);
+	asid_init(mmu);
+	mmu_set_controls(mmu, 0, 0, 0);
+	return 0;
+}
+
+void mmu_destroy(struct mmu *mmu)
+{
+	free(mmu->priv);
+	mmu->priv = NULL;
+}
+
+void mmu_written(struct mmu *mmu, mfn_t m, unsigned offset, unsigned len)
+{
+	memory_lock(mmu->memory);
+	track_written(&mmu->memory->track, m, offset, len);
+	memory_unlock(mmu->memory);
+}
+
+void mmu_write_protect(struct mmu *mmu, mfn_t m)
+{
+	mmu->counters.flush_write_protect++;
+	tlb1_write_protect(mmu, m);
+}
+
+#define ROW(member, help) STAT_ROW(struct mmu_counters, member, help)
+const struct stat_row mmu_stat_rows[] = {
+	ROW(tlb_l1_misses, "data accesses that level 1 of the TLB did not serve"),
+	ROW(tlb_l2_hits, "accesses and fetches that level 2 served"),
+	ROW(tlb_l2_misses, "accesses and fetches that needed the paging mode"),
+	ROW(tlb_fills, "entries put into level 2"),
+	ROW(tlb_fills_large, "of them, 2 MiB entries"),
+	ROW(flush_cr3, "loads of CR3 that flushed a space"),
+	ROW(flush_cr4, "flushes due to CR0, CR4 or EFER, and full flushes"),
+	ROW(flush_invlpg, "INVLPG"),
+	ROW(flush_invpcid, "INVPCID"),
+	ROW(flush_p2m, "full flushes because a guest-physical page changed its frame"),
+	ROW(flush_write_protect, "frames whose writable entries were dropped"),
+	ROW(flush_id_wrap, "full flushes because ids ran out"),
+	ROW(cr3_noflush, "loads of CR3 that kept the space's entries"),
+	ROW(walks, "walks through guest tables"),
+	ROW(walk_refs_guest, "guest table entries read"),
+	ROW(walk_refs_nested, "p2m table entries read"),
+	ROW(walk_refs_shadow, "shadow table entries read"),
+	ROW(walk_cache_hits, "references saved by paging-structure and nested caches"),
+	ROW(guest_faults, "page faults injected into the guest"),
+	ROW(hidden_not_present, "hidden faults: shadow entry missing"),
+	ROW(hidden_not_backed, "hidden faults: page had no frame"),
+	ROW(hidden_write_protected, "hidden faults: write to a shadowed page table"),
+	ROW(hidden_dirty, "hidden faults: first write through a clean shadow entry"),
+	ROW(table_writes, "writes to shadowed page tables followed"),
+	ROW(shadow_live, "shadow pages in use"),
+	ROW(shadow_made, "shadow pages made"),
+	ROW(shadow_reclaimed, "shadow pages taken back"),
+	ROW(shadow_roots, "loads of CR3 that found no shadow root"),
+	ROW(mmio_faults, "accesses to device memory"),
+	ROW(tracked_writes, "writes to watched frames"),
+	ROW(frames_backed, "frames handed out on first access"),
+};
+const size_t mmu_stat_row_count = ARRAY_LEN(mmu_stat_rows);

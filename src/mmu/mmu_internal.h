@@ -1,0 +1,137 @@
+/*
+ * mmu_internal.h - the private part of a vcpu's MMU, shared by the files of mmu/ only.
+ */
+#ifndef MMU_MMU_INTERNAL_H
+#define MMU_MMU_INTERNAL_H
+
+#include "mmu/mmu.h"
+#include "mmu/walk.h"
+
+/*
+ * A translation of one 4 KiB page as the TLB keeps it: machine frame in bits 12-51, rights as walk.h defines them, and the size
+ * of the guest's page, because INVLPG must remove all of it: TR_GUEST_2M, TR_GUEST_HUGE (1 GiB, 4 MiB) or neither.
+ */
+#define TR_MFN_MASK 0x000ffffffffff000ull
+#define TR_GUEST_2M (1ull << 52)
+#define TR_GUEST_HUGE (1ull << 53)
+
+/* tlb.c: the second level. Tags are vpn << SPACE_BITS | space id; 0 is no entry (ids begin at 1). */
+#define SPACE_BITS 28
+#define SPACE_ID_MAX ((1u << SPACE_BITS) - 1)
+#define L2_WAYS 4
+#define L2_SMALL_SHIFT 10	/* sets: 4096 entries */
+#define L2_LARGE_SHIFT 8	/* sets: 1024 entries */
+struct tlb2_set {
+	uint64_t tag[L2_WAYS];
+	uint64_t data[L2_WAYS];
+} __attribute__((aligned(64)));
+
+/* Sets of (number) that answer "perhaps" or "certainly not". */
+#define FILTER_WORDS 512
+struct filter { uint64_t bit[FILTER_WORDS]; uint32_t set; };
+#define FILTER_FULL (FILTER_WORDS * 64 / 4) /* beyond this many bits set, start afresh */
+
+struct tlb2 {
+	struct tlb2_set small[1u << L2_SMALL_SHIFT];
+	struct tlb2_set large[1u << L2_LARGE_SHIFT];
+	unsigned victim;
+	/* Guest pages larger than 4 KiB of which smaller entries may exist: in level 1, in level 2 (by va >> 21), any (by va >> 30). */
+	struct filter fragments_l1, fragments_l2, fragments_huge;
+	/* Level-1 slots that hold entries which are not global, one bit a slot. */
+	uint64_t local[TLB_SETS][TLB_L1_ENTRIES / 64];
+};
+
+/* asid.c: what a process-context identifier stands for now. An id below its floor is void. */
+struct space_ids {
+	uint32_t id;			/* tags its entries in level 2 */
+	uint32_t psc;			/* tags its entries in the paging-structure cache */
+	uint32_t fetch_user, fetch_kernel;
+};
+#define PCIDS 4096
+struct asid {
+	struct space_ids of[PCIDS];
+	unsigned current;		/* PCID */
+	uint32_t next_id, floor_id;
+	uint32_t next_psc, floor_psc;
+	uint32_t next_fetch;		/* up to FETCH_ID_MAX; then a new epoch */
+	uint32_t global_id;		/* tags global entries in level 2 */
+	uint32_t global_fetch;
+	bool kernel_local;		/* kernel code was fetched through an entry that is not global */
+	bool user_global;		/* user code was fetched through a global entry */
+	struct filter fetched_user, fetched_kernel;
+};
+#define FETCH_ID_MAX 0xffffu
+
+/* nested.c: paging-structure cache: which page table (level 1) or page directory (level 2) serves a region, and the rights above. */
+#define PSC_ENTRIES 512
+struct psc_entry { uint64_t tag, table, rights, spare; };
+struct psc { struct psc_entry of[2][PSC_ENTRIES]; };
+
+#define FETCH_CACHE 256
+struct fetch_entry { uint64_t tag, data; };
+
+struct mmu_private {
+	struct walk_controls controls;
+	uint64_t p2m_generation;	/* what the TLB is of */
+	struct asid asid;
+	struct tlb2 tlb2;
+	struct psc psc;
+	struct walk_space space;
+	struct fetch_entry fetch[FETCH_CACHE];
+};
+
+/* What a paging mode answers. */
+enum translate_status { TRANSLATED, TRANSLATE_FAULT, TRANSLATE_MMIO, TRANSLATE_NO_FRAME };
+struct translation {
+	uint64_t data;		/* as above; of va's own 4 KiB page */
+	bool large;		/* guest page and machine frames allow one 2 MiB entry */
+	gpa_t page;		/* guest-physical page of va */
+	uint32_t error;		/* for TRANSLATE_FAULT */
+};
+/* Lock held. The access was checked; A and D are set. */
+enum translate_status nested_translate(struct mmu *mmu, uint64_t va, unsigned access, struct translation *out);
+
+/* The second dimension for the page a walk found: out from w. Lock held. */
+enum translate_status nested_finish(struct mmu *mmu, uint64_t va, const struct walk *w, struct translation *out);
+
+/* tlb.c */
+void tlb_init(struct mmu *mmu);
+enum tlb_set tlb_set_of(const struct mmu *mmu, unsigned access);
+/* Data of va's own page in *data; searches the current space and the global entries. */
+bool tlb2_find(struct mmu *mmu, uint64_t va, uint64_t *data);
+void tlb2_insert(struct mmu *mmu, uint64_t va, uint64_t data, bool large);
+/* Removes va's entries, small and large, global and of the current space. */
+void tlb2_drop(struct mmu *mmu, uint64_t va);
+void tlb2_clear(struct mmu *mmu);
+void tlb1_fill(struct mmu *mmu, uint64_t va, enum tlb_set set, uint64_t data);
+void tlb1_drop(struct mmu *mmu, uint64_t va);
+void tlb1_clear(struct mmu *mmu);
+void tlb1_clear_local(struct mmu *mmu);
+void tlb1_write_protect(struct mmu *mmu, mfn_t m);
+/* INVLPG's removal, fragments of large pages included. */
+void tlb_invalidate_page(struct mmu *mmu, uint64_t va);
+
+void filter_add(struct filter *f, uint64_t number);
+bool filter_test(const struct filter *f, uint64_t number);
+void filter_clear(struct filter *f);
+
+/* asid.c */
+void asid_init(struct mmu *mmu);
+void asid_switch(struct mmu *mmu, unsigned pcid);	/* makes it current; its ids become valid */
+void asid_flush(struct mmu *mmu, unsigned pcid);	/* all but global entries of that space, in every cache */
+void asid_flush_all_local(struct mmu *mmu);
+void asid_flush_global(struct mmu *mmu);
+void asid_new_psc(struct mmu *mmu);			/* the current space's paging-structure cache is void */
+void asid_new_fetch_ids(struct mmu *mmu);		/* every (id, va) pair ever handed out is void */
+void asid_fetched(struct mmu *mmu, uint64_t va, bool user, uint64_t data);
+void asid_invalidate_fetched(struct mmu *mmu, uint64_t va);
+static inline struct space_ids *asid_current(struct mmu *mmu) { return &mmu->priv->asid.of[mmu->priv->asid.current]; }
+
+/* edit.c: what a guest event or one of ours voids; the table there says how. */
+enum mmu_event {
+	EVENT_CR3, EVENT_CR3_NOFLUSH, EVENT_PAGING_CHANGED, EVENT_RIGHTS_CHANGED, EVENT_INVLPG, EVENT_INVPCID_ADDRESS,
+	EVENT_INVPCID_CONTEXT, EVENT_INVPCID_ALL_GLOBAL, EVENT_INVPCID_ALL, EVENT_P2M, EVENT_ALL, EVENTS
+};
+void edit_event(struct mmu *mmu, enum mmu_event event, unsigned pcid, uint64_t va);
+
+#endif

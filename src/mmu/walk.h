@@ -1,0 +1,88 @@
+/*
+ * walk.h - the one reader of guest paging structures, and the one place that composes page-fault error codes.
+ *
+ * walk_tables resolves one access against tables that lie in a guest-physical space; the space reads through the p2m, so every
+ * table reference is a nested translation itself (the second dimension). It checks reserved bits and rights and sets
+ * A and D bits with compare-and-exchange, as the manual says (Intel SDM vol. 3, "Accessed and Dirty Flags",
+ * "Determination of Access Rights", "Page-Fault Exceptions"): A in every entry that was followed, also when
+ * the walk ends in a fault below it; in the leaf, A (and D for a write) only when the access is allowed.
+ */
+#ifndef MMU_WALK_H
+#define MMU_WALK_H
+
+#include "mem/memory.h"
+#include "mmu/format.h"
+#include "mmu/mmu.h"
+#include "x86/regs.h"
+
+/* What decides an access besides the tables. Derived from CR0, CR4, EFER by edit.c. */
+struct walk_controls {
+	const struct paging_format *format;	/* NULL: paging off */
+	bool wp, smep, smap, nxe, pge, pcide;
+};
+
+/*
+ * Rights of a translation, in the places of a 4-level entry: PTE_W and PTE_U if all levels grant them, PTE_NX if any level
+ * denies fetching, PTE_D and PTE_G of the leaf.
+ */
+#define RIGHTS_MASK (PTE_W | PTE_U | PTE_D | PTE_G | PTE_NX)
+
+/* Guest-physical memory as tables are read from it; a small cache of p2m translations sits in front of the p2m. */
+#define SPACE_CACHE 256
+struct walk_space {
+	struct memory *memory;
+	struct mmu_counters *counters;
+	uint64_t generation;	/* memory->p2m_generation the cache is of */
+	struct space_cache { uint64_t gfn_plus_1; mfn_t m; uint64_t shift; } cache[SPACE_CACHE];
+};
+
+/* The frame behind a guest-physical page, backed on first use. Lock held. */
+enum p2m_result space_frame(struct walk_space *space, gpa_t p, struct p2m_entry *out);
+void space_forget(struct walk_space *space);
+
+enum walk_status { WALK_OK, WALK_FAULT, WALK_NO_FRAME };
+
+struct walk_step {
+	uint64_t entry;		/* as read, with the bits that this walk set */
+	gpa_t table;		/* page the entry lies in */
+	mfn_t table_m;		/* MFN_NONE: not RAM */
+	uint16_t index;
+};
+
+struct walk {
+	/* Where to start: the root, or a table found before (paging-structure cache). */
+	uint8_t level;		/* in: level of the table; out: level of the last entry read */
+	gpa_t table;
+	uint64_t rights;	/* in: those granted above (PTE_W | PTE_U at the root); out: of the translation */
+	/* Out. */
+	gpa_t page;		/* of the leaf's page */
+	uint8_t shift;		/* of the leaf's page */
+	uint32_t error;		/* page-fault error code, for WALK_FAULT */
+	struct walk_step step[PAGING_MAX_LEVELS + 1]; /* by level, those read */
+};
+
+/* Prepares a walk from the root. */
+void walk_start(const struct walk_controls *c, uint64_t cr3, struct walk *w);
+/* Lock held. */
+enum walk_status walk_tables(const struct walk_controls *c, struct walk_space *space, uint64_t va, unsigned access,
+			     struct walk *w);
+
+/* Whether rights allow the access; the same question for tables, TLB entries and shadow entries. */
+static inline bool walk_allowed(const struct walk_controls *c, uint64_t rights, unsigned access)
+{
+	if ((access & ACC_EXEC) && (rights & PTE_NX))
+		return false;
+	if ((access & (ACC_USER | ACC_IMPLICIT)) == ACC_USER)
+		return (rights & PTE_U) && (!(access & ACC_WRITE) || (rights & PTE_W));
+	if (rights & PTE_U) {
+		if (access & ACC_EXEC) {
+			if (c->smep)
+				return false;
+		} else if (c->smap && (access & (ACC_AC | ACC_IMPLICIT)) != ACC_AC) {
+			return false;
+		}
+	}
+	return !(access & ACC_WRITE) || (rights & PTE_W) || !c->wp;
+}
+
+#endif
