@@ -100,7 +100,7 @@ fuzzers: $(FUZZERS)
 # Bare-metal guests: tests/guest/NAME.c and the runtime in tests/guest/lib become $(BUILD)/bare/NAME.elf.
 BARE := $(patsubst tests/guest/%.c,$(BUILD)/bare/%.elf,$(wildcard tests/guest/*.c))
 BARE_LIB := $(patsubst tests/guest/lib/%,$(BUILD)/bare/obj/%.o,$(wildcard tests/guest/lib/*.c tests/guest/lib/*.S))
-BARE_CFLAGS = -std=gnu11 -O1 -g -Wall -Wextra -Werror -ffreestanding -fno-pic -mcmodel=large -mno-red-zone -mgeneral-regs-only \
+BARE_CFLAGS = -std=gnu11 -O1 -g -Wall -Wextra -Werror -ffreestanding -fno-pic -fno-pie -mno-red-zone -mgeneral-regs-only \
 	-fno-stack-protector -fno-asynchronous-unwind-tables -fcf-protection=none -Itests/guest/lib -MMD -MP
 bare: $(BARE)
 $(BUILD)/bare/obj/%.o: tests/guest/lib/% | $(SETUP)build
@@ -110,7 +110,7 @@ $(BUILD)/bare/obj/%.c.o: tests/guest/%.c | $(SETUP)build
 	@mkdir -p $(@D)
 	$(CC) $(BARE_CFLAGS) -c -o $@ $<
 $(BUILD)/bare/%.elf: $(BUILD)/bare/obj/%.c.o $(BARE_LIB) tests/guest/lib/guest.ld
-	$(CC) -nostdlib -static -no-pie -Wl,--build-id=none -Wl,-z,max-page-size=4096 -Wl,-z,noexecstack -Wl,-T,tests/guest/lib/guest.ld -o $@ $(filter %.o,$^)
+	$(CC) -nostdlib -static -no-pie -Wl,--build-id=none -Wl,-z,max-page-size=4096 -Wl,-z,noexecstack -Wl,--no-warn-rwx-segments -Wl,-T,tests/guest/lib/guest.ld -o $@ $(filter %.o,$^)
 
 # Programs that run inside Linux guests (and, for comparison, on the host): static, in an initramfs beside busybox.
 INGUEST := $(patsubst tests/e2e/guest-src/%.c,$(GUESTS)/test-root/bin/%,$(wildcard tests/e2e/guest-src/*.c))
