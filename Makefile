@@ -43,6 +43,7 @@ $(SETUP)%: tools/packages tools/setup
 
 # ---- the program ---------------------------------------------------------------------------------------------------
 $(foreach d,$(HOT),$(eval $(BUILD)/obj/src/$(d)/%.c.o: CFLAGS += -mgeneral-regs-only))
+$(BUILD)/obj/src/vm/wake.c.o: CFLAGS += -mgeneral-regs-only
 
 $(BUILD)/obj/%.c.o: %.c | $(SETUP)build
 	@mkdir -p $(@D)

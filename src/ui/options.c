@@ -1,0 +1,254 @@
+/*
+ * options.c - the table of options and its parser.
+ */
+#include "ui/options.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+
+/* The paging mode that `make bench` shows faster. */
+#define DEFAULT_PAGING PAGING_NESTED
+#define DEFAULT_MEMORY MIB(512)
+#define MEMORY_MIN MIB(2)
+#define MEMORY_MAX GIB(256)
+#define TIMEOUT_MAX 1e9
+/*
+ * console=ttyS0: the one console there is. panic=-1: a kernel that panics resets at once, which ends the run as a crash;
+ * by default it would spin. The user's --append comes after and wins.
+ */
+#define DEFAULT_CMDLINE "console=ttyS0 panic=-1"
+
+static bool option_error(struct options *o, const char *fmt, ...) PRINTF_LIKE(2, 3);
+static bool option_error(struct options *o, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(o->error, sizeof(o->error), fmt, ap);
+	va_end(ap);
+	return false;
+}
+
+bool options_parse_size(const char *text, uint64_t *bytes)
+{
+	static const struct { char suffix; unsigned shift; } units[] = { { 'K', 10 }, { 'M', 20 }, { 'G', 30 }, { 0, 20 } };
+	char *end;
+
+	if (!isdigit((unsigned char)text[0]))
+		return false;
+	errno = 0;
+	const unsigned long long v = strtoull(text, &end, 10);
+	if (errno)
+		return false;
+	for (size_t i = 0; i < ARRAY_LEN(units); i++) {
+		if (toupper((unsigned char)*end) != units[i].suffix || (*end && end[1]))
+			continue;
+		*bytes = (uint64_t)v << units[i].shift;
+		return *bytes >> units[i].shift == v;
+	}
+	return false;
+}
+
+static bool set_kernel(struct options *o, const char *arg) { o->vm.kernel = arg; return true; }
+static bool set_initrd(struct options *o, const char *arg) { o->vm.initrd = arg; return true; }
+static bool set_append(struct options *o, const char *arg) { o->append = arg; return true; }
+static bool set_stats(struct options *o, const char *arg) { o->stats = arg; return true; }
+static bool set_help(struct options *o, const char *arg) { (void)arg; o->help = true; return true; }
+static bool set_debug_exit(struct options *o, const char *arg) { (void)arg; o->vm.debug_exit = true; return true; }
+
+static bool set_memory(struct options *o, const char *arg)
+{
+	uint64_t bytes;
+
+	if (!options_parse_size(arg, &bytes))
+		return option_error(o, "-m %s: not a memory size (a number with K, M or G, such as 512M)", arg);
+	if (bytes < MEMORY_MIN || bytes > MEMORY_MAX)
+		return option_error(o, "-m %s: memory must be from %llu MiB to %llu GiB", arg,
+				    (unsigned long long)(MEMORY_MIN >> 20), (unsigned long long)(MEMORY_MAX >> 30));
+	o->vm.memory_bytes = ALIGN_UP(bytes, 4096);
+	return true;
+}
+
+static bool set_cpus(struct options *o, const char *arg)
+{
+	char *end;
+	const long n = strtol(arg, &end, 10);
+
+	if (!isdigit((unsigned char)arg[0]) || *end || n < 1)
+		return option_error(o, "-c %s: not a number of CPUs", arg);
+	if (n != 1)
+		return option_error(o, "-c %s: more than one CPU is not available in this version", arg);
+	o->vm.cpus = 1;
+	return true;
+}
+
+static bool set_paging(struct options *o, const char *arg)
+{
+	if (!strcmp(arg, "nested"))
+		o->vm.paging = PAGING_NESTED;
+	else if (!strcmp(arg, "shadow"))
+		o->vm.paging = PAGING_SHADOW;
+	else if (!strcmp(arg, "direct") || !strcmp(arg, "auto"))
+		return option_error(o, "--paging %s is not available in this version (nested and shadow are)", arg);
+	else
+		return option_error(o, "--paging %s: no such mode (nested, shadow)", arg);
+	return true;
+}
+
+static bool set_engine(struct options *o, const char *arg)
+{
+	if (!strcmp(arg, "bt") || !strcmp(arg, "auto"))
+		o->vm.engine = vm_engine_find("bt");
+	else if (!strcmp(arg, "kvm"))
+		return option_error(o, "--engine kvm is not available in this version (bt is)");
+	else
+		return option_error(o, "--engine %s: no such engine (bt, auto)", arg);
+	return true;
+}
+
+static bool set_placement(struct options *o, const char *arg)
+{
+	if (!strcmp(arg, "linear"))
+		o->vm.placement = PLACEMENT_LINEAR;
+	else if (!strcmp(arg, "scatter"))
+		o->vm.placement = PLACEMENT_SCATTER;
+	else
+		return option_error(o, "--placement %s: no such placement (linear, scatter)", arg);
+	return true;
+}
+
+static bool set_timeout(struct options *o, const char *arg)
+{
+	char *end;
+	const double seconds = strtod(arg, &end);
+
+	if (!isdigit((unsigned char)arg[0]) || *end || !(seconds > 0) || seconds > TIMEOUT_MAX)
+		return option_error(o, "--timeout %s: not a number of seconds", arg);
+	o->vm.timeout_ns = (uint64_t)(seconds * 1e9);
+	return true;
+}
+
+static bool set_tune(struct options *o, const char *arg)
+{
+	if (tune_parse(&o->vm.tune, arg))
+		return option_error(o, "--tune %s: not NAME=on or NAME=off with a NAME that `trifold run --help` lists", arg);
+	return true;
+}
+
+static const struct option_row {
+	const char *name;
+	const char *arg;	/* 0: takes none */
+	const char *help;	/* 0: an option of the contract that is not there yet */
+	bool (*set)(struct options *o, const char *arg);
+} option_rows[] = {
+	{ "--kernel", "FILE", "bzImage (LZ4, gzip, xz, zstd) or ELF vmlinux to boot; required", set_kernel },
+	{ "--initrd", "FILE", "initial RAM disk", set_initrd },
+	{ "--append", "STR", "added to the kernel command line \"" DEFAULT_CMDLINE "\"", set_append },
+	{ "-m", "SIZE", "guest memory, with K, M or G; a bare number means MiB (default 512M)", set_memory },
+	{ "-c", "CPUS", "number of CPUs (1)", set_cpus },
+	{ "--paging", "MODE", "how guest memory is virtualized: nested (default) or shadow", set_paging },
+	{ "--engine", "ENGINE", "what runs guest code: bt (binary translation) or auto (default)", set_engine },
+	{ "--placement", "ORDER", "machine frames for guest pages: linear (default) or scatter (random)", set_placement },
+	{ "--stats", "FILE", "write all counters to FILE as JSON at the end of the run", set_stats },
+	{ "--timeout", "SECONDS", "end the run with status 124 after this long", set_timeout },
+	{ "--debug-exit", 0, "a byte V written to port 0xf4 ends the run with status (V<<1)|1", set_debug_exit },
+	{ "--tune", "NAME=on|off", "switch an optimization (see below); may be repeated", set_tune },
+	{ "--help", 0, "print this", set_help },
+	{ "--disk", "FILE", 0, 0 },
+	{ "--net", "user", 0, 0 },
+	{ "--share", "TAG=DIR", 0, 0 },
+	{ "--root", "DIR", 0, 0 },
+	{ "--trace", "FILE", 0, 0 },
+	{ "--gdb", 0, 0, 0 },
+	{ "--control", "SOCKET", 0, 0 },
+};
+
+void options_print_help(FILE *f)
+{
+	fputs("usage: trifold run --kernel FILE [OPTION...]\n\n", f);
+	for (size_t i = 0; i < ARRAY_LEN(option_rows); i++) {
+		const struct option_row *row = &option_rows[i];
+		char left[40];
+		if (!row->help)
+			continue;
+		snprintf(left, sizeof(left), "%s%s%s", row->name, row->arg ? " " : "", row->arg ? row->arg : "");
+		fprintf(f, "  %-22s %s\n", left, row->help);
+	}
+	fputs("\nswitches for --tune:\n", f);
+	for (size_t i = 0; i < TUNE_COUNT; i++)
+		fprintf(f, "  %-22s %s (default %s)\n", tune_rows[i].name, tune_rows[i].help, tune_rows[i].by_default ? "on" : "off");
+	fputs("\nconsole keys: Ctrl-a x quits, Ctrl-a h helps, Ctrl-a Ctrl-a sends Ctrl-a\n"
+	      "exit status: 0 power-off, reboot or quit; (V<<1)|1 debug exit; 70 guest crashed; 124 timeout;\n"
+	      "             125 error of Trifold or bad usage; 128+N ended by signal N\n", f);
+}
+
+/* The row for argv[*i]; *arg: what follows "=" (long) or the letter (short), 0 if nothing does. */
+static const struct option_row *option_find(const char *word, const char **arg)
+{
+	const bool is_long = word[0] == '-' && word[1] == '-';
+	const char *eq = is_long ? strchr(word, '=') : 0;
+	const size_t len = eq ? (size_t)(eq - word) : is_long ? strlen(word) : strlen(word) < 2 ? strlen(word) : 2;
+
+	*arg = eq ? eq + 1 : !is_long && strlen(word) > 2 ? word + 2 : 0;
+	for (size_t i = 0; i < ARRAY_LEN(option_rows); i++)
+		if (strlen(option_rows[i].name) == len && !strncmp(option_rows[i].name, word, len))
+			return &option_rows[i];
+	return 0;
+}
+
+static bool options_finish(struct options *o)
+{
+	const char *override = getenv("TRIFOLD_ENGINE"); /* for developers: the executor alone */
+
+	if (override && override[0]) {
+		o->vm.engine = vm_engine_find(override);
+		if (!o->vm.engine)
+			return option_error(o, "TRIFOLD_ENGINE=%s: no such engine", override);
+	}
+	if (!o->vm.kernel)
+		return option_error(o, "run: --kernel FILE is missing (see trifold run --help)");
+	const int n = snprintf(o->cmdline, sizeof(o->cmdline), "%s%s%s", DEFAULT_CMDLINE, o->append ? " " : "", o->append ? o->append : "");
+	if (n >= (int)sizeof(o->cmdline))
+		return option_error(o, "--append: the kernel command line would be %d bytes long, at most %zu fit", n, sizeof(o->cmdline) - 1);
+	o->vm.cmdline = o->cmdline;
+	return true;
+}
+
+bool options_parse(struct options *o, int argc, char **argv)
+{
+	memset(o, 0, sizeof(*o));
+	o->vm = (struct vm_config){
+		.engine = vm_engine_find("bt"), .paging = DEFAULT_PAGING, .placement = PLACEMENT_LINEAR, .placement_seed = 1,
+		.memory_bytes = DEFAULT_MEMORY, .cpus = 1, .console_in = -1, .console_out = -1,
+	};
+	tune_defaults(&o->vm.tune);
+
+	for (int i = 0; i < argc; i++) {
+		const char *arg;
+		const struct option_row *row = option_find(argv[i], &arg);
+
+		if (!strcmp(argv[i], "--"))
+			return option_error(o, "-- COMMAND is not available in this version");
+		if (!row)
+			return option_error(o, argv[i][0] == '-' && argv[i][1] ? "unknown option %s (see trifold run --help)"
+									       : "unexpected argument '%s' (see trifold run --help)", argv[i]);
+		if (!row->set)
+			return option_error(o, "%s is not available in this version", row->name);
+		if (!row->arg && arg)
+			return option_error(o, "%s takes no argument", row->name);
+		if (row->arg && !arg) {
+			if (i + 1 == argc)
+				return option_error(o, "%s needs an argument: %s", row->name, row->arg);
+			arg = argv[++i];
+		}
+		if (!row->set(o, arg))
+			return false;
+		if (o->help)
+			return true;
+	}
+	return options_finish(o);
+}

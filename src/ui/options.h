@@ -1,0 +1,30 @@
+/*
+ * options.h - the options of `trifold run`, as rows: name, argument, help text, and what each sets.
+ *
+ * Parsing reports the first thing wrong as one line and changes nothing outside struct options.
+ */
+#ifndef UI_OPTIONS_H
+#define UI_OPTIONS_H
+
+#include <stdio.h>
+#include "vm/vm.h"
+
+#define OPTIONS_CMDLINE_MAX 2048
+
+struct options {
+	struct vm_config vm;
+	const char *append;
+	const char *stats;
+	char cmdline[OPTIONS_CMDLINE_MAX];
+	bool help;
+	char error[240];
+};
+
+/* argv[0] is the first option. true; or false with error set. */
+bool options_parse(struct options *o, int argc, char **argv);
+void options_print_help(FILE *f);
+
+/* "512M", "1G", "65536K", "512" (MiB). false: not a size, or over 64 bits. */
+bool options_parse_size(const char *text, uint64_t *bytes);
+
+#endif

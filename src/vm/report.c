@@ -1,0 +1,92 @@
+/*
+ * report.c - the statistics file.
+ */
+#include "vm/vm_internal.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+
+static const struct stat_row host_rows[] = {
+	STAT_ROW(struct vm_host_stats, wall_ns, "time from the start of the run to its end"),
+	STAT_ROW(struct vm_host_stats, cpu_ns, "processor time of the whole process, loading included"),
+	STAT_ROW(struct vm_host_stats, vcpu_cpu_ns, "processor time of the vcpu threads"),
+	STAT_ROW(struct vm_host_stats, max_rss_kib, "largest resident size of the process"),
+	STAT_ROW(struct vm_host_stats, code_ns, "sampled: in translated code"),
+	STAT_ROW(struct vm_host_stats, executor_ns, "sampled: in the executor"),
+	STAT_ROW(struct vm_host_stats, translation_ns, "sampled: translating"),
+	STAT_ROW(struct vm_host_stats, paging_ns, "sampled: in the memory management unit's slow paths"),
+	STAT_ROW(struct vm_host_stats, devices_ns, "sampled: in device models"),
+	STAT_ROW(struct vm_host_stats, idle_ns, "time that vcpu threads slept in HLT"),
+	STAT_ROW(struct vm_host_stats, samples, "samples taken"),
+};
+
+static const struct stat_row device_rows[] = {
+	STAT_ROW(struct vm_device_stats, port_accesses, "port reads and writes"),
+	STAT_ROW(struct vm_device_stats, mmio_accesses, "memory-mapped reads and writes"),
+};
+
+void vm_collect_stats(struct vm *vm)
+{
+	struct vm_host_stats *h = &vm->host;
+	uint64_t samples[ACT_COUNT] = { 0 };
+	struct rusage usage;
+	struct timespec cpu;
+
+	h->wall_ns = clock_ns() - vm->start_ns;
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
+	h->cpu_ns = (uint64_t)cpu.tv_sec * 1000000000u + (uint64_t)cpu.tv_nsec;
+	getrusage(RUSAGE_SELF, &usage);
+	h->max_rss_kib = (uint64_t)usage.ru_maxrss;
+	h->vcpu_cpu_ns = h->idle_ns = h->samples = 0;
+	for (unsigned i = 0; i < vm->vcpus; i++) {
+		h->vcpu_cpu_ns += vm->vcpu[i]->cpu_ns;
+		h->idle_ns += vm->vcpu[i]->idle_ns;
+		for (unsigned a = 0; a < ACT_COUNT; a++)
+			samples[a] += vm->vcpu[i]->samples[a];
+	}
+	for (unsigned a = 0; a < ACT_COUNT; a++)
+		h->samples += samples[a];
+
+	uint64_t *const by_kind[ACT_COUNT] = {
+		[ACT_CODE] = &h->code_ns, [ACT_EXECUTOR] = &h->executor_ns, [ACT_TRANSLATION] = &h->translation_ns,
+		[ACT_PAGING] = &h->paging_ns, [ACT_DEVICES] = &h->devices_ns,
+	};
+	for (unsigned a = 0; a < ACT_COUNT; a++)
+		if (by_kind[a])
+			*by_kind[a] = h->samples ? (uint64_t)((unsigned __int128)h->vcpu_cpu_ns * samples[a] / h->samples) : 0;
+	vm->devices = (struct vm_device_stats){ vm->bus.accesses[BUS_PORT], vm->bus.accesses[BUS_MMIO] };
+
+	stats_add(&vm->stats, "host", host_rows, ARRAY_LEN(host_rows), &vm->host);
+	stats_add(&vm->stats, "devices", device_rows, ARRAY_LEN(device_rows), &vm->devices);
+	stats_add(&vm->stats, "uart", uart_stat_rows, uart_stat_row_count, &vm->uart.counters);
+	stats_add(&vm->stats, "ioapic", ioapic_stat_rows, ioapic_stat_row_count, &vm->ioapic.counters);
+	/* One vcpu: -c above 1 will want a group each, or sums. */
+	stats_add(&vm->stats, "mmu", mmu_stat_rows, mmu_stat_row_count, &vm->vcpu[0]->v.mmu.counters);
+	stats_add(&vm->stats, "cpu", cpu_stat_rows, cpu_stat_row_count, &vm->vcpu[0]->v.counters);
+}
+
+int vm_write_stats(struct vm *vm, const char *path)
+{
+	static const char *const paging[] = { [PAGING_NESTED] = "nested", [PAGING_SHADOW] = "shadow" };
+	static const char *const placement[] = { [PLACEMENT_LINEAR] = "linear", [PLACEMENT_SCATTER] = "scatter" };
+	FILE *f = fopen(path, "we");
+
+	if (!f)
+		return -errno;
+	fprintf(f, "{\n  \"run\": {\n    \"engine\": \"%s\",\n    \"paging\": \"%s\",\n    \"placement\": \"%s\",\n",
+		vm->config.engine->name, paging[vm->config.paging], placement[vm->config.placement]);
+	fprintf(f, "    \"cpus\": %u,\n    \"memory_bytes\": %llu,\n    \"end\": \"%s\",\n    \"status\": %d\n  }", vm->vcpus,
+		(unsigned long long)vm->config.memory_bytes, vm_end_name(&vm->end), vm_end_status(&vm->end));
+	for (size_t i = 0; i < vm->stats.groups; i++) {
+		fprintf(f, ",\n");
+		stats_write_group(f, &vm->stats.group[i]);
+	}
+	fprintf(f, "\n}\n");
+	const bool bad = ferror(f);
+	return fclose(f) || bad ? -EIO : 0;
+}

@@ -1,0 +1,254 @@
+/*
+ * vm.c - builds, runs and takes apart a virtual machine.
+ */
+#include "vm/vm_internal.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "boot/boot.h"
+
+#define UART_PORT 0x3f8u
+#define UART_GSI 4u
+#define LAPIC_BASE 0xfee00000u
+#define DRAIN_NS 1000000000u	/* how long a slow reader may hold up an end that the guest did not choose */
+
+static const struct engine *const vm_engines[] = { &engine_bt, &engine_exec };
+
+const struct engine *vm_engine_find(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_LEN(vm_engines); i++)
+		if (!strcmp(vm_engines[i]->name, name))
+			return vm_engines[i];
+	return 0;
+}
+
+const char *vm_engine_name(const struct engine *engine)
+{
+	return engine->name;
+}
+
+struct loop *vm_loop(struct vm *vm)
+{
+	return &vm->loop;
+}
+
+static void vm_send_irq(void *opaque, const struct irq_message *msg)
+{
+	struct vm *vm = opaque;
+
+	/* One vcpu: every message that is addressed to anybody is for it. -c above 1 will match destinations. */
+	lapic_post(&vm->vcpu[0]->v, msg);
+}
+
+/* Under the device lock, on the vcpu's thread: it leaves the engine at once. */
+static void vm_on_power(void *opaque, enum power_event event, uint8_t value)
+{
+	struct vm *vm = opaque;
+
+	switch (event) {
+	case POWER_OFF: vm_stop(vm, VM_POWER_OFF, 0, 0); break;
+	case POWER_RESET: vm_stop(vm, vm_was_shut_down(vm) ? VM_REBOOT : VM_CRASH_RESET, 0, 0); break;
+	case POWER_DEBUG: vm_stop(vm, VM_DEBUG_EXIT, value, 0); break;
+	}
+	vcpu_request(&vm->vcpu[0]->v, REQ_STOP);
+}
+
+static size_t vm_keys(void *opaque, uint8_t *bytes, size_t len)
+{
+	struct vm *vm = opaque;
+
+	return vm->config.keys ? vm->config.keys(vm->config.keys_opaque, vm, bytes, len) : len;
+}
+
+static int vm_create_devices(struct vm *vm)
+{
+	const struct irq_sink sink = { vm_send_irq, vm };
+	const struct irq_line uart_irq = { ioapic_set_pin, &vm->ioapic, UART_GSI };
+	const struct uart_host uart_host = { console_tx, console_tx_ready, console_rx_room, &vm->console };
+	int err = console_init(&vm->console, &vm->loop, &vm->bus, &vm->uart, vm->config.console_in, vm->config.console_out);
+
+	if (err)
+		return err;
+	vm->console_ready = true;
+	vm->console.keys = vm_keys;
+	vm->console.panic_seen = vm_panic_suspected;
+	vm->console.opaque = vm;
+	vm->console.unbuffered = !tune_on(&vm->config.tune, TUNE_CONSOLE_BUFFER);
+	err = ioapic_init(&vm->ioapic, &vm->bus, 0, &sink);
+	if (!err)
+		err = uart_init(&vm->uart, &vm->bus, UART_PORT, &uart_irq, &uart_host);
+	if (!err)
+		err = rtc_init(&vm->rtc, &vm->bus, clock_realtime_ns);
+	if (!err)
+		err = power_init(&vm->power, &vm->bus, vm->config.debug_exit, vm_on_power, vm);
+	return err;
+}
+
+/* "Long mode, flat segments, interrupts off" of boot/boot.h, in a vcpu that was just reset. */
+static void vm_enter_kernel(struct vcpu *v, const struct boot_entry *entry)
+{
+	static const struct segment code = { .limit = UINT32_MAX, .selector = 0x10, .attr = SEG_P | SEG_S | SEG_L | SEG_GRAN | 0xb };
+	static const struct segment data = { .limit = UINT32_MAX, .selector = 0x18, .attr = SEG_P | SEG_S | SEG_DB | SEG_GRAN | 0x3 };
+
+	memset(v->gpr, 0, sizeof(v->gpr));
+	for (int i = 0; i < SEG_COUNT; i++)
+		v->seg[i] = i == SEG_CS ? code : data;
+	v->gdtr = (struct table_reg){ entry->gdt_base, entry->gdt_limit };
+	v->idtr = (struct table_reg){ 0, 0 };
+	v->rflags = FL_R1;
+	v->cpl = 0;
+	v->rip = entry->rip;
+	v->gpr[RSI] = entry->rsi;
+	/* V2: the MMU follows the control registers. */
+	v->cr0 = CR0_PE | CR0_PG;
+	v->cr4 = CR4_PAE;
+	v->efer = EFER_LME | EFER_LMA;
+	v->cr3 = entry->cr3;
+	mmu_set_controls(&v->mmu, v->cr0, v->cr4, v->efer);
+	mmu_set_cr3(&v->mmu, v->cr3);
+}
+
+static int vm_fail(char *error, size_t size, int err, const char *what)
+{
+	snprintf(error, size, "cannot set up %s: %s", what, strerror(-err));
+	return err;
+}
+
+static int vm_build(struct vm *vm, char *error, size_t size)
+{
+	const struct vm_config *c = &vm->config;
+	int err = loop_init(&vm->loop);
+
+	if (err)
+		return vm_fail(error, size, err, "the event loop");
+	vm->loop_ready = true;
+	err = memory_init(&vm->memory, c->memory_bytes, c->placement, c->placement_seed);
+	if (err)
+		return vm_fail(error, size, err, "guest memory of the size given with -m");
+	vm->memory_ready = true;
+	bus_init(&vm->bus);
+	vm->bus_ready = true;
+
+	/* The kernel first: most failures are its. */
+	const struct boot_config boot_config = {
+		.kernel = c->kernel, .initrd = c->initrd, .cmdline = c->cmdline,
+		.acpi = {
+			.cpus = c->cpus, .lapic_base = LAPIC_BASE, .ioapic_base = IOAPIC_BASE, .ioapic_id = 0,
+			.sleep_control = POWER_SLEEP_CONTROL, .sleep_status = POWER_SLEEP_STATUS,
+			.reset_port = POWER_ACPI_RESET, .reset_value = POWER_ACPI_RESET_VALUE, .s5_type = POWER_S5_TYPE,
+			.uart_port = UART_PORT, .uart_gsi = UART_GSI, .rtc_port = RTC_PORT,
+		},
+	};
+	struct boot_context boot = { .memory = &vm->memory, .config = &boot_config };
+	struct boot_entry entry;
+	if (!boot_load(&boot, &entry)) {
+		snprintf(error, size, "%s", boot.error);
+		return -EINVAL;
+	}
+	err = c->engine->vm_init(&vm->memory, &vm->engine_state);
+	if (err)
+		return vm_fail(error, size, err, "the engine");
+	vm->engine_ready = true;
+	for (unsigned id = 0; id < c->cpus; id++) {
+		err = vm_vcpu_create(vm, id);
+		if (err)
+			return vm_fail(error, size, err, "a vcpu");
+	}
+	err = vm_create_devices(vm);
+	if (!err)
+		err = loop_add_timer(&vm->loop, &vm->panic_check, vm_panic_check, vm);
+	if (err)
+		return vm_fail(error, size, err, "the devices");
+	vm_enter_kernel(&vm->vcpu[0]->v, &entry);
+	return 0;
+}
+
+int vm_create(const struct vm_config *config, struct vm **out, char *error, size_t error_size)
+{
+	struct vm *vm = calloc(1, sizeof(*vm));
+	int err;
+
+	*out = 0;
+	if (!vm)
+		return vm_fail(error, error_size, -ENOMEM, "the VM");
+	clock_init();
+	ASSERT(config->cpus >= 1 && config->cpus <= VM_MAX_CPUS);
+	vm->config = *config;
+	pthread_mutex_init(&vm->end_lock, 0);
+	err = vm_build(vm, error, error_size);
+	if (err) {
+		vm_destroy(vm);
+		return err;
+	}
+	*out = vm;
+	return 0;
+}
+
+static void vm_on_timeout(void *opaque, uint32_t events)
+{
+	(void)events;
+	vm_stop(opaque, VM_TIMEOUT, 0, 0);
+}
+
+const struct vm_end *vm_run(struct vm *vm)
+{
+	int err = 0;
+
+	vm->start_ns = clock_ns();
+	if (vm->config.timeout_ns) {
+		err = loop_add_timer(&vm->loop, &vm->timeout, vm_on_timeout, vm);
+		if (!err)
+			loop_timer_set(&vm->timeout, vm->start_ns + vm->config.timeout_ns);
+	}
+	for (unsigned i = 0; !err && i < vm->vcpus; i++)
+		err = vm_vcpu_start(vm->vcpu[i]);
+	if (err)
+		vm_stop(vm, VM_HOST_ERROR, 0, strerror(-err));
+	console_start(&vm->console);
+	loop_run(&vm->loop);
+
+	console_close(&vm->console);
+	for (unsigned i = 0; i < vm->vcpus; i++)
+		vm_vcpu_join(vm->vcpu[i]);
+	const bool chosen = vm->end.kind != VM_TIMEOUT && vm->end.kind != VM_QUIT && vm->end.kind != VM_SIGNAL;
+	vm->draining = true;
+	console_drain(&vm->console, chosen ? LOOP_NEVER : clock_ns() + DRAIN_NS, &vm->abandon);
+	vm_collect_stats(vm);
+	return &vm->end;
+}
+
+void vm_console_resume(struct vm *vm)
+{
+	console_resume_input(&vm->console);
+}
+
+void vm_destroy(struct vm *vm)
+{
+	if (!vm)
+		return;
+	for (unsigned i = 0; i < vm->vcpus; i++)
+		vm_vcpu_destroy(vm->vcpu[i]);
+	if (vm->engine_ready)
+		vm->config.engine->vm_destroy(vm->engine_state);
+	if (vm->loop_ready) {
+		loop_remove(&vm->loop, &vm->timeout);
+		loop_remove(&vm->loop, &vm->panic_check);
+	}
+	if (vm->console_ready)
+		console_destroy(&vm->console);
+	if (vm->bus_ready) {
+		pthread_mutex_destroy(vm->bus.lock);
+		free(vm->bus.lock);
+	}
+	if (vm->memory_ready)
+		memory_destroy(&vm->memory);
+	if (vm->loop_ready)
+		loop_destroy(&vm->loop);
+	pthread_mutex_destroy(&vm->end_lock);
+	free(vm);
+}

@@ -1,0 +1,93 @@
+/*
+ * vm.h - a virtual machine: built from a configuration, run to its end, taken apart.
+ *
+ * Lifecycle: vm_create (loads the kernel, starts nothing) -> vm_run (vcpu threads run, the caller's thread is the I/O
+ * thread and runs the event loop, until the first end) -> vm_write_stats -> vm_destroy. One VM may exist several times in a
+ * process.
+ *
+ * Threads: each vcpu has its own; the I/O thread owns console, timers and signals. Locks: docs/locking.md.
+ *
+ * Invariants
+ *  W1  the first end wins; later ones are ignored
+ *  W2  after vm_run no vcpu thread exists, and all console output was written or its reader is gone or too slow
+ */
+#ifndef VM_VM_H
+#define VM_VM_H
+
+#include "base/loop.h"
+#include "base/tune.h"
+#include "mem/memory.h"
+#include "mmu/mmu.h"
+
+struct engine;
+struct vm;
+
+/* Why a VM stopped. Exit statuses and texts are rows in end.c. */
+enum vm_end_kind {
+	VM_RUNNING,
+	VM_POWER_OFF,		/* ACPI S5 */
+	VM_REBOOT,		/* reset by a guest that had shut its machine down */
+	VM_HALTED,		/* halted for good by a guest that had shut its machine down */
+	VM_DEBUG_EXIT,		/* value: the byte */
+	VM_TIMEOUT,
+	VM_QUIT,		/* the user at the console */
+	VM_SIGNAL,		/* value: its number */
+	VM_PANIC,		/* the kernel panicked and waits for ever */
+	VM_CRASH_RESET,		/* reset without shutdown, as a kernel does after a panic */
+	VM_CRASH_HALT,		/* halted with interrupts off, without shutdown */
+	VM_TRIPLE_FAULT,
+	VM_UNSUPPORTED,		/* reason */
+	VM_HOST_ERROR,		/* reason */
+	VM_END_KINDS
+};
+struct vm_end { enum vm_end_kind kind; unsigned value; char reason[200]; };
+
+/* The process exit status that the command-line contract gives to an end, its name in the statistics, and a line for
+ * the user (0 if there is nothing to say). text must hold 256 bytes. */
+int vm_end_status(const struct vm_end *end);
+const char *vm_end_name(const struct vm_end *end);
+const char *vm_end_text(const struct vm_end *end, char *text, size_t size);
+
+struct vm_config {
+	const struct engine *engine;
+	enum paging_mode paging;
+	enum placement placement;
+	uint64_t placement_seed;
+	uint64_t memory_bytes;
+	unsigned cpus;
+	const char *kernel, *initrd;	/* initrd may be 0 */
+	const char *cmdline;		/* whole kernel command line */
+	bool debug_exit;
+	uint64_t timeout_ns;		/* of vm_run; 0: none */
+	struct tune tune;
+	int console_in, console_out;	/* file descriptors; -1: none */
+	/* Console keys that are not for the guest: filters len bytes in place, returns how many go on. 0: all do. */
+	size_t (*keys)(void *opaque, struct vm *vm, uint8_t *bytes, size_t len);
+	void *keys_opaque;
+};
+
+/* By the name that --engine and TRIFOLD_ENGINE use; 0 if there is none. */
+const struct engine *vm_engine_find(const char *name);
+const char *vm_engine_name(const struct engine *engine);
+
+/* The first feature this host lacks that the engines need, or 0. */
+const char *vm_host_lacks(void);
+
+/* 0, or -errno with one clear reason in error. */
+int vm_create(const struct vm_config *config, struct vm **out, char *error, size_t error_size);
+void vm_destroy(struct vm *vm);
+
+/* The loop that vm_run runs: callers may add their own sources before. */
+struct loop *vm_loop(struct vm *vm);
+const struct vm_end *vm_run(struct vm *vm);
+
+/* Ends the run: any thread. */
+void vm_stop(struct vm *vm, enum vm_end_kind kind, unsigned value, const char *reason);
+
+/* Stdin may be readable again (after the process came to the foreground). I/O thread only. */
+void vm_console_resume(struct vm *vm);
+
+/* All counters as one JSON object; docs/stats.md. 0 or -errno. */
+int vm_write_stats(struct vm *vm, const char *path);
+
+#endif

@@ -1,0 +1,97 @@
+/*
+ * vm_internal.h - what a VM is made of.
+ */
+#ifndef VM_VM_INTERNAL_H
+#define VM_VM_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <time.h>
+#include "base/stats.h"
+#include "cpu/engine.h"
+#include "cpu/vcpu.h"
+#include "dev/ioapic.h"
+#include "dev/power.h"
+#include "dev/rtc.h"
+#include "dev/uart.h"
+#include "vm/console.h"
+#include "vm/vm.h"
+
+#define VM_MAX_CPUS 1u
+
+/* Time of a vcpu thread by what it did (docs/stats.md, group "host"). */
+struct vm_vcpu {
+	struct vcpu v;
+	struct vm *vm;
+	pthread_t thread;
+	bool started;
+	/* 1 while the thread sleeps in HLT or is about to: whoever clears it must wake the futex. */
+	_Atomic uint32_t sleeping;
+	/* LAPIC timer: what the I/O thread's timer is armed for, LOOP_NEVER if not. */
+	_Atomic uint64_t armed_ns;
+	pthread_mutex_t timer_lock;
+	struct loop_source timer;
+	uint64_t samples[ACT_COUNT];
+	uint64_t idle_ns, cpu_ns;
+	timer_t sample_timer;
+	bool sampling;
+};
+
+struct vm_host_stats {
+	uint64_t wall_ns, cpu_ns, vcpu_cpu_ns, max_rss_kib;
+	uint64_t code_ns, executor_ns, translation_ns, paging_ns, devices_ns, idle_ns, samples;
+};
+struct vm_device_stats { uint64_t port_accesses, mmio_accesses; };
+
+struct vm {
+	struct vm_config config;
+	struct memory memory;
+	struct bus bus;
+	struct loop loop;
+	struct uart uart;
+	struct ioapic ioapic;
+	struct rtc rtc;
+	struct power power;
+	struct console console;
+	void *engine_state;
+	struct vm_vcpu *vcpu[VM_MAX_CPUS];
+	unsigned vcpus;
+
+	pthread_mutex_t end_lock;
+	struct vm_end end;
+	_Atomic bool ended;
+	bool draining, abandon;		/* a second stop while output drains: give up (end_lock) */
+	struct loop_source timeout;
+	struct loop_source panic_check;
+	struct { uint64_t syscalls, halts; unsigned rounds; } panic;
+
+	uint64_t start_ns, create_ns;
+	struct vm_host_stats host;
+	struct vm_device_stats devices;
+	struct stats stats;
+	/* What was set up, for vm_destroy after a failure half-way. */
+	bool memory_ready, bus_ready, loop_ready, engine_ready, console_ready;
+};
+
+/* thread.c */
+int vm_vcpu_create(struct vm *vm, unsigned id);
+void vm_vcpu_destroy(struct vm_vcpu *t);
+int vm_vcpu_start(struct vm_vcpu *t);
+void vm_vcpu_join(struct vm_vcpu *t);
+
+/* wake.c: may run with guest vector registers live; compiled with general registers only. */
+void vm_vcpu_kick(struct vcpu *v);
+void vm_vcpu_timer_changed(void *vm_vcpu);
+void vm_vcpu_timer_fired(void *vm_vcpu, uint32_t events);
+void vm_futex_wait(_Atomic uint32_t *word, uint32_t value, uint64_t deadline_ns);
+
+/* end.c */
+bool vm_was_shut_down(const struct vm *vm);
+/* The console saw the end of a panic's text: if the guest does nothing but wait from now on, it is over. */
+void vm_panic_suspected(void *vm);
+void vm_panic_check(void *vm, uint32_t events);
+
+/* report.c */
+void vm_collect_stats(struct vm *vm);
+
+#endif
