@@ -15,6 +15,11 @@
 
 struct vcpu;
 
+#define LAPIC_BASE_BSP (1ull << 8)
+#define LAPIC_BASE_X2APIC (1ull << 10)
+#define LAPIC_BASE_ENABLE (1ull << 11)
+#define LAPIC_BASE_ADDRESS 0xfffffff000ull /* CPU_PHYS_BITS */
+
 struct lapic {
 	uint64_t base_msr;		/* APIC_BASE: enable, x2APIC, BSP bits */
 	uint32_t id, ldr, dfr, svr, esr, esr_pending, tpr, icr_low, icr_high;
@@ -28,6 +33,11 @@ struct lapic {
 	_Atomic uint64_t deadline_ns;	/* next expiry on the host's monotonic clock, ~0 none */
 	void (*timer_changed)(void *opaque); /* vm/: the deadline moved earlier; may be 0 */
 	void *timer_opaque;
+	/* vm/: the EOI of a level-triggered vector, for the IO-APIC; and a message to other vcpus. May be 0. Called as cold code. */
+	void (*eoi_broadcast)(void *opaque, uint8_t vector);
+	void *eoi_opaque;
+	void (*send_ipi)(void *opaque, const struct irq_message *msg, unsigned shorthand, uint32_t dest);
+	void *ipi_opaque;
 };
 
 void lapic_reset(struct lapic *l, uint32_t id, bool bsp);

@@ -45,6 +45,15 @@ static void vm_send_irq(void *opaque, const struct irq_message *msg)
 	lapic_post(&vm->vcpu[0]->v, msg);
 }
 
+static void vm_level_eoi(void *opaque, uint8_t vector)
+{
+	struct vm *vm = opaque;
+
+	bus_lock(&vm->bus);
+	ioapic_eoi(&vm->ioapic, vector);
+	bus_unlock(&vm->bus);
+}
+
 /* Under the device lock, on the vcpu's thread: it leaves the engine at once. */
 static void vm_on_power(void *opaque, enum power_event event, uint8_t value)
 {
@@ -131,6 +140,7 @@ static int vm_build(struct vm *vm, char *error, size_t size)
 	if (err)
 		return vm_fail(error, size, err, "guest memory of the size given with -m");
 	vm->memory_ready = true;
+	vm->memory.tune = &vm->config.tune;
 	bus_init(&vm->bus);
 	vm->bus_ready = true;
 
@@ -164,6 +174,10 @@ static int vm_build(struct vm *vm, char *error, size_t size)
 		err = loop_add_timer(&vm->loop, &vm->panic_check, vm_panic_check, vm);
 	if (err)
 		return vm_fail(error, size, err, "the devices");
+	for (unsigned id = 0; id < vm->vcpus; id++) {
+		vm->vcpu[id]->v.lapic.level_eoi = vm_level_eoi;
+		vm->vcpu[id]->v.lapic.eoi_opaque = vm;
+	}
 	vm_enter_kernel(&vm->vcpu[0]->v, &entry);
 	return 0;
 }
