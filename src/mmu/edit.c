@@ -30,7 +30,7 @@ static const struct event_row { unsigned flush; size_t counter; } event_table[EV
 	ROW(EVENT_INVPCID_ALL_GLOBAL, F_L1_ALL | F_SPACES | F_GLOBAL, flush_invpcid),
 	ROW(EVENT_INVPCID_ALL, F_L1_LOCAL | F_SPACES, flush_invpcid),
 	ROW(EVENT_P2M, F_L1_ALL | F_SPACES | F_GLOBAL | F_TABLES, flush_p2m),
-	ROW(EVENT_ALL, F_L1_ALL | F_SPACES | F_GLOBAL | F_FETCH, flush_cr4),
+	ROW(EVENT_ALL, F_L1_ALL | F_SPACES | F_GLOBAL | F_FETCH | F_TABLES, flush_cr4),
 #undef ROW
 };
 

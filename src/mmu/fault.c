@@ -5,7 +5,7 @@
  * fault is only ever the result of a fresh walk: rights that level 2 remembers may grant, but never deny
  * (a page fault must not be due to a translation that was made more permissive since).
  */
-#include "mmu/mmu_internal.h"
+#include "mmu/shadow.h"
 
 static void set_result(struct mmu *mmu, uint64_t va, uint64_t data, struct mmu_result *out)
 {
@@ -23,6 +23,8 @@ static enum mmu_kind mapped(struct mmu *mmu, uint64_t va, unsigned access, uint6
 		tlb1_fill(mmu, va, tlb_set_of(mmu, access), data);
 	if ((access & ACC_WRITE) && (pool_frame(&mmu->memory->pool, out->mfn)->flags & FRAME_TRACKED)) {
 		mmu->counters.tracked_writes++;
+		if (pool_frame(&mmu->memory->pool, out->mfn)->flags & FRAME_TABLE)
+			mmu->counters.hidden_write_protected++;
 		return MMU_TRACKED;
 	}
 	return MMU_MAPPED;
@@ -37,7 +39,8 @@ static enum mmu_kind translate(struct mmu *mmu, uint64_t va, unsigned access, st
 	memory_lock(mmu->memory);
 	if (UNLIKELY(mmu->priv->p2m_generation != mmu->memory->p2m_generation))
 		edit_event(mmu, EVENT_P2M, 0, 0);
-	status = nested_translate(mmu, va, access, &t);
+	status = mmu->mode == PAGING_SHADOW ? shadow_translate(mmu, va, access, &t) :
+					      nested_translate(mmu, va, access, &t);
 	memory_unlock(mmu->memory);
 	switch (status) {
 	case TRANSLATED:

@@ -6,17 +6,23 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "mmu/mmu_internal.h"
+#include "mmu/shadow.h"
 
 int mmu_init(struct mmu *mmu, struct memory *memory, enum paging_mode mode)
 {
 	struct mmu_private *priv;
 
-	if (mode != PAGING_NESTED)
-		return -ENOTSUP;
 	priv = aligned_alloc(64, ALIGN_UP(sizeof(*priv), 64));
 	if (!priv)
 		return -ENOMEM;
+	if (mode == PAGING_SHADOW) {
+		int err = shadow_attach(memory);
+
+		if (err) {
+			free(priv);
+			return err;
+		}
+	}
 	fill_bytes(priv, 0, sizeof(*priv));
 	fill_bytes(mmu, 0, sizeof(*mmu));
 	mmu->memory = memory;
@@ -34,6 +40,8 @@ int mmu_init(struct mmu *mmu, struct memory *memory, enum paging_mode mode)
 
 void mmu_destroy(struct mmu *mmu)
 {
+	if (mmu->priv && mmu->mode == PAGING_SHADOW)
+		shadow_detach(mmu->memory);
 	free(mmu->priv);
 	mmu->priv = NULL;
 }
@@ -41,7 +49,8 @@ void mmu_destroy(struct mmu *mmu)
 void mmu_written(struct mmu *mmu, mfn_t m, unsigned offset, unsigned len)
 {
 	memory_lock(mmu->memory);
-	track_written(&mmu->memory->track, m, offset, len);
+	if (track_written(&mmu->memory->track, m, offset, len) & FRAME_TABLE)
+		shadow_written(mmu, m, offset, len);
 	memory_unlock(mmu->memory);
 }
 

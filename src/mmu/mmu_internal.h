@@ -78,6 +78,8 @@ struct mmu_private {
 	struct psc psc;
 	struct walk_space space;
 	struct fetch_entry fetch[FETCH_CACHE];
+	uint64_t shadow_root_cr3;	/* root address and role that the link is of */
+	uint64_t shadow_root_link;	/* 0: none known */
 };
 
 /* What a paging mode answers. */

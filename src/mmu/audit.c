@@ -1,0 +1,239 @@
+/*
+ * audit.c - checks every numbered invariant of docs/mmu.md (M, T, S) against the tables as they are now. Cold: uses libc.
+ */
+#include <stdio.h>
+
+#include "mmu/shadow.h"
+
+#define FAIL(...) return snprintf(msg, size, __VA_ARGS__)
+
+/* A frame that something of ours maps: handed out, and the p2m's frame for the gfn in its record. */
+static int audit_frame(const struct mmu *mmu, const char *what, uint64_t va, mfn_t m, char *msg, size_t size)
+{
+	const struct frame *f;
+	struct p2m_entry e;
+
+	if (m.v >= mmu->memory->pool.frames)
+		FAIL("%s: va %#lx maps frame %#lx beyond the pool", what, va, m.v);
+	f = pool_frame(&mmu->memory->pool, m);
+	if (!(f->flags & FRAME_ALLOCATED))
+		FAIL("%s: va %#lx maps frame %#lx, which is free", what, va, m.v);
+	if (!p2m_lookup(mmu->memory, gpa(f->gfn << PAGE_SHIFT), &e) || e.m.v != m.v)
+		FAIL("%s: va %#lx maps frame %#lx, not the frame of its gfn %#lx", what, va, m.v, f->gfn);
+	return 0;
+}
+
+static int audit_level1(struct mmu *mmu, unsigned set, unsigned i, char *msg, size_t size)
+{
+	const struct tlb_entry *e = &mmu->l1[set][i];
+	mfn_t m = mfn((e->aux & TR_MFN_MASK) >> PAGE_SHIFT);
+	bool local = mmu->priv->tlb2.local[set][i / 64] >> (i % 64) & 1;
+	bool may_write = (e->aux & PTE_W) || (set != TLB_USER && !mmu->priv->controls.wp);
+	int bad;
+
+	if (e->tag_read == TLB_INVALID_TAG(i)) {
+		if (e->tag_write != TLB_INVALID_TAG(i))
+			FAIL("T1: set %u slot %u has a write tag but no read tag", set, i);
+		return 0;
+	}
+	if (!is_canonical(e->tag_read) || (e->tag_read & ~PAGE_MASK) || tlb_l1_index(e->tag_read) != i)
+		FAIL("T1: set %u slot %u has tag %#lx", set, i, e->tag_read);
+	bad = audit_frame(mmu, "T5", e->tag_read, m, msg, size);
+	if (bad)
+		return bad;
+	if (e->host != (uint64_t)(uintptr_t)pool_ptr(&mmu->memory->pool, m))
+		FAIL("T5: set %u va %#lx has a host address that is not its frame's", set, e->tag_read);
+	if (e->tag_write != TLB_INVALID_TAG(i)) {
+		if (e->tag_write != e->tag_read)
+			FAIL("T1: set %u slot %u has tags %#lx and %#lx", set, i, e->tag_read, e->tag_write);
+		if (!(e->aux & PTE_D) || !may_write)
+			FAIL("T2: set %u va %#lx is writable with rights %#lx", set, e->tag_read, e->aux);
+		if (pool_frame(&mmu->memory->pool, m)->flags & FRAME_TRACKED)
+			FAIL("T2: set %u va %#lx is writable, its frame %#lx is watched", set, e->tag_read, m.v);
+	}
+	if (!walk_allowed(&mmu->priv->controls, e->aux,
+			  ACC_READ | (set == TLB_USER ? ACC_USER : set == TLB_KERNEL_AC ? ACC_AC : 0)))
+		FAIL("T2: set %u va %#lx is readable with rights %#lx", set, e->tag_read, e->aux);
+	if (local == !!(e->aux & PTE_G))
+		FAIL("T3: set %u va %#lx: global %d, in the list of local ones %d", set, e->tag_read, !local, local);
+	return 0;
+}
+
+static int audit_level2(struct mmu *mmu, const struct tlb2_set *set, bool large, char *msg, size_t size)
+{
+	for (unsigned w = 0; w < L2_WAYS; w++) {
+		uint32_t id = set->tag[w] & SPACE_ID_MAX;
+		uint64_t va = set->tag[w] >> SPACE_BITS << (large ? 21 : PAGE_SHIFT), d = set->data[w];
+		int bad = 0;
+
+		if (!set->tag[w] || (id != mmu->priv->asid.global_id && id != asid_current(mmu)->id))
+			continue;
+		if (!!(d & PTE_G) != (id == mmu->priv->asid.global_id))
+			FAIL("T3: va %#lx is in level 2 as global %d with data %#lx", va, !(d & PTE_G), d);
+		for (unsigned k = 0; k < (large ? 512u : 1u) && !bad; k++)
+			bad = audit_frame(mmu, "T5", va, mfn(((d & TR_MFN_MASK) >> PAGE_SHIFT) + k), msg, size);
+		if (bad)
+			return bad;
+		if (large && !(d & (TR_GUEST_2M | TR_GUEST_HUGE)))
+			FAIL("T5: va %#lx is a large entry of a small guest page", va);
+	}
+	return 0;
+}
+
+static int audit_tlb(struct mmu *mmu, char *msg, size_t size)
+{
+	const struct tlb2 *t = &mmu->priv->tlb2;
+	int bad = 0;
+
+	for (unsigned s = 0; s < TLB_SETS && !bad; s++)
+		for (unsigned i = 0; i < TLB_L1_ENTRIES && !bad; i++)
+			bad = audit_level1(mmu, s, i, msg, size);
+	for (unsigned i = 0; i < ARRAY_LEN(t->small) && !bad; i++)
+		bad = audit_level2(mmu, &t->small[i], false, msg, size);
+	for (unsigned i = 0; i < ARRAY_LEN(t->large) && !bad; i++)
+		bad = audit_level2(mmu, &t->large[i], true, msg, size);
+	return bad;
+}
+
+/* S1 and S4 for one entry of a page that stands for a guest table. */
+static int audit_entry(struct mmu *mmu, const struct shadow_page *p, unsigned i, char *msg, size_t size)
+{
+	const struct shadow *s = mmu->memory->shadow;
+	const struct paging_format *f = paging_format_of(CR0_PG, CR4_PAE, EFER_LMA);
+	uint64_t e = p->entry[i], guest = ((const uint64_t *)pool_ptr(&mmu->memory->pool, p->m))[i];
+	uint64_t same = PTE_P | PTE_W | PTE_U | PTE_A | PTE_NX, address;
+	unsigned level = p->role & ROLE_LEVEL;
+	const struct shadow_page *child;
+
+	if (!shadow_is_usable(p->role, guest))
+		FAIL("S1: table gfn %#lx level %u entry %u: shadow %#lx of guest %#lx", p->gfn, level, i, e, guest);
+	address = paging_leaf_address(f, shadow_is_leaf(p->role, guest) ? level : 1, guest);
+	if (shadow_is_leaf(p->role, guest))
+		same |= PTE_G;
+	if (((e ^ guest) & same) || (shadow_is_leaf(p->role, guest) && (e & ~guest & PTE_D)))
+		FAIL("S1: table gfn %#lx level %u entry %u: shadow %#lx of guest %#lx", p->gfn, level, i, e, guest);
+	if (level == 1 || (e & PTE_PS)) {
+		uint64_t gfn = pool_frame(&mmu->memory->pool, mfn((e & TR_MFN_MASK) >> PAGE_SHIFT))->gfn;
+
+		if (gfn != address >> PAGE_SHIFT)
+			FAIL("S1: table gfn %#lx level %u entry %u maps gfn %#lx, guest says %#lx", p->gfn, level, i, gfn,
+			     address >> PAGE_SHIFT);
+		return 0;
+	}
+	child = shadow_follow(s, e);
+	if (!child)
+		return 0;
+	if (!child->live || child->gfn != address >> PAGE_SHIFT || (child->role & ROLE_LEVEL) != level - 1 ||
+	    !(child->role & ROLE_DIRECT) != !(e & SHADOW_LINK_DIRECT) ||
+	    !(e & SHADOW_LINK_DIRECT) != !shadow_is_leaf(p->role, guest) ||
+	    (!(child->role & ROLE_DIRECT) && (child->role ^ p->role) & ROLE_NXE))
+		FAIL("S4: table gfn %#lx level %u entry %u: guest %#lx, child is gfn %#lx role %#x", p->gfn, level, i, guest,
+		     child->gfn, child->role);
+	return 0;
+}
+
+static int audit_direct(struct mmu *mmu, const struct shadow_page *p, unsigned i, char *msg, size_t size)
+{
+	const struct shadow *s = mmu->memory->shadow;
+	unsigned level = p->role & ROLE_LEVEL;
+	uint64_t e = p->entry[i], gfn = p->gfn + ((uint64_t)i << 9 * (level - 1));
+	const struct shadow_page *child;
+
+	if (level == 1 || (e & PTE_PS)) {
+		uint64_t maps = pool_frame(&mmu->memory->pool, mfn((e & TR_MFN_MASK) >> PAGE_SHIFT))->gfn;
+
+		if (maps != gfn)
+			FAIL("S2: direct page of gfn %#lx entry %u maps gfn %#lx", p->gfn, i, maps);
+		return 0;
+	}
+	child = shadow_follow(s, e);
+	if (child && (!child->live || child->gfn != gfn || child->role != ((level - 1) | ROLE_DIRECT)))
+		FAIL("S4: direct page of gfn %#lx entry %u leads to gfn %#lx role %#x", p->gfn, i, child->gfn, child->role);
+	return 0;
+}
+
+static int audit_shadow_page(struct mmu *mmu, const struct shadow_page *p, char *msg, size_t size)
+{
+	unsigned present = 0;
+
+	for (unsigned i = 0; i < SHADOW_ENTRIES; i++) {
+		uint64_t e = p->entry[i];
+		int bad = 0;
+
+		if (!e)
+			continue;
+		present++;
+		if ((p->role & ROLE_LEVEL) == 1 || (e & PTE_PS))
+			bad = audit_frame(mmu, "S2", p->gfn, mfn((e & TR_MFN_MASK) >> PAGE_SHIFT), msg, size);
+		if (!bad && (p->role & ROLE_DIRECT))
+			bad = audit_direct(mmu, p, i, msg, size);
+		else if (!bad && !p->loose)
+			bad = audit_entry(mmu, p, i, msg, size);
+		if (bad)
+			return bad;
+	}
+	if (present != p->present)
+		FAIL("S5: page of gfn %#lx role %#x counts %u entries, has %u", p->gfn, p->role, p->present, present);
+	return 0;
+}
+
+static int audit_shadow(struct mmu *mmu, char *msg, size_t size)
+{
+	const struct shadow *s = mmu->memory->shadow;
+	uint32_t live = 0, free = 0;
+
+	/* Both are repaired before shadow tables are used next. */
+	if (s->generation != mmu->memory->p2m_generation || mmu->memory->track.table_writes)
+		return 0;
+	for (uint32_t i = 0; i < s->made_ever; i++) {
+		const struct shadow_page *p = &s->page[i];
+		int bad;
+
+		if (!p->live)
+			continue;
+		live++;
+		if (shadow_page_find(s, p->m, p->gfn, p->role) != p)
+			FAIL("S5: page of gfn %#lx role %#x is not found by its key", p->gfn, p->role);
+		bad = audit_shadow_page(mmu, p, msg, size);
+		if (bad)
+			return bad;
+	}
+	for (uint32_t i = s->free_head; i; i = s->page[i - 1].next)
+		free++;
+	for (uint32_t i = s->parked_head; i; i = s->page[i - 1].next)
+		free++;
+	if (live != s->live || live + free != s->made_ever || s->made_ever > s->limit)
+		FAIL("S5: %u pages live, %u counted, %u free of %u, limit %u", live, s->live, free, s->made_ever, s->limit);
+	for (uint64_t m = 0; m < mmu->memory->pool.frames; m++) {
+		const struct frame *f = &mmu->memory->pool.frame[m];
+		bool tight = false;
+
+		for (uint32_t i = f->shadow_head; i; i = s->page[i - 1].next)
+			tight |= !s->page[i - 1].loose;
+		if (tight != !!(f->flags & FRAME_TABLE))
+			FAIL("S3: frame %#lx (gfn %#lx): tight page %d, flags %#x", m, f->gfn, tight, f->flags);
+	}
+	return 0;
+}
+
+static int audit_locked(struct mmu *mmu, char *msg, size_t size)
+{
+	int bad = p2m_audit(mmu->memory, msg, size);
+
+	/* A p2m change is met by a full flush before the TLB is used next. */
+	if (!bad && mmu->priv->p2m_generation == mmu->memory->p2m_generation)
+		bad = audit_tlb(mmu, msg, size);
+	if (!bad && mmu->mode == PAGING_SHADOW)
+		bad = audit_shadow(mmu, msg, size);
+	return bad;
+}
+
+int mmu_audit(struct mmu *mmu, char *msg, size_t size)
+{
+	int bad;
+
+	memory_lock(mmu->memory);
+	bad = audit_locked(mmu, msg, size);
+	memory_unlock(mmu->memory);
+	return bad;
+}
