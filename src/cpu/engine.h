@@ -21,6 +21,8 @@ struct engine {
 	void (*run)(struct vcpu *v);
 	/* Makes a running vcpu look at v->pending soon; any thread, signal handlers too. */
 	void (*kick)(struct vcpu *v);
+	/* Registers the engine's counters; may be 0. */
+	void (*stats)(void *vm_state, struct stats *stats);
 };
 
 extern const struct engine engine_bt;

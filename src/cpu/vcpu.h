@@ -34,6 +34,14 @@
 struct segment { uint64_t base; uint32_t limit; /* scaled to bytes */ uint16_t selector, attr; };
 struct table_reg { uint64_t base; uint16_t limit; };
 
+#define JUMP_TABLES 16u
+#define JUMP_TABLE_ENTRIES 2048u
+
+enum { INHIBIT_STI = 1, INHIBIT_MOV_SS = 2 };
+
+/* MSRs with no effect of their own: kept as written (cpu/msr.c names them). */
+#define VCPU_PLAIN_MSRS 16
+
 /* Requests to a running vcpu; any thread may set one with vcpu_request. */
 enum vcpu_request {
 	REQ_INTERRUPT = 1,	/* the LAPIC may have something deliverable */
@@ -67,11 +75,13 @@ struct vcpu {
 	_Atomic uint32_t pending;	/* enum vcpu_request */
 	uint8_t cpl;
 	uint8_t activity;		/* enum activity, sampled */
-	uint8_t inhibit;		/* interrupt shadow of STI/MOV SS: no interrupt before the next instruction */
+	uint8_t inhibit;		/* interrupt shadow of STI/MOV SS (INHIBIT_*): no interrupt before the next instruction */
 	uint8_t halted;
+	uint8_t irq_waiting;		/* something is deliverable but for IF or the shadow; whoever sets IF looks (exec_irq_recheck) */
+	uint8_t nmi_masked;		/* from an NMI's delivery to the next IRET */
 	uint64_t tsc_offset;		/* guest TSC = host TSC + offset */
 	struct segment seg[SEG_COUNT];
-	uint64_t bt_scratch[24];	/* spill slots of generated code (bt/) */
+	uint64_t bt_scratch[32];	/* spill slots of generated code (bt/) */
 	struct bt_vcpu *bt;		/* translator's per-vcpu part (bt/) */
 
 	/* System registers. */
@@ -82,6 +92,8 @@ struct vcpu {
 	uint64_t star, lstar, cstar, sfmask, kernel_gs_base, sysenter_cs, sysenter_esp, sysenter_eip;
 	uint64_t pat, tsc_aux, misc_enable;
 	uint64_t features;		/* enum insn_feature bits that CPUID offers */
+	uint64_t msr[VCPU_PLAIN_MSRS];
+	uint64_t debug_hits;		/* DR6 bits of data and I/O breakpoints that the running instruction met */
 	unsigned id;			/* APIC id */
 
 	struct exit_info exit;
@@ -89,10 +101,18 @@ struct vcpu {
 	struct memory *memory;
 	struct bus *bus;
 	const struct cpuid_policy *cpuid;
-	void *kvmclock;			/* cpu/kvmclock */
+	struct kvmclock *kvmclock;
+	struct host_stub *stub;		/* runs single instructions on the host (cpu/host_stub) */
 	struct lapic lapic;
 	struct fpu fpu;
 	struct mmu mmu;
+
+	/*
+	 * Jump caches of generated code, one table a context: where the translation of a guest address starts
+	 * (docs/translator.md). A slot holds the guest address and the host address.
+	 */
+	uint64_t jump_key[JUMP_TABLES * JUMP_TABLE_ENTRIES];
+	uint64_t jump_host[JUMP_TABLES * JUMP_TABLE_ENTRIES];
 
 	/* How to wake the thread that runs this vcpu (vm/): sets `pending` first. */
 	void (*kick)(struct vcpu *v);

@@ -14,6 +14,7 @@
 #ifndef MEM_MEMORY_H
 #define MEM_MEMORY_H
 
+#include "base/tune.h"
 #include "mem/pool.h"
 #include "mem/track.h"
 
@@ -33,6 +34,7 @@ struct memory {
 	uint32_t moved_head;		/* frames that pages moved away from, index + 1, linked through frame.spare */
 	uint64_t moved;
 	void *shadow;			/* mmu/: the VM's shadow tables, 0 if none */
+	const struct tune *tune;	/* the VM's switches (base/tune.h), 0 for the defaults */
 };
 
 /* RAM of `bytes`: [0, 3 GiB) and the rest from 4 GiB up. bytes is rounded up to whole pages. 0 or -errno. */

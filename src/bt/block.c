@@ -1,0 +1,268 @@
+/*
+ * block.c - the block table: look-up, invalidation, flush of the code cache, polling entries.
+ *
+ * Lifecycle of a block: made by translate.c; inserted (hash, lists of its frames, its granules watched); linked to and put into jump
+ * tables; dead when a store hits its granules (entry patched, B3); gone when the cache is flushed, which is the only
+ * time that host code is reused.
+ */
+#include "bt/lower.h"
+
+static uint32_t hash_of(uint64_t m, uint64_t va, uint32_t mode)
+{
+	uint64_t h = (m * 0x9e3779b97f4a7c15ull) ^ (va * 0xc2b2ae3d27d4eb4full) ^ ((uint64_t)mode << 7);
+
+	return (uint32_t)(h >> 32) & (BLOCK_HASH - 1);
+}
+
+struct block *bt_find(struct bt *bt, mfn_t m, mfn_t m2, uint64_t va, uint32_t mode)
+{
+	for (uint32_t i = bt->hash[hash_of(m.v, va, mode)]; i; i = bt->block[i - 1].hash_next) {
+		struct block *b = &bt->block[i - 1];
+
+		if (b->va == va && b->mfn == m.v && b->mode == mode && (b->mfn2 == ~0ull || b->mfn2 == m2.v))
+			return b;
+	}
+	return 0;
+}
+
+/* The link that continues frame m's list after block b. */
+static uint32_t *frame_link(struct block *b, uint64_t m) { return b->mfn == m ? &b->frame_next : &b->frame2_next; }
+
+static void frame_add(struct bt *bt, struct block *b, uint64_t m)
+{
+	struct frame *f = pool_frame(&bt->memory->pool, mfn(m));
+
+	*frame_link(b, m) = f->code_head;
+	f->code_head = (uint32_t)(b - bt->block) + 1;
+}
+
+static void frame_remove(struct bt *bt, struct block *b, uint64_t m)
+{
+	struct frame *f = pool_frame(&bt->memory->pool, mfn(m));
+	uint32_t *link = &f->code_head, me = (uint32_t)(b - bt->block) + 1;
+
+	while (*link != me) {
+		ASSERT(*link);
+		link = frame_link(&bt->block[*link - 1], m);
+	}
+	*link = *frame_link(b, m);
+	if (!f->code_head) {
+		f->code_granules = 0;
+		track_clear(&bt->memory->track, mfn(m), FRAME_CODE);
+	}
+}
+
+void bt_insert(struct bt *bt, struct block *b)
+{
+	uint32_t *head = &bt->hash[hash_of(b->mfn, b->va, b->mode)];
+
+	b->hash_next = *head;
+	*head = (uint32_t)(b - bt->block) + 1;
+	frame_add(bt, b, b->mfn);
+	if (b->mfn2 != ~0ull && b->mfn2 != b->mfn)
+		frame_add(bt, b, b->mfn2);
+}
+
+static void cold_leave(struct bt *bt, struct emit *e, uint64_t va, uint32_t site, bool flags_saved, enum leave_reason reason)
+{
+	if (flags_saved)
+		e_restore_flags(e);
+	e_set_rip(e, va);
+	e_store_gs_imm32(e, SLOT(S_SITE), site);
+	e_jmp_to(e, bt->leave[reason]);
+}
+
+/* Room for the few bytes that invalidation and polling entries take in the cold area. */
+static bool cold_room(const struct bt *bt) { return bt->cold + 256 < bt->cache + CODE_CACHE_SIZE; }
+
+/* Turns an entry into a jump to `to`. */
+static void patch_head(struct bt *bt, uint32_t entry, const uint8_t *to)
+{
+	struct emit e = { bt->cache + entry };
+
+	e_jmp_to(&e, to);
+}
+
+void bt_forward(struct bt *bt, struct block *dead, const struct block *b)
+{
+	patch_head(bt, dead->entry, bt->cache + b->entry);
+	if (dead->jump_entry != dead->entry)
+		patch_head(bt, dead->jump_entry, bt->cache + b->jump_entry);
+}
+
+static void kill_block(struct bt *bt, struct block *b)
+{
+	uint32_t *link = &bt->hash[hash_of(b->mfn, b->va, b->mode)], me = (uint32_t)(b - bt->block) + 1;
+	struct emit e = { bt->cold };
+
+	while (*link != me) {
+		ASSERT(*link);
+		link = &bt->block[*link - 1].hash_next;
+	}
+	*link = b->hash_next;
+	frame_remove(bt, b, b->mfn);
+	if (b->mfn2 != ~0ull && b->mfn2 != b->mfn)
+		frame_remove(bt, b, b->mfn2);
+	b->dead = true;
+	ASSERT(cold_room(bt));
+	patch_head(bt, b->entry, e.p);
+	cold_leave(bt, &e, b->va, DEAD_SITE | (me - 1), false, LEAVE_DISPATCH);
+	if (b->jump_entry != b->entry) {
+		patch_head(bt, b->jump_entry, e.p);
+		cold_leave(bt, &e, b->va, DEAD_SITE | (me - 1), true, LEAVE_DISPATCH);
+	}
+	bt->cold = e.p;
+}
+
+/* The bytes of b in frame m, as [*lo, *hi). */
+static void extent(const struct block *b, uint64_t m, unsigned *lo, unsigned *hi)
+{
+	unsigned off = (unsigned)(b->va & ~PAGE_MASK), end = off + b->len;
+
+	if (b->mfn == m) {
+		*lo = off;
+		*hi = end < PAGE_SIZE ? end : (unsigned)PAGE_SIZE;
+	} else {
+		*lo = 0;
+		*hi = end - (unsigned)PAGE_SIZE;
+	}
+}
+
+void bt_invalidate_range(struct bt *bt, mfn_t m, unsigned offset, unsigned len)
+{
+	struct frame *f = pool_frame(&bt->memory->pool, m);
+	/* Whole granules, so that their bits can be cleared. */
+	unsigned lo = offset & ~((1u << GRANULE_SHIFT) - 1), hi = (unsigned)ALIGN_UP(offset + len, 1u << GRANULE_SHIFT);
+	uint32_t next;
+
+	for (uint32_t i = f->code_head; i; i = next) {
+		struct block *b = &bt->block[i - 1];
+		unsigned blo, bhi;
+
+		next = *frame_link(b, m.v);
+		extent(b, m.v, &blo, &bhi);
+		if (b->mfn == b->mfn2) /* crosses from the frame into itself */
+			blo = 0, bhi = PAGE_SIZE;
+		if (blo >= hi || bhi <= lo)
+			continue;
+		if (!cold_room(bt)) {
+			bt_flush(bt);
+			return;
+		}
+		kill_block(bt, b);
+		bt->counters.blocks_invalidated_write++;
+	}
+	for (unsigned g = lo >> GRANULE_SHIFT; g < hi >> GRANULE_SHIFT; g++)
+		f->code_granules &= ~(1ull << g);
+}
+
+void bt_drain_code_writes(struct bt *bt)
+{
+	struct track *track = &bt->memory->track;
+	uint32_t n;
+
+	memory_lock(bt->memory);
+	n = atomic_load(&track->code_writes);
+	if (n > CODE_WRITE_QUEUE) {
+		bt_flush(bt);
+	} else {
+		for (uint32_t i = 0; i < n; i++)
+			bt_invalidate_range(bt, track->queue[i].m, track->queue[i].offset, track->queue[i].len);
+	}
+	bt->counters.code_writes += n;
+	atomic_store(&track->code_writes, 0);
+	memory_unlock(bt->memory);
+}
+
+void bt_flush(struct bt *bt)
+{
+	for (uint32_t i = 0; i < bt->blocks; i++) {
+		struct block *b = &bt->block[i];
+
+		if (b->dead)
+			continue;
+		bt->counters.blocks_invalidated_flush++;
+		for (unsigned k = 0; k < 2; k++) {
+			uint64_t m = k ? b->mfn2 : b->mfn;
+			struct frame *f;
+
+			if (m == ~0ull)
+				continue;
+			f = pool_frame(&bt->memory->pool, mfn(m));
+			f->code_head = 0;
+			f->code_granules = 0;
+			track_clear(&bt->memory->track, mfn(m), FRAME_CODE);
+		}
+	}
+	for (uint32_t i = 0; i < BLOCK_HASH; i++)
+		bt->hash[i] = 0;
+	bt->blocks = bt->marks = bt->sites = 0;
+	bt->hot = bt->hot_start;
+	bt->cold = bt->cache + CODE_HOT_SIZE;
+	bt->flush_generation++;
+	bt->counters.cache_flushes++;
+}
+
+/* Hot code is handed out in ascending order, so blocks are sorted by it. */
+struct block *bt_block_of_host(struct bt *bt, uint32_t host)
+{
+	uint32_t lo = 0, hi = bt->blocks;
+
+	while (lo < hi) {
+		uint32_t mid = (lo + hi) / 2;
+		struct block *b = &bt->block[mid];
+
+		if (host >= b->host_end)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo < bt->blocks && host >= (bt->block[lo].entry < bt->block[lo].jump_entry ? bt->block[lo].entry :
+					   bt->block[lo].jump_entry) ? &bt->block[lo] : 0;
+}
+
+const struct mark *bt_mark_of(struct bt *bt, const struct block *b, uint32_t host)
+{
+	const struct mark *found = 0;
+
+	for (unsigned i = 0; i < b->marks && bt->mark[b->first_mark + i].host <= host; i++)
+		found = &bt->mark[b->first_mark + i];
+	return found;
+}
+
+uint8_t *bt_poll_entry(struct bt *bt, struct block *b, bool flags_saved)
+{
+	uint32_t *slot = &b->poll[flags_saved];
+	uint32_t to = flags_saved ? b->jump_entry : b->entry;
+	struct emit e = { bt->cold };
+
+	if (*slot)
+		return bt->cache + *slot;
+	if (!cold_room(bt))
+		return 0;
+	*slot = (uint32_t)(e.p - bt->cache);
+	if (flags_saved || b->entry == b->jump_entry) { /* EFLAGS are free */
+		uint8_t *none;
+
+		e_u8(&e, 0x65); /* cmp dword gs:[pending], 0 */
+		e_u8(&e, 0x83);
+		e_modrm(&e, 7, NO_BASE, NO_BASE, 1, VOFF(pending));
+		e_u8(&e, 0);
+		none = e_jcc(&e, CC_E);
+		e_patch(none, bt->cache + to);
+		cold_leave(bt, &e, b->va, NO_SITE, flags_saved, LEAVE_POLL);
+	} else {
+		uint8_t *none;
+
+		e_store_gs(&e, SLOT(S_RCX), RCX);
+		e_load_gs32(&e, RCX, VOFF(pending));
+		none = e_jrcxz(&e);
+		e_load_gs(&e, RCX, SLOT(S_RCX));
+		cold_leave(bt, &e, b->va, NO_SITE, false, LEAVE_POLL);
+		e_patch8(none, e.p);
+		e_load_gs(&e, RCX, SLOT(S_RCX));
+		e_jmp_to(&e, bt->cache + to);
+	}
+	bt->cold = e.p;
+	return bt->cache + *slot;
+}

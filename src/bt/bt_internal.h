@@ -1,0 +1,184 @@
+/*
+ * bt_internal.h - the translator's own structures: code cache, blocks, the contract of generated code.
+ *
+ * See docs/translator.md. In short: a block is the translation of guest instructions that lie in one page (the last
+ * may cross into the next), found by machine frame, offset, virtual address and mode. Generated code leaves
+ * to C by jumping to a leave stub with a reason; bt_run (engine.c) acts and enters again.
+ *
+ * Invariants
+ *  B1  a block's bytes are watched (track_code) as long as the block is live
+ *  B2  direct jumps between blocks stay within one guest page; everything else goes through the current context's jump table; a
+ *      context is a (fetch id, mode) pair; table 0 stays empty and is what a kick makes current
+ *  B3  a dead block's entry is patched to leave or to go on in its successor, so whoever still jumps to it is safe
+ *  B4  whenever C code runs, guest state is in struct vcpu (but FPU and vector state: cpu/fpu.h)
+ */
+#ifndef BT_INTERNAL_H
+#define BT_INTERNAL_H
+
+#include "cpu/vcpu.h"
+#include "x86/insn.h"
+
+#define CODE_CACHE_SIZE MIB(48)
+#define CODE_HOT_SIZE MIB(28)	/* the rest is for cold code */
+#define MAX_BLOCKS (1u << 17)
+#define BLOCK_HASH (1u << 15)
+#define MAX_MARKS (1u << 20)
+#define MAX_SITES (1u << 20)
+#define MAX_BLOCK_INSNS 48
+/* Room that one block may take at most in either region; checked before translation starts. */
+#define BLOCK_ROOM KIB(64)
+
+/* Mode: what translation depends on besides the bytes and the address. */
+enum bt_mode {
+	MODE_SET = 3,		/* enum tlb_set */
+	MODE_CPL0 = 4,
+	MODE_X87 = 8,		/* the x87, MMX, SSE, AVX conditions of exec_need_fault hold */
+	MODE_MMX = 16,
+	MODE_SSE = 32,
+	MODE_AVX = 64,
+	MODE_XSAVE = 128,
+	MODE_COUNT = 256,
+};
+
+struct block {
+	uint64_t va;
+	uint64_t mfn, mfn2;	/* mfn2: frame of the second page, ~0 if within one */
+	uint32_t entry;		/* offset in the code cache: entry with the arithmetic flags in the host's EFLAGS */
+	uint32_t jump_entry;	/* entry with the flags in S_FLAGS; equal to entry if flags do not matter */
+	uint32_t host_end;	/* end of the hot code; hot code begins at min(entry, jump_entry) */
+	uint32_t poll[2];	/* entries of backward jumps (flags in EFLAGS, in S_FLAGS): look at v->pending first; 0 until needed */
+	uint32_t first_mark;	/* into bt->mark */
+	uint16_t marks;
+	uint16_t len;		/* guest bytes */
+	uint16_t mode;
+	bool dead;
+	uint32_t hash_next, frame_next, frame2_next; /* index + 1 */
+};
+
+/* Where a guest instruction's code begins in its block: maps a host fault to a guest address. */
+struct mark {
+	uint32_t host;		/* offset in the code cache */
+	uint16_t guest_off;
+	uint16_t flags_saved;	/* the guest's flags are in S_FLAGS, not in EFLAGS */
+};
+
+/* A memory access that may miss the TLB, or an exit: what the cold path must know. */
+enum site_kind { SITE_READ, SITE_WRITE, SITE_LINK, SITE_BRANCH };
+struct site {
+	uint32_t block;
+	uint32_t host;		/* READ, WRITE: where to try again, T0 holding the address; LINK: the rel32 to patch */
+	uint16_t guest_off;	/* of the instruction */
+	uint16_t size;
+	uint8_t kind;
+	uint8_t flags_saved;	/* as in struct mark */
+	int16_t rsp_undo;	/* BRANCH: what to add to RSP if the target turns out not to be canonical */
+};
+#define NO_SITE 0xffffffffu
+#define DEAD_SITE 0x80000000u /* | block index: left through a dead block's entry */
+
+/* Spill slots: offsets in struct vcpu. */
+#define VOFF(member) ((int32_t)offsetof(struct vcpu, member))
+#define SLOT(n) ((int32_t)(offsetof(struct vcpu, bt_scratch) + 8 * (n)))
+enum { S_HOST_RSP, S_SELF, S_TARGET, S_JUMP_BASE /* first slot of the current jump table */, S_JUMP_WANT /* the same, never poisoned */,
+       S_RAX, S_RCX, S_TMP0, S_TMP1, S_SITE, S_EA, S_REASON, S_FAULT, S_FLAGS /* AH, AL of lahf; seto al */, S_COUNT };
+
+/* Why generated code left. */
+enum leave_reason {
+	LEAVE_DISPATCH,		/* rip is set; S_SITE is a LINK site or ~0 */
+	LEAVE_JUMP,		/* indirect: rip set, S_SITE a BRANCH site */
+	LEAVE_EXEC,		/* rip set: the executor is to do one instruction */
+	LEAVE_SLOW,		/* a memory access that the TLB cannot serve: executor, after undoing (S_SITE) */
+	LEAVE_FAULT,		/* host fault: S_FAULT is the trap number, rip set */
+	LEAVE_POLL,		/* pending request seen; rip set */
+};
+
+struct bt_counters {
+	uint64_t blocks_translated, insns_translated, bytes_guest, bytes_host, blocks_invalidated_write, blocks_invalidated_flush,
+		cache_flushes, dispatches, dispatch_misses, links, jump_cache_fills, executor_sites, slow_accesses, host_faults,
+		code_writes, contexts, polls;
+};
+
+/* Shared by the vcpus of a VM; guarded by lock (docs/locking.md). */
+struct bt {
+	uint8_t *cache;		/* RWX */
+	uint8_t *hot, *cold;		/* where the next block's hot and cold code go */
+	uint8_t *hot_start;		/* after the stubs */
+	uint8_t *leave[8];	/* stubs by leave_reason */
+	uint8_t *slow[2];	/* TLB miss, read and write */
+	uint8_t *jump_miss;	/* T0 the target, S_SITE set, flags in S_FLAGS */
+	void (*enter)(struct vcpu *v, uint8_t *host);
+	struct block *block;
+	uint32_t blocks;
+	uint32_t *hash;
+	struct mark *mark;
+	uint32_t marks;
+	struct site *site;
+	uint32_t sites;
+	struct memory *memory;
+	uint32_t flush_generation;
+	struct bt_counters counters;
+	void *lock;
+};
+
+#define DECODE_CACHE 512
+struct bt_vcpu {
+	struct bt *bt;
+	/* Decode cache of executor sites: valid for (rip, fetch id) while the bytes at `code` are unchanged. */
+	struct decoded { uint64_t rip; const uint8_t *code; uint32_t fetch_id, fetch_epoch; struct insn in; } decoded[DECODE_CACHE];
+	struct exception slow_exc;	/* LEAVE_SLOW: what the access raised, if slow_inject */
+	bool slow_inject;
+	struct { uint32_t fetch_id, mode; uint64_t stamp; bool used; } context[JUMP_TABLES];
+	uint64_t stamp;
+	uint32_t current;		/* index in context */
+	uint32_t fetch_epoch, flush_generation;
+};
+
+/* translate.c: makes a block for the code at va; bytes are in frame m (and m2). Cold: run through fpu_call_cold. */
+struct translate_request {
+	struct vcpu *v;
+	struct bt *bt;
+	uint64_t va;
+	mfn_t m, m2;		/* m2: frame of the next page or MFN_NONE (a crossing instruction then goes to the executor) */
+	uint32_t mode;
+	struct block *out;	/* 0: no room (flush and ask again), or need_second */
+	bool need_second;	/* the first instruction crosses into the next page: ask again with m2 */
+};
+void bt_translate(void *request);
+
+/* block.c; memory->lock is held. bt_poll_entry returns 0 when there is no room. */
+struct block *bt_find(struct bt *bt, mfn_t m, mfn_t m2, uint64_t va, uint32_t mode);
+/* From now on whoever enters the dead block goes on in b, the new translation of the same code. */
+void bt_forward(struct bt *bt, struct block *dead, const struct block *b);
+void bt_insert(struct bt *bt, struct block *b);
+void bt_invalidate_range(struct bt *bt, mfn_t m, unsigned offset, unsigned len);
+void bt_flush(struct bt *bt);
+void bt_drain_code_writes(struct bt *bt);
+struct block *bt_block_of_host(struct bt *bt, uint32_t host);
+const struct mark *bt_mark_of(struct bt *bt, const struct block *b, uint32_t host);
+uint8_t *bt_poll_entry(struct bt *bt, struct block *b, bool flags_saved);
+
+/* stubs.c */
+void bt_make_stubs(struct bt *bt);
+
+/* runtime.c: called from generated code */
+uint64_t bt_tlb_miss_read(struct vcpu *v, uint64_t va, uint32_t site);
+uint64_t bt_tlb_miss_write(struct vcpu *v, uint64_t va, uint32_t site);
+
+uint32_t bt_mode_of(const struct vcpu *v);
+
+/* Guest flags from and to the form of S_FLAGS. */
+static inline uint32_t bt_flags_unpack(uint64_t slot)
+{
+	return ((uint32_t)(slot >> 8) & (FL_CF | FL_PF | FL_AF | FL_ZF | FL_SF)) | ((slot & 1) ? FL_OF : 0);
+}
+
+/* The slot of an address in its jump table: the same hash as generated code computes. */
+static inline uint32_t bt_jump_slot(uint64_t va)
+{
+	uint64_t h = 0;
+
+	__asm__("crc32q %1, %0" : "+r"(h) : "r"(va));
+	return (uint32_t)(h & (JUMP_TABLE_ENTRIES - 1));
+}
+
+#endif

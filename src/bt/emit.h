@@ -1,0 +1,216 @@
+/*
+ * emit.h - writes host instructions: the few forms that the translator needs, one function each.
+ *
+ * Guest registers live in the host registers of the same number, but for R10 and R11, which are the translator's
+ * temporaries (T0, T1) while the guest's R10 and R11 are in struct vcpu. GS points at struct vcpu.
+ * Functions marked "keeps flags" emit nothing that changes the arithmetic flags.
+ */
+#ifndef BT_EMIT_H
+#define BT_EMIT_H
+
+#include "base/base.h"
+#include "x86/regs.h"
+
+#define T0 R10
+#define T1 R11
+#define NO_BASE 0xff
+
+struct emit { uint8_t *p; };
+
+static inline void e_u8(struct emit *e, uint8_t b) { *e->p++ = b; }
+static inline void e_u32(struct emit *e, uint32_t v) { store_u32(e->p, v); e->p += 4; }
+static inline void e_u64(struct emit *e, uint64_t v) { store_u64(e->p, v); e->p += 8; }
+
+/* ModRM (+SIB, displacement) for [base + index*scale + disp]; NO_BASE for none. */
+static inline void e_modrm(struct emit *e, uint8_t reg, uint8_t base, uint8_t index, uint8_t scale, int32_t disp)
+{
+	uint8_t r = (uint8_t)((reg & 7) << 3);
+	uint8_t ss = scale == 8 ? 3 : scale == 4 ? 2 : scale == 2 ? 1 : 0;
+	bool small = disp >= -128 && disp < 128;
+	uint8_t mod;
+
+	if (base == NO_BASE) { /* absolute or index only: SIB without base takes disp32 */
+		e_u8(e, r | 4);
+		e_u8(e, (uint8_t)(ss << 6 | (index == NO_BASE ? 4 : index & 7) << 3 | 5));
+		e_u32(e, (uint32_t)disp);
+		return;
+	}
+	mod = disp == 0 && (base & 7) != 5 ? 0 : small ? 0x40 : 0x80;
+	if (index == NO_BASE && (base & 7) != 4) {
+		e_u8(e, mod | r | (base & 7));
+	} else {
+		e_u8(e, mod | r | 4);
+		e_u8(e, (uint8_t)(ss << 6 | (index == NO_BASE ? 4 : index & 7) << 3 | (base & 7)));
+	}
+	if (mod == 0x40)
+		e_u8(e, (uint8_t)disp);
+	else if (mod == 0x80)
+		e_u32(e, (uint32_t)disp);
+}
+
+static inline uint8_t e_rex(bool w, uint8_t reg, uint8_t index, uint8_t base)
+{
+	return (uint8_t)(0x40 | w << 3 | (reg < 16 ? reg >> 3 : 0) << 2 | (index < 16 ? index >> 3 : 0) << 1 |
+			 (base < 16 ? base >> 3 : 0));
+}
+
+/* op reg, [base+index*scale+disp] with a one-byte opcode. */
+static inline void e_op_mem(struct emit *e, bool w, uint8_t opcode, uint8_t reg, uint8_t base, uint8_t index, uint8_t scale,
+			    int32_t disp)
+{
+	e_u8(e, e_rex(w, reg, index, base));
+	e_u8(e, opcode);
+	e_modrm(e, reg, base, index, scale, disp);
+}
+/* op reg, gs:[disp]. */
+static inline void e_op_gs(struct emit *e, bool w, uint8_t opcode, uint8_t reg, int32_t disp)
+{
+	e_u8(e, 0x65);
+	e_op_mem(e, w, opcode, reg, NO_BASE, NO_BASE, 1, disp);
+}
+/* op reg, gs:[base + disp]. */
+static inline void e_op_gs_base(struct emit *e, bool w, uint8_t opcode, uint8_t reg, uint8_t base, uint8_t index, uint8_t scale,
+				int32_t disp)
+{
+	e_u8(e, 0x65);
+	e_op_mem(e, w, opcode, reg, base, index, scale, disp);
+}
+static inline void e_op_rr(struct emit *e, bool w, uint8_t opcode, uint8_t reg, uint8_t rm)
+{
+	e_u8(e, e_rex(w, reg, 0, rm));
+	e_u8(e, opcode);
+	e_u8(e, (uint8_t)(0xc0 | (reg & 7) << 3 | (rm & 7)));
+}
+
+/* Moves: keep flags. */
+static inline void e_load_gs(struct emit *e, uint8_t reg, int32_t disp) { e_op_gs(e, true, 0x8b, reg, disp); }
+static inline void e_load_gs32(struct emit *e, uint8_t reg, int32_t disp) { e_op_gs(e, false, 0x8b, reg, disp); }
+static inline void e_store_gs(struct emit *e, int32_t disp, uint8_t reg) { e_op_gs(e, true, 0x89, reg, disp); }
+static inline void e_store_gs_imm(struct emit *e, int32_t disp, int32_t imm) /* sign-extended to 64 bits */
+{
+	e_op_gs(e, true, 0xc7, 0, disp);
+	e_u32(e, (uint32_t)imm);
+}
+static inline void e_store_gs_imm32(struct emit *e, int32_t disp, uint32_t imm)
+{
+	e_op_gs(e, false, 0xc7, 0, disp);
+	e_u32(e, imm);
+}
+static inline void e_mov_rr(struct emit *e, uint8_t dst, uint8_t src) { e_op_rr(e, true, 0x8b, dst, src); }
+static inline void e_mov_imm(struct emit *e, uint8_t reg, uint64_t v)
+{
+	if (v <= UINT32_MAX) {
+		if (reg >= 8)
+			e_u8(e, 0x41);
+		e_u8(e, (uint8_t)(0xb8 | (reg & 7)));
+		e_u32(e, (uint32_t)v);
+	} else if ((uint64_t)(int64_t)(int32_t)v == v) {
+		e_u8(e, e_rex(true, 0, 0, reg));
+		e_u8(e, 0xc7);
+		e_u8(e, (uint8_t)(0xc0 | (reg & 7)));
+		e_u32(e, (uint32_t)v);
+	} else {
+		e_u8(e, e_rex(true, 0, 0, reg));
+		e_u8(e, (uint8_t)(0xb8 | (reg & 7)));
+		e_u64(e, v);
+	}
+}
+static inline void e_lea(struct emit *e, bool w, uint8_t reg, uint8_t base, uint8_t index, uint8_t scale, int32_t disp)
+{
+	e_op_mem(e, w, 0x8d, reg, base, index, scale, disp);
+}
+static inline void e_load(struct emit *e, uint8_t reg, uint8_t base) { e_op_mem(e, true, 0x8b, reg, base, NO_BASE, 1, 0); }
+static inline void e_store(struct emit *e, uint8_t base, uint8_t reg) { e_op_mem(e, true, 0x89, reg, base, NO_BASE, 1, 0); }
+
+/* rorx dst32, src32, n: keeps flags (BMI2). */
+static inline void e_rorx32(struct emit *e, uint8_t dst, uint8_t src, uint8_t n)
+{
+	e_u8(e, 0xc4);
+	e_u8(e, (uint8_t)((dst < 8 ? 0x80 : 0) | 0x40 | (src < 8 ? 0x20 : 0) | 3));
+	e_u8(e, 0x7b); /* W0 vvvv=1111 L0 pp=F2 */
+	e_u8(e, 0xf0);
+	e_u8(e, (uint8_t)(0xc0 | (dst & 7) << 3 | (src & 7)));
+	e_u8(e, n);
+}
+/* pext dst, src, gs:[disp]: keeps flags (BMI2). */
+static inline void e_pext_gs(struct emit *e, uint8_t dst, uint8_t src, int32_t disp)
+{
+	e_u8(e, 0x65);
+	e_u8(e, 0xc4);
+	e_u8(e, (uint8_t)((dst < 8 ? 0x80 : 0) | 0x40 | 0x20 | 2));
+	e_u8(e, (uint8_t)(0x80 | (~src & 15) << 3 | 2)); /* W1 vvvv=src pp=F3 */
+	e_u8(e, 0xf5);
+	e_modrm(e, dst, NO_BASE, NO_BASE, 1, disp);
+}
+/* crc32 dst64, src64: keeps flags (SSE4.2). */
+static inline void e_crc32(struct emit *e, uint8_t dst, uint8_t src)
+{
+	e_u8(e, 0xf2);
+	e_u8(e, e_rex(true, dst, 0, src));
+	e_u8(e, 0x0f);
+	e_u8(e, 0x38);
+	e_u8(e, 0xf1);
+	e_u8(e, (uint8_t)(0xc0 | (dst & 7) << 3 | (src & 7)));
+}
+/* Arithmetic with an immediate: ext 0 add, 4 and, 5 sub, 7 cmp. */
+static inline void e_alu_imm(struct emit *e, bool w, uint8_t ext, uint8_t reg, int32_t imm)
+{
+	e_u8(e, e_rex(w, 0, 0, reg));
+	if (imm >= -128 && imm < 128) {
+		e_u8(e, 0x83);
+		e_u8(e, (uint8_t)(0xc0 | ext << 3 | (reg & 7)));
+		e_u8(e, (uint8_t)imm);
+	} else {
+		e_u8(e, 0x81);
+		e_u8(e, (uint8_t)(0xc0 | ext << 3 | (reg & 7)));
+		e_u32(e, (uint32_t)imm);
+	}
+}
+
+/* Jumps with rel32; the returned pointer is where the rel32 stands, for e_patch. Keep flags. */
+static inline uint8_t *e_jmp(struct emit *e)
+{
+	e_u8(e, 0xe9);
+	e_u32(e, 0);
+	return e->p - 4;
+}
+static inline uint8_t *e_jcc(struct emit *e, uint8_t cc)
+{
+	e_u8(e, 0x0f);
+	e_u8(e, 0x80 | cc);
+	e_u32(e, 0);
+	return e->p - 4;
+}
+static inline void e_patch(uint8_t *rel32, const uint8_t *target)
+{
+	__atomic_store_n((uint32_t *)(void *)rel32, (uint32_t)(target - (rel32 + 4)), __ATOMIC_RELAXED);
+}
+static inline void e_jmp_to(struct emit *e, const uint8_t *target) { e_patch(e_jmp(e), target); }
+static inline void e_jcc_to(struct emit *e, uint8_t cc, const uint8_t *target) { e_patch(e_jcc(e, cc), target); }
+/* jrcxz over a short distance; patch the byte returned with e_patch8. */
+static inline uint8_t *e_jrcxz(struct emit *e)
+{
+	e_u8(e, 0xe3);
+	e_u8(e, 0);
+	return e->p - 1;
+}
+static inline void e_patch8(uint8_t *rel8, const uint8_t *target) { *rel8 = (uint8_t)(target - (rel8 + 1)); }
+static inline void e_jmp_gs(struct emit *e, int32_t disp) /* jmp qword gs:[disp] */
+{
+	e_op_gs(e, false, 0xff, 4, disp);
+}
+static inline void e_jmp_gs_index(struct emit *e, uint8_t index, int32_t disp) /* jmp qword gs:[index*8 + disp] */
+{
+	e_u8(e, 0x65);
+	e_op_mem(e, false, 0xff, 4, NO_BASE, index, 8, disp);
+}
+static inline void e_call_abs(struct emit *e, uint64_t fn) /* uses RAX */
+{
+	e_mov_imm(e, RAX, fn);
+	e_u8(e, 0xff);
+	e_u8(e, 0xd0);
+}
+
+enum { CC_O, CC_NO, CC_B, CC_AE, CC_E, CC_NE, CC_BE, CC_A };
+
+#endif

@@ -1,0 +1,585 @@
+/*
+ * engine.c - the binary translator as an engine: enters generated code, acts on why it left, finds or makes the next block.
+ *
+ * The loop is next_code (what should run at rip: an interrupt, a step of the executor, a block) and handle (what the
+ * code left for). Between the two all guest state is in struct vcpu, and the FPU state usually stays live.
+ */
+#include "bt/bt_internal.h"
+
+#include <asm/prctl.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "bt/emit.h"
+#include "cpu/engine.h"
+#include "cpu/exec.h"
+#include "cpu/host_fault.h"
+
+#define BV(v) ((v)->bt)
+
+uint32_t bt_mode_of(const struct vcpu *v)
+{
+	uint32_t mode = vcpu_tlb_set(v) | (v->cpl == 0 ? MODE_CPL0 : 0);
+
+	if (!(v->cr0 & (CR0_EM | CR0_TS))) {
+		mode |= MODE_X87 | MODE_MMX;
+		if (v->cr4 & CR4_OSFXSR)
+			mode |= MODE_SSE;
+		if ((v->cr4 & CR4_OSXSAVE) && (v->xcr0 & (XCR0_SSE | XCR0_AVX)) == (XCR0_SSE | XCR0_AVX))
+			mode |= MODE_AVX;
+	}
+	return mode;
+}
+
+/* Jump tables. An empty slot holds an address that hashes elsewhere, so that no look-up can hit it. */
+
+static void table_clear(struct vcpu *v, uint32_t table)
+{
+	uint64_t *key = &v->jump_key[table * JUMP_TABLE_ENTRIES];
+	uint64_t filler = 0, other = PAGE_SIZE;
+	uint32_t slot = bt_jump_slot(filler);
+
+	while (bt_jump_slot(other) == slot)
+		other += PAGE_SIZE;
+	for (uint32_t i = 0; i < JUMP_TABLE_ENTRIES; i++)
+		key[i] = filler;
+	key[slot] = other;
+}
+
+static void tables_void(struct vcpu *v)
+{
+	for (uint32_t i = 1; i < JUMP_TABLES; i++)
+		BV(v)->context[i].used = false;
+	BV(v)->current = 0;
+}
+
+/* Makes the jump table of (fetch id, mode) current, taking over the least recently used one if it is new. */
+static void context_select(struct vcpu *v, uint32_t fetch_id, uint32_t mode)
+{
+	struct bt_vcpu *bv = BV(v);
+	uint32_t victim = 1;
+
+	for (uint32_t i = 1; i < JUMP_TABLES; i++) {
+		if (bv->context[i].used && bv->context[i].fetch_id == fetch_id && bv->context[i].mode == mode) {
+			victim = i;
+			goto found;
+		}
+		if (!bv->context[i].used || (bv->context[victim].used && bv->context[i].stamp < bv->context[victim].stamp))
+			victim = i;
+	}
+	bv->context[victim].fetch_id = fetch_id;
+	bv->context[victim].mode = mode;
+	bv->context[victim].used = true;
+	table_clear(v, victim);
+	bv->bt->counters.contexts++;
+found:
+	bv->context[victim].stamp = ++bv->stamp;
+	bv->current = victim;
+	v->bt_scratch[S_JUMP_WANT] = victim * JUMP_TABLE_ENTRIES;
+}
+
+static inline void context_refresh(struct vcpu *v)
+{
+	struct bt_vcpu *bv = BV(v);
+	uint32_t fetch_id, mode = bt_mode_of(v);
+
+	if (UNLIKELY(bv->fetch_epoch != v->mmu.fetch_epoch || bv->flush_generation != bv->bt->flush_generation)) {
+		bv->fetch_epoch = v->mmu.fetch_epoch;
+		bv->flush_generation = bv->bt->flush_generation;
+		tables_void(v);
+	}
+	fetch_id = v->mmu.fetch_id[v->cpl == 3];
+	if (UNLIKELY(!bv->current || bv->context[bv->current].fetch_id != fetch_id || bv->context[bv->current].mode != mode))
+		context_select(v, fetch_id, mode);
+}
+
+static void jump_table_put(struct vcpu *v, uint64_t va, const struct block *b)
+{
+	uint32_t i = (uint32_t)v->bt_scratch[S_JUMP_WANT] + bt_jump_slot(va);
+
+	if (!tune_on(v->memory->tune, TUNE_JUMP_TABLE))
+		return;
+	v->jump_key[i] = va;
+	v->jump_host[i] = (uint64_t)(uintptr_t)(BV(v)->bt->cache + b->jump_entry);
+	BV(v)->bt->counters.jump_cache_fills++;
+}
+
+/*
+ * Undoes a kick. The order matters: a kick sets v->pending first and the base second, so either the caller's look at
+ * pending after this sees it, or the kick's base stands.
+ */
+static inline void jump_base_set(struct vcpu *v)
+{
+	_Atomic uint64_t *base = (_Atomic uint64_t *)&v->bt_scratch[S_JUMP_BASE];
+
+	if (atomic_load_explicit(base, memory_order_relaxed) != v->bt_scratch[S_JUMP_WANT])
+		atomic_store(base, v->bt_scratch[S_JUMP_WANT]);
+}
+
+/* TLB misses of generated code (stubs.c). The size and the instruction are in the site. */
+
+static uint64_t tlb_miss(struct vcpu *v, uint64_t va, uint32_t site, bool write)
+{
+	struct bt_vcpu *bv = BV(v);
+	const struct site *s = &bv->bt->site[site];
+	struct mmu_result out;
+	enum mmu_kind kind;
+	unsigned access = (write ? ACC_WRITE : ACC_READ) | (v->cpl == 3 ? ACC_USER : 0) | (v->rflags & FL_AC ? ACC_AC : 0);
+
+	bv->slow_inject = false;
+	if (UNLIKELY((va & ~PAGE_MASK) + s->size > PAGE_SIZE || !is_canonical(va)))
+		return 0;
+	v->activity = ACT_PAGING;
+	kind = mmu_access(&v->mmu, gva(va), access, &out);
+	v->activity = ACT_CODE;
+	if (LIKELY(kind == MMU_MAPPED)) {
+		const struct tlb_entry *e = &v->mmu.l1[vcpu_tlb_set(v)][tlb_l1_index(va)];
+
+		if (LIKELY((write ? e->tag_write : e->tag_read) == (va & PAGE_MASK)))
+			return (uint64_t)(uintptr_t)(bv->bt->cache + s->host);
+	} else if (kind == MMU_INJECT) {
+		bv->slow_exc = out.exc;
+		bv->slow_inject = true;
+	}
+	return 0;
+}
+
+uint64_t bt_tlb_miss_read(struct vcpu *v, uint64_t va, uint32_t site) { return tlb_miss(v, va, site, false); }
+uint64_t bt_tlb_miss_write(struct vcpu *v, uint64_t va, uint32_t site) { return tlb_miss(v, va, site, true); }
+
+/* One instruction by the executor, from the decode cache if its bytes are still those. False: stop. */
+struct decode_request { struct decoded *d; };
+static void decode_cold(void *arg)
+{
+	struct decode_request *r = arg;
+
+	/* Within the page for sure: the caller checked. */
+	insn_decode(&r->d->in, r->d->code, 15, INSN_MODE_64);
+}
+
+static bool same_bytes(const uint8_t *a, const uint8_t *b, unsigned n)
+{
+	while (n && *a == *b)
+		a++, b++, n--;
+	return !n;
+}
+
+static bool exec_one(struct vcpu *v)
+{
+	struct bt_vcpu *bv = BV(v);
+	uint32_t fetch_id = v->mmu.fetch_id[v->cpl == 3];
+	uint64_t rip = v->rip;
+	struct decoded *d = &bv->decoded[(rip ^ rip >> 9) % DECODE_CACHE];
+	struct mmu_result out;
+
+	v->activity = ACT_EXECUTOR;
+	if (UNLIKELY(exec_must_step(v) || (rip & ~PAGE_MASK) > PAGE_SIZE - 15 || !is_canonical(rip)))
+		return exec_step(v) == EXEC_NEXT;
+	if (UNLIKELY(d->rip != rip || !d->code || d->fetch_id != fetch_id || d->fetch_epoch != v->mmu.fetch_epoch ||
+		     !same_bytes(d->code, d->in.bytes, d->in.len))) {
+		struct decode_request r = { d };
+
+		if (mmu_fetch(&v->mmu, gva(rip), v->cpl == 3, &out) != MMU_MAPPED)
+			return exec_step(v) == EXEC_NEXT;
+		d->rip = rip;
+		d->code = out.hva;
+		d->fetch_id = v->mmu.fetch_id[v->cpl == 3];
+		d->fetch_epoch = v->mmu.fetch_epoch;
+		fpu_call_cold(v, decode_cold, &r);
+	}
+	return exec_insn(v, &d->in) == EXEC_NEXT;
+}
+
+/* The block at rip in the current context, made if need be; 0: something else happened (a fault was delivered, or stop). */
+static struct block *find_block(struct vcpu *v, bool *stop)
+{
+	struct bt_vcpu *bv = BV(v);
+	struct bt *bt = bv->bt;
+	struct mmu_result out, out2;
+	struct translate_request r = { .v = v, .bt = bt, .va = v->rip, .mode = bv->context[bv->current].mode, .m2 = MFN_NONE };
+	struct block *b;
+	enum mmu_kind kind = mmu_fetch(&v->mmu, gva(v->rip), v->cpl == 3, &out);
+	bool watched = false, watched2 = false;
+
+	*stop = false;
+	if (kind != MMU_MAPPED) {
+		*stop = exec_step(v) != EXEC_NEXT; /* raises the fault, or says why the VM stops */
+		return 0;
+	}
+	r.m = out.mfn;
+	b = bt_find(bt, r.m, MFN_NONE, v->rip, r.mode);
+	if (b)
+		return b;
+	v->activity = ACT_TRANSLATION;
+	if ((v->rip & ~PAGE_MASK) > PAGE_SIZE - 15) { /* may cross: the second page matters then */
+		uint64_t next = (v->rip & PAGE_MASK) + PAGE_SIZE;
+
+		r.need_second = false;
+		if (is_canonical(next) && mmu_fetch(&v->mmu, gva(next), v->cpl == 3, &out2) == MMU_MAPPED) {
+			r.m2 = out2.mfn;
+			b = bt_find(bt, r.m, r.m2, v->rip, r.mode);
+			if (b)
+				return b;
+		}
+	}
+	bt->counters.dispatch_misses++;
+	fpu_call_cold(v, bt_translate, &r);
+	if (!r.out && r.need_second) { /* the second page is not there */
+		*stop = exec_step(v) != EXEC_NEXT;
+		return 0;
+	}
+	memory_lock(v->memory);
+	if (!r.out) {
+		bt_flush(bt);
+		memory_unlock(v->memory);
+		return 0;
+	}
+	b = r.out;
+	bt_insert(bt, b);
+	{
+		unsigned off = (unsigned)(b->va & ~PAGE_MASK), end = off + b->len;
+
+		watched = track_code(&v->memory->track, r.m, off, (end < PAGE_SIZE ? end : (unsigned)PAGE_SIZE) - off);
+		if (b->mfn2 != ~0ull)
+			watched2 = track_code(&v->memory->track, mfn(b->mfn2), 0, end - (unsigned)PAGE_SIZE);
+	}
+	memory_unlock(v->memory);
+	if (watched)
+		mmu_write_protect(&v->mmu, r.m);
+	if (watched2)
+		mmu_write_protect(&v->mmu, mfn(b->mfn2));
+	return b;
+}
+
+/* Patches the link that generated code left through, so that it goes to b from now on. */
+static void link_site(struct vcpu *v, uint32_t site, struct block *b)
+{
+	struct bt *bt = BV(v)->bt;
+	const struct site *s;
+	const struct block *from;
+	const uint8_t *to;
+
+	if (site == NO_SITE || !tune_on(v->memory->tune, TUNE_LINK))
+		return;
+	if (site & DEAD_SITE) {
+		struct block *dead = &bt->block[site & ~DEAD_SITE];
+
+		if (dead->dead && dead->va == b->va && dead->mfn == b->mfn && dead->mfn2 == b->mfn2 && dead->mode == b->mode)
+			bt_forward(bt, dead, b);
+		return;
+	}
+	s = &bt->site[site];
+	from = &bt->block[s->block];
+	if (s->kind != SITE_LINK || from->dead || from->mfn != b->mfn || from->mode != b->mode || b->mfn2 != ~0ull ||
+	    (from->va & PAGE_MASK) != (b->va & PAGE_MASK))
+		return;
+	if (b->va <= from->va + s->guest_off)
+		to = bt_poll_entry(bt, b, s->flags_saved);
+	else
+		to = bt->cache + (s->flags_saved ? b->jump_entry : b->entry);
+	if (!to)
+		return;
+	e_patch(bt->cache + s->host, to);
+	bt->counters.links++;
+}
+
+/* Where generated code should be entered next, or 0 with v->exit set. `site`: the link to patch, or NO_SITE. */
+static uint8_t *next_code(struct vcpu *v, uint32_t site)
+{
+	struct bt_vcpu *bv = BV(v);
+	struct bt *bt = bv->bt;
+	uint32_t generation = bt->flush_generation;
+
+	for (;;) {
+		uint32_t pending = atomic_load_explicit(&v->pending, memory_order_relaxed);
+		struct block *b;
+		uint32_t slot;
+		bool stop;
+
+		if (UNLIKELY(pending)) {
+			if (pending & REQ_STOP) {
+				v->exit.kind = EXIT_STOP;
+				return 0;
+			}
+			if (pending & REQ_SAMPLE)
+				atomic_fetch_and(&v->pending, ~(uint32_t)REQ_SAMPLE);
+			if ((pending & REQ_INTERRUPT) && exec_interrupts(v) != EXEC_NEXT)
+				return 0;
+		}
+		if (UNLIKELY(atomic_load_explicit(&v->memory->track.code_writes, memory_order_relaxed)))
+			bt_drain_code_writes(bt);
+		if (UNLIKELY(v->inhibit || exec_must_step(v))) {
+			if (!exec_one(v))
+				return 0;
+			site = NO_SITE;
+			continue;
+		}
+		context_refresh(v);
+		if (site == NO_SITE) {
+			slot = (uint32_t)v->bt_scratch[S_JUMP_WANT] + bt_jump_slot(v->rip);
+			if (v->jump_key[slot] == v->rip) {
+				jump_base_set(v);
+				if (LIKELY(!atomic_load(&v->pending))) {
+					v->bt_scratch[S_FLAGS] = ((v->rflags & 0xff) << 8) | !!(v->rflags & FL_OF);
+					return (uint8_t *)(uintptr_t)v->jump_host[slot];
+				}
+				continue;
+			}
+		}
+		if (UNLIKELY(!is_canonical(v->rip))) {
+			struct exception gp = exc_gp(0);
+
+			if (exec_deliver(v, &gp) != EXEC_NEXT)
+				return 0;
+			site = NO_SITE;
+			continue;
+		}
+		b = find_block(v, &stop);
+		if (stop)
+			return 0;
+		if (!b) {
+			site = NO_SITE;
+			continue;
+		}
+		if (site != NO_SITE && bt->flush_generation == generation)
+			link_site(v, site, b);
+		site = NO_SITE;
+		/* find_block may have fetched under a new id, or flushed: look again before trusting the context. */
+		context_refresh(v);
+		if (bt->flush_generation != generation && b->dead)
+			continue;
+		jump_table_put(v, v->rip, b);
+		jump_base_set(v);
+		if (UNLIKELY(atomic_load(&v->pending)))
+			continue;
+		bt->counters.dispatches++;
+		return bt->cache + b->entry;
+	}
+}
+
+/* Turns a host fault inside generated code into the guest's exception. False: stop. */
+static bool host_fault(struct vcpu *v)
+{
+	struct bt *bt = BV(v)->bt;
+	uint32_t host = (uint32_t)v->bt_scratch[S_EA];
+	struct block *b = bt_block_of_host(bt, host);
+	const struct mark *m = b ? bt_mark_of(bt, b, host) : 0;
+	struct exception exc;
+
+	ASSERT(m);
+	bt->counters.host_faults++;
+	v->rip = b->va + m->guest_off;
+	if (m->flags_saved)
+		v->rflags = (v->rflags & ~(uint64_t)FL_ARITH) | bt_flags_unpack(v->bt_scratch[S_FLAGS]);
+	switch (v->bt_scratch[S_FAULT]) {
+	case VEC_DE: case VEC_MF: case VEC_XM: case VEC_UD:
+		exc = exc_plain((uint8_t)v->bt_scratch[S_FAULT]);
+		break;
+	default:
+		exc = exc_error((uint8_t)v->bt_scratch[S_FAULT], 0);
+		break;
+	}
+	if (exc.vector == VEC_XM && !(v->cr4 & CR4_OSXMMEXCPT))
+		exc = exc_ud();
+	return exec_deliver(v, &exc) == EXEC_NEXT;
+}
+
+/* Acts on why the code left; *site gets the link to patch. False: v->exit says why to stop. */
+static bool handle(struct vcpu *v, uint32_t *site)
+{
+	struct bt_vcpu *bv = BV(v);
+	struct bt *bt = bv->bt;
+	uint32_t n = (uint32_t)v->bt_scratch[S_SITE];
+
+	*site = NO_SITE;
+	switch ((enum leave_reason)(uint32_t)v->bt_scratch[S_REASON]) {
+	case LEAVE_DISPATCH:
+		*site = n;
+		return true;
+	case LEAVE_POLL:
+		bt->counters.polls++;
+		return true;
+	case LEAVE_JUMP:
+		if (UNLIKELY(!is_canonical(v->rip))) { /* the branch itself faults */
+			struct exception gp = exc_gp(0);
+
+			v->rip = bt->block[bt->site[n].block].va + bt->site[n].guest_off;
+			v->gpr[RSP] += (uint64_t)(int64_t)bt->site[n].rsp_undo;
+			return exec_deliver(v, &gp) == EXEC_NEXT;
+		}
+		return true;
+	case LEAVE_EXEC:
+		return exec_one(v);
+	case LEAVE_SLOW:
+		v->rip = bt->block[bt->site[n].block].va + bt->site[n].guest_off;
+		if (bt->site[n].flags_saved)
+			v->rflags = (v->rflags & ~(uint64_t)FL_ARITH) | bt_flags_unpack(v->bt_scratch[S_FLAGS]);
+		bt->counters.slow_accesses++;
+		if (bv->slow_inject)
+			return exec_deliver(v, &bv->slow_exc) == EXEC_NEXT;
+		return exec_one(v);
+	case LEAVE_FAULT:
+		return host_fault(v);
+	}
+	ASSERT(!"leave reason");
+	return false;
+}
+
+static void bt_run(struct vcpu *v)
+{
+	struct bt *bt = BV(v)->bt;
+	uint32_t site = NO_SITE;
+	uint8_t *host;
+
+	v->exit.kind = EXIT_NONE;
+	while ((host = next_code(v, site))) {
+		fpu_load(v);
+		v->activity = ACT_CODE;
+		bt->enter(v, host);
+		v->activity = ACT_EXECUTOR;
+		if (!handle(v, &site))
+			break;
+	}
+	fpu_save(v);
+}
+
+/* A signal raised by copied guest instructions: leave with the trap number, at the host address of the fault. */
+static bool on_host_fault(ucontext_t *context, int signo, siginfo_t *info, int trapno)
+{
+	struct vcpu *v;
+	greg_t *g = context->uc_mcontext.gregs;
+
+	(void)signo, (void)info;
+	if (trapno == VEC_PF)
+		return false; /* a bug of ours: host memory that should be there is not */
+	__asm__("mov %%gs:%c1, %0" : "=r"(v) : "i"(offsetof(struct vcpu, bt_scratch) + 8 * S_SELF));
+	v->bt_scratch[S_EA] = (uint64_t)g[REG_RIP] - (uint64_t)(uintptr_t)BV(v)->bt->cache;
+	v->bt_scratch[S_FAULT] = (uint64_t)trapno;
+	g[REG_RIP] = (greg_t)(uintptr_t)BV(v)->bt->leave[LEAVE_FAULT];
+	return true;
+}
+
+static void *reserve(size_t bytes, int prot)
+{
+	void *p = mmap(NULL, bytes, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	return p == MAP_FAILED ? NULL : p;
+}
+
+static void bt_vm_destroy(void *state)
+{
+	struct bt *bt = state;
+
+	if (bt->cache) {
+		host_fault_unregister(bt->cache);
+		munmap(bt->cache, CODE_CACHE_SIZE);
+	}
+	if (bt->block)
+		munmap(bt->block, MAX_BLOCKS * sizeof(*bt->block));
+	if (bt->mark)
+		munmap(bt->mark, MAX_MARKS * sizeof(*bt->mark));
+	if (bt->site)
+		munmap(bt->site, MAX_SITES * sizeof(*bt->site));
+	free(bt->hash);
+	free(bt);
+}
+
+static int bt_vm_init(struct memory *memory, void **state)
+{
+	struct bt *bt = calloc(1, sizeof(*bt));
+
+	if (!bt)
+		return -ENOMEM;
+	bt->memory = memory;
+	bt->hash = calloc(BLOCK_HASH, sizeof(*bt->hash));
+	bt->block = reserve(MAX_BLOCKS * sizeof(*bt->block), PROT_READ | PROT_WRITE);
+	bt->mark = reserve(MAX_MARKS * sizeof(*bt->mark), PROT_READ | PROT_WRITE);
+	bt->site = reserve(MAX_SITES * sizeof(*bt->site), PROT_READ | PROT_WRITE);
+	bt->cache = reserve(CODE_CACHE_SIZE, PROT_READ | PROT_WRITE | PROT_EXEC);
+	if (!bt->hash || !bt->block || !bt->mark || !bt->site || !bt->cache ||
+	    host_fault_register(bt->cache, bt->cache + CODE_CACHE_SIZE, on_host_fault)) {
+		bt_vm_destroy(bt);
+		return -ENOMEM;
+	}
+	bt_make_stubs(bt);
+	*state = bt;
+	return 0;
+}
+
+static int bt_vcpu_init(struct vcpu *v, void *state)
+{
+	struct bt_vcpu *bv = calloc(1, sizeof(*bv));
+
+	if (!bv)
+		return -ENOMEM;
+	bv->bt = state;
+	v->bt = bv;
+	v->bt_scratch[S_SELF] = (uint64_t)(uintptr_t)v;
+	for (uint32_t i = 0; i < JUMP_TABLES; i++)
+		bv->context[i].used = false;
+	table_clear(v, 0);
+	bv->fetch_epoch = v->mmu.fetch_epoch;
+	return 0;
+}
+
+static void bt_vcpu_destroy(struct vcpu *v)
+{
+	free(v->bt);
+	v->bt = NULL;
+}
+
+static int bt_thread_start(struct vcpu *v)
+{
+	int r = host_fault_thread_start();
+
+	if (r)
+		return r;
+	return syscall(SYS_arch_prctl, ARCH_SET_GS, v) ? -errno : 0;
+}
+
+/* Makes jump-table 0, which is always empty, current: the next look-up misses and next_code sees v->pending. */
+static void bt_kick(struct vcpu *v) { atomic_store((_Atomic uint64_t *)&v->bt_scratch[S_JUMP_BASE], 0); }
+
+static const struct stat_row bt_stat_rows[] = {
+#define ROW(member, help) STAT_ROW(struct bt_counters, member, help)
+	ROW(blocks_translated, "blocks made"),
+	ROW(insns_translated, "guest instructions in them"),
+	ROW(bytes_guest, "guest bytes in them"),
+	ROW(bytes_host, "host bytes generated for them, cold paths included"),
+	ROW(blocks_invalidated_write, "blocks dropped because a store hit their code"),
+	ROW(blocks_invalidated_flush, "blocks dropped because the code cache was flushed"),
+	ROW(cache_flushes, "times that the whole code cache was dropped"),
+	ROW(dispatches, "times that a block was looked up in C"),
+	ROW(dispatch_misses, "... and did not exist yet"),
+	ROW(links, "direct jumps patched between blocks"),
+	ROW(jump_cache_fills, "jump-table entries filled"),
+	ROW(executor_sites, "translated places that hand an instruction to the executor"),
+	ROW(slow_accesses, "memory accesses of translated code that the executor or a guest fault served"),
+	ROW(host_faults, "guest exceptions raised by translated instructions on the host's units"),
+	ROW(code_writes, "stores that hit translated code"),
+	ROW(contexts, "jump tables given to a new (address space, mode)"),
+	ROW(polls, "times that a loop noticed a request"),
+#undef ROW
+};
+
+static void bt_stats(void *state, struct stats *stats)
+{
+	stats_add(stats, "bt", bt_stat_rows, ARRAY_LEN(bt_stat_rows), &((struct bt *)state)->counters);
+}
+
+const struct engine engine_bt = {
+	.name = "bt",
+	.vm_init = bt_vm_init,
+	.vm_destroy = bt_vm_destroy,
+	.vcpu_init = bt_vcpu_init,
+	.vcpu_destroy = bt_vcpu_destroy,
+	.thread_start = bt_thread_start,
+	.run = bt_run,
+	.kick = bt_kick,
+	.stats = bt_stats,
+};

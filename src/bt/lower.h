@@ -1,0 +1,103 @@
+/*
+ * lower.h - the pieces of translation: what translate.c keeps while it makes a block, and the lowering of each kind
+ * of instruction (lower_mem.c, lower_flow.c, lower_stack.c).
+ *
+ * Flags. The TLB probe destroys the host's arithmetic flags, so the lowering tracks where the guest's are: in EFLAGS (in_host), in
+ * the spill slot S_FLAGS (in_slot), in both, or nowhere when liveness shows that nobody will read them. A probe with
+ * live flags saves them once; they are restored only when an instruction reads them. Edges between blocks carry the
+ * state: every block has an entry for each (struct block).
+ */
+#ifndef BT_LOWER_H
+#define BT_LOWER_H
+
+#include "bt/bt_internal.h"
+#include "bt/emit.h"
+
+struct tr {
+	struct vcpu *v;
+	struct bt *bt;
+	struct block *b;
+	uint32_t index;			/* of b */
+	uint32_t mode;
+	struct emit e, cold;
+	struct insn insn[MAX_BLOCK_INSNS];
+	uint32_t live[MAX_BLOCK_INSNS + 1]; /* flags live before insn i */
+	uint16_t off[MAX_BLOCK_INSNS + 1]; /* guest offset of insn i in the block */
+	unsigned n, i;			/* instructions, current one */
+	bool in_host, in_slot;
+	bool ended;			/* an unconditional exit has been emitted */
+	bool next_crosses;		/* what follows the block begins in this page and ends in the next */
+	uint8_t *hot_start;
+};
+
+static inline uint32_t tr_offset(const struct tr *t, const uint8_t *p) { return (uint32_t)(p - t->bt->cache); }
+static inline uint64_t tr_va(const struct tr *t) { return t->b->va + t->off[t->i]; }
+static inline uint64_t tr_next_va(const struct tr *t) { return t->b->va + t->off[t->i + 1]; }
+
+/* Flags to and from S_FLAGS; RAX is kept. Both clobber nothing but (save) nothing and (restore) EFLAGS. */
+static inline void e_save_flags(struct emit *e)
+{
+	e_store_gs(e, SLOT(S_RAX), RAX);
+	e_u8(e, 0x9f);					/* lahf */
+	e_u8(e, 0x0f), e_u8(e, 0x90), e_u8(e, 0xc0);	/* seto al */
+	e_op_gs(e, false, 0x89, RAX, SLOT(S_FLAGS));
+	e_load_gs(e, RAX, SLOT(S_RAX));
+}
+static inline void e_restore_flags(struct emit *e)
+{
+	e_store_gs(e, SLOT(S_RAX), RAX);
+	e_load_gs32(e, RAX, SLOT(S_FLAGS));
+	e_u8(e, 0x04), e_u8(e, 0x7f);			/* add al, 0x7f: OF */
+	e_u8(e, 0x9e);					/* sahf */
+	e_load_gs(e, RAX, SLOT(S_RAX));
+}
+
+/* Guest RIP into v->rip; keeps flags. */
+static inline void e_set_rip(struct emit *e, uint64_t va)
+{
+	if ((uint64_t)(int64_t)(int32_t)va == va) {
+		e_store_gs_imm(e, VOFF(rip), (int32_t)va);
+	} else {
+		e_store_gs_imm32(e, VOFF(rip), (uint32_t)va);
+		e_store_gs_imm32(e, VOFF(rip) + 4, (uint32_t)(va >> 32));
+	}
+}
+
+/* A free site, or 0 with the request marked out of room (translate.c checks the room beforehand: never 0). */
+uint32_t tr_site(struct tr *t, enum site_kind kind);
+/* Notes that the code from here on belongs to the current instruction. */
+void tr_mark(struct tr *t);
+/* Makes the flags readable in EFLAGS; saves them if a clobber is about to come and they are live. */
+void tr_need_host_flags(struct tr *t);
+void tr_before_clobber(struct tr *t);
+
+/* lower_mem.c */
+/* T0 := effective address of the memory operand (+ adjust). Clobbers T1. Keeps flags. */
+void lower_address(struct tr *t, const struct insn *in, int32_t adjust);
+/* T0, an address, becomes a host address at which size bytes may be read or written. Clobbers T1 and (tracked) flags. */
+void lower_probe(struct tr *t, unsigned size, bool write);
+void lower_plain(struct tr *t, const struct insn *in);
+void lower_bt_mem(struct tr *t, const struct insn *in);
+
+/* lower_stack.c */
+void lower_push(struct tr *t, const struct insn *in);
+void lower_pop(struct tr *t, const struct insn *in);
+void lower_leave(struct tr *t, const struct insn *in);
+/* Pushes the value in T1 or a constant; RSP moves last. */
+void lower_push_const(struct tr *t, uint64_t value);
+
+/* lower_flow.c */
+void lower_jcc(struct tr *t, const struct insn *in);
+void lower_loop(struct tr *t, const struct insn *in);
+void lower_jmp(struct tr *t, const struct insn *in);
+void lower_call(struct tr *t, const struct insn *in);
+void lower_ret(struct tr *t, const struct insn *in);
+void lower_indirect(struct tr *t, const struct insn *in);
+/* Ends the block: on to va (direct, patchable or through the jump table). */
+void lower_exit(struct tr *t, uint64_t va);
+/* Ends the block: the executor does the current instruction. */
+void lower_executor(struct tr *t);
+
+static inline bool uses_temp(uint16_t set) { return (set & (1u << R10 | 1u << R11)) != 0; }
+
+#endif

@@ -1,0 +1,209 @@
+/*
+ * lower_flow.c - control transfer: direct jumps become patchable links inside a guest page and jump-table look-ups across
+ * pages; returns and indirect jumps look up the jump table.
+ *
+ * A link starts out as a jump to a cold exit that leaves to C with its site; engine.c patches it to the target's entry that fits
+ * the flag state at this edge (or to its polling entry if the jump goes backward, so that every loop polls).
+ * At a jump-table look-up the flags are in S_FLAGS, so the look-up is free to use EFLAGS; the target's jump_entry expects them there.
+ */
+#include "bt/lower.h"
+
+static bool same_page(const struct tr *t, uint64_t va) { return (va & PAGE_MASK) == (t->b->va & PAGE_MASK); }
+
+/* Bytes that jump_table emits into `e` at most. */
+#define JUMP_TABLE_CODE 56
+
+/* T0 is the target; flags must be in S_FLAGS. Uses `e` for the look-up and the cold area for the miss. */
+static void jump_table(struct tr *t, struct emit *e, uint32_t site)
+{
+	uint8_t *miss, *start = e->p;
+
+	e_mov_imm(e, T1, 0);
+	e_crc32(e, T1, T0);
+	e_alu_imm(e, false, 4, T1, JUMP_TABLE_ENTRIES - 1);
+	e_op_gs(e, true, 0x03, T1, SLOT(S_JUMP_BASE));
+	e_u8(e, 0x65); /* cmp T0, gs:[T1*8 + jump_key] */
+	e_op_mem(e, true, 0x3b, T0, NO_BASE, T1, 8, VOFF(jump_key));
+	miss = e_jcc(e, CC_NE);
+	e_jmp_gs_index(e, T1, VOFF(jump_host));
+	ASSERT(e->p <= start + JUMP_TABLE_CODE);
+	e_patch(miss, t->cold.p);
+	e_store_gs_imm32(&t->cold, SLOT(S_SITE), site);
+	e_jmp_to(&t->cold, t->bt->jump_miss);
+}
+
+static uint32_t branch_site(struct tr *t, int16_t rsp_undo)
+{
+	uint32_t site = tr_site(t, SITE_BRANCH);
+
+	t->bt->site[site].rsp_undo = rsp_undo;
+	return site;
+}
+
+/* Cold code that goes to va, flags in EFLAGS (saved: also or only in S_FLAGS). Returns where it starts. */
+static uint8_t *cold_exit(struct tr *t, uint64_t va, uint8_t *rel32, bool saved)
+{
+	uint8_t *start = t->cold.p;
+	struct emit e;
+
+	if (same_page(t, va)) {
+		uint32_t site = tr_site(t, SITE_LINK);
+
+		t->bt->site[site].host = tr_offset(t, rel32);
+		t->bt->site[site].flags_saved = saved;
+		if (saved)
+			e_restore_flags(&t->cold);
+		e_set_rip(&t->cold, va);
+		e_store_gs_imm32(&t->cold, SLOT(S_SITE), site);
+		e_jmp_to(&t->cold, t->bt->leave[LEAVE_DISPATCH]);
+	} else {
+		uint32_t site = branch_site(t, 0);
+
+		/* The look-up's own cold part follows it: emit both into the cold area, in order. */
+		e.p = t->cold.p;
+		if (!saved)
+			e_save_flags(&e);
+		e_mov_imm(&e, T0, va);
+		t->cold.p = e.p + JUMP_TABLE_CODE;
+		jump_table(t, &e, site);
+	}
+	return start;
+}
+
+void lower_exit(struct tr *t, uint64_t va)
+{
+	struct emit *e = &t->e;
+
+	if (same_page(t, va) && !(t->i == t->n && t->next_crosses)) { /* a crossing block is never linked to */
+		uint8_t *rel32 = e_jmp(e);
+
+		e_patch(rel32, cold_exit(t, va, rel32, t->in_slot));
+	} else {
+		uint32_t site = branch_site(t, 0);
+
+		tr_before_clobber(t);
+		e_mov_imm(e, T0, va);
+		jump_table(t, e, site);
+	}
+	t->ended = true;
+}
+
+void lower_executor(struct tr *t)
+{
+	struct emit *e = &t->e;
+
+	tr_need_host_flags(t);
+	e_set_rip(e, tr_va(t));
+	e_jmp_to(e, t->bt->leave[LEAVE_EXEC]);
+	t->bt->counters.executor_sites++;
+	t->ended = true;
+}
+
+void lower_jcc(struct tr *t, const struct insn *in)
+{
+	uint64_t target = tr_next_va(t) + (uint64_t)in->imm;
+	uint8_t *rel32;
+
+	tr_need_host_flags(t);
+	rel32 = e_jcc(&t->e, in->cc);
+	e_patch(rel32, cold_exit(t, target, rel32, false));
+}
+
+/* LOOP and JRCXZ with 64-bit RCX: the counter moves by LEA; LOOPE/LOOPNE (which read ZF) go to the executor. */
+void lower_loop(struct tr *t, const struct insn *in)
+{
+	struct emit *e = &t->e;
+	uint64_t target = tr_next_va(t) + (uint64_t)in->imm;
+	uint8_t *zero, *over = 0, *rel32;
+
+	if (in->addrsize != 8 || in->cc < 2) {
+		lower_executor(t);
+		return;
+	}
+	if (in->cc == 2)
+		e_lea(e, true, RCX, RCX, NO_BASE, 1, -1);
+	tr_need_host_flags(t);
+	zero = e_jrcxz(e);
+	if (in->cc == 2) { /* taken if RCX is not zero */
+		rel32 = e_jmp(e);
+		e_patch8(zero, e->p);
+	} else {
+		over = e_jmp(e);
+		e_patch8(zero, e->p);
+		rel32 = e_jmp(e);
+		e_patch(over, e->p);
+	}
+	e_patch(rel32, cold_exit(t, target, rel32, false));
+}
+
+void lower_jmp(struct tr *t, const struct insn *in)
+{
+	if (in->opsize == 2)
+		lower_executor(t);
+	else
+		lower_exit(t, tr_next_va(t) + (uint64_t)in->imm);
+}
+
+void lower_call(struct tr *t, const struct insn *in)
+{
+	uint64_t target = tr_next_va(t) + (uint64_t)in->imm;
+
+	if (in->opsize == 2 || !is_canonical(target)) {
+		lower_executor(t);
+		return;
+	}
+	lower_push_const(t, tr_next_va(t));
+	lower_exit(t, target);
+}
+
+void lower_ret(struct tr *t, const struct insn *in)
+{
+	struct emit *e = &t->e;
+	int32_t pop = 8 + (int32_t)(uint16_t)in->imm;
+	uint32_t site;
+
+	if (in->opsize != 8 || pop > 32000) {
+		lower_executor(t);
+		return;
+	}
+	site = branch_site(t, (int16_t)-pop);
+	e_mov_rr(e, T0, RSP);
+	lower_probe(t, 8, false);
+	e_load(e, T0, T0);
+	tr_before_clobber(t);
+	e_lea(e, true, RSP, RSP, NO_BASE, 1, pop);
+	jump_table(t, e, site);
+	t->ended = true;
+}
+
+/* JMP and CALL through a register or memory. */
+void lower_indirect(struct tr *t, const struct insn *in)
+{
+	struct emit *e = &t->e;
+	bool call = in->cls == INSN_CALL_IND;
+	uint32_t site;
+
+	if (in->opsize != 8) {
+		lower_executor(t);
+		return;
+	}
+	if (in->mem.present) {
+		lower_address(t, in, 0);
+		lower_probe(t, 8, false);
+		e_load(e, T0, T0);
+	} else {
+		if (in->mem_reg == R10 || in->mem_reg == R11)
+			e_load_gs(e, T0, VOFF(gpr[in->mem_reg]));
+		else
+			e_mov_rr(e, T0, in->mem_reg);
+	}
+	tr_before_clobber(t);
+	site = branch_site(t, call ? 8 : 0);
+	if (call) {
+		e_store_gs(e, SLOT(S_TMP0), T0);
+		lower_push_const(t, tr_next_va(t));
+		e_load_gs(e, T0, SLOT(S_TMP0));
+	}
+	jump_table(t, e, site);
+	t->ended = true;
+}

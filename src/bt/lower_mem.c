@@ -1,0 +1,247 @@
+/*
+ * lower_mem.c - memory operands: effective address, inline TLB probe, and instructions copied with the operand redirected.
+ *
+ * The probe is the one of mmu/tlb.h:
+ *
+ *     rorx T1d, T0d, 7 ; and T1d, index mask     index of the page's entry, in bytes
+ *     sub  T0, gs:[l1 + T1 + tag]                offset in the page if the tag fits
+ *     cmp  T0, 4096 - size ; ja cold             tag and page crossing in one compare
+ *     add  T0, gs:[l1 + T1 + host]
+ *
+ * The cold part puts the address back together, names its site and calls the TLB-miss stub, which returns to the rorx
+ * when the entry has been filled.
+ */
+#include "bt/lower.h"
+
+void lower_address(struct tr *t, const struct insn *in, int32_t adjust)
+{
+	struct emit *e = &t->e;
+	const struct insn_mem *m = &in->mem;
+	bool wide = in->addrsize == 8;
+	uint8_t base = m->base, index = m->index;
+	bool seg = m->seg == SEG_FS || m->seg == SEG_GS;
+
+	if (base == INSN_BASE_RIP || (base == INSN_NO_REG && index == INSN_NO_REG)) {
+		uint64_t va = (uint64_t)m->disp + (uint64_t)(int64_t)adjust + (base == INSN_BASE_RIP ? tr_next_va(t) : 0);
+
+		e_mov_imm(e, T0, wide ? va : (uint32_t)va);
+	} else if ((uint64_t)(int64_t)(int32_t)(m->disp + adjust) != (uint64_t)(m->disp + adjust)) {
+		/* a displacement at the edge of 32 bits that the adjustment pushed over: two steps */
+		lower_address(t, in, 0);
+		e_lea(e, wide, T0, T0, NO_BASE, 1, adjust);
+		return;
+	} else {
+		if (index == R10 || index == R11) {
+			e_load_gs(e, T1, VOFF(gpr[index]));
+			index = T1;
+		}
+		if (base == R10 || base == R11) {
+			e_load_gs(e, T0, VOFF(gpr[base]));
+			base = T0;
+		}
+		e_lea(e, wide, T0, base == INSN_NO_REG ? NO_BASE : base, index == INSN_NO_REG ? NO_BASE : index, m->scale,
+		      (int32_t)(m->disp + adjust));
+	}
+	if (seg) {
+		e_load_gs(e, T1, VOFF(seg) + (int32_t)(m->seg * sizeof(struct segment) + offsetof(struct segment, base)));
+		e_lea(e, true, T0, T0, T1, 1, 0);
+	}
+}
+
+void lower_probe(struct tr *t, unsigned size, bool write)
+{
+	struct emit *e = &t->e;
+	unsigned set = t->mode & MODE_SET;
+	int32_t l1 = VOFF(mmu.l1) + (int32_t)(set * sizeof(struct tlb_entry) * TLB_L1_ENTRIES);
+	int32_t tag = l1 + (int32_t)(write ? offsetof(struct tlb_entry, tag_write) : offsetof(struct tlb_entry, tag_read));
+	uint32_t site = tr_site(t, write ? SITE_WRITE : SITE_READ);
+	uint8_t *miss;
+
+	_Static_assert(sizeof(struct tlb_entry) == 32 && PAGE_SHIFT == 12, "the rotate below");
+	tr_before_clobber(t);
+	t->bt->site[site].flags_saved = t->in_slot;
+	t->bt->site[site].size = (uint16_t)size;
+	t->bt->site[site].host = tr_offset(t, e->p);
+	e_rorx32(e, T1, T0, PAGE_SHIFT - 5);
+	e_alu_imm(e, false, 4, T1, (TLB_L1_ENTRIES - 1) << 5);
+	e_op_gs_base(e, true, 0x2b, T0, T1, NO_BASE, 1, tag);
+	e_alu_imm(e, true, 7, T0, 4096 - (int32_t)size);
+	miss = e_jcc(e, CC_A);
+	e_op_gs_base(e, true, 0x03, T0, T1, NO_BASE, 1, l1 + (int32_t)offsetof(struct tlb_entry, host));
+	e_patch(miss, t->cold.p);
+	e_op_gs_base(&t->cold, true, 0x03, T0, T1, NO_BASE, 1, tag);
+	e_store_gs_imm32(&t->cold, SLOT(S_SITE), site);
+	e_jmp_to(&t->cold, t->bt->slow[write]);
+}
+
+/* After the probe: makes flags right for an instruction that reads them or leaves some live ones alone. */
+static void settle_flags(struct tr *t, const struct insn *in)
+{
+	uint32_t written = in->fl_write & FL_ARITH, kill = in->fl_maybe ? 0 : written;
+
+	if ((in->fl_read & FL_ARITH) || (written && (t->live[t->i + 1] & ~kill)))
+		tr_need_host_flags(t);
+}
+
+static void note_flags(struct tr *t, const struct insn *in)
+{
+	if (in->fl_write & FL_ARITH) {
+		t->in_host = true;
+		t->in_slot = false;
+	}
+}
+
+static void copy(struct emit *e, const uint8_t *p, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		e_u8(e, p[i]);
+}
+
+/* No memory operand (or only an address: lea): the guest's R10 and R11 come into the temporaries of the same number. */
+static void plain_registers(struct tr *t, const struct insn *in)
+{
+	struct emit *e = &t->e;
+	uint16_t used = in->gpr_read | in->gpr_write;
+
+	settle_flags(t, in);
+	if (used & 1u << R10)
+		e_load_gs(e, T0, VOFF(gpr[R10]));
+	if (used & 1u << R11)
+		e_load_gs(e, T1, VOFF(gpr[R11]));
+	tr_mark(t);
+	copy(e, in->bytes, in->len);
+	if (in->gpr_write & 1u << R10)
+		e_store_gs(e, VOFF(gpr[R10]), T0);
+	if (in->gpr_write & 1u << R11)
+		e_store_gs(e, VOFF(gpr[R11]), T1);
+	note_flags(t, in);
+}
+
+/* LEA: the address is the result. RIP-relative, segment-free and address-size forms all go through lower_address. */
+static void plain_lea(struct tr *t, const struct insn *in)
+{
+	struct emit *e = &t->e;
+	struct insn flat = *in;
+
+	flat.mem.seg = SEG_DS;
+	lower_address(t, &flat, 0);
+	if (in->opsize == 2) { /* keeps the upper bits: mov r16, T0w */
+		if (in->reg == R10 || in->reg == R11) {
+			e_u8(e, 0x66);
+			e_op_gs(e, false, 0x89, T0, VOFF(gpr[in->reg]));
+		} else {
+			e_u8(e, 0x66);
+			e_op_rr(e, false, 0x8b, in->reg, T0);
+		}
+		return;
+	}
+	if (in->opsize == 4) /* zero-extends */
+		e_op_rr(e, false, 0x8b, T0, T0);
+	if (in->reg == R10 || in->reg == R11)
+		e_store_gs(e, VOFF(gpr[in->reg]), T0);
+	else
+		e_mov_rr(e, in->reg, T0);
+}
+
+static void plain_memory(struct tr *t, const struct insn *in)
+{
+	struct emit *e = &t->e;
+	uint16_t named = 0; /* R10 or R11 as a register operand */
+	uint8_t temp = INSN_NO_REG, base = T0;
+	uint8_t code[24];
+	unsigned n;
+
+	if (in->reg_gpr && in->modrm_off) {
+		uint8_t r = (uint8_t)((in->modrm >> 3) & 7);
+		uint8_t rex = in->rex_off ? in->bytes[in->rex_off - 1] : 0;
+
+		if (in->vex_off)
+			r |= (uint8_t)(in->bytes[in->vex_off] & 0x80 ? 0 : 8);
+		else
+			r |= (uint8_t)((rex & 4) << 1);
+		if (r == R10 || r == R11)
+			named |= (uint16_t)(1u << r);
+	}
+	if (in->vvvv_gpr) {
+		uint8_t last = in->bytes[in->vex_off - 1] == 0xc5 ? in->bytes[in->vex_off] : in->bytes[in->vex_off + 1];
+		uint8_t r = (~last >> 3) & 15;
+
+		if (r == R10 || r == R11)
+			named |= (uint16_t)(1u << r);
+	}
+	if (named == (1u << R10 | 1u << R11)) {
+		lower_executor(t);
+		return;
+	}
+	if (named)
+		temp = named & 1u << R10 ? R10 : R11;
+	n = insn_emit_base(code, in, base, temp, temp == INSN_NO_REG ? INSN_NO_REG : T1);
+	if (!n) { /* AH..BH exclude REX: use RSI or RDI as base for a moment */
+		base = (in->gpr_read | in->gpr_write) & 1u << RSI ? RDI : RSI;
+		n = temp == INSN_NO_REG && !((in->gpr_read | in->gpr_write) & 1u << base) ?
+			insn_emit_base(code, in, base, INSN_NO_REG, INSN_NO_REG) : 0;
+		if (!n) {
+			lower_executor(t);
+			return;
+		}
+	}
+	lower_address(t, in, 0);
+	lower_probe(t, in->mem.size, in->mem.write);
+	settle_flags(t, in);
+	if (temp != INSN_NO_REG)
+		e_load_gs(e, T1, VOFF(gpr[temp]));
+	if (base != T0) {
+		e_store_gs(e, SLOT(S_TMP0), base);
+		e_mov_rr(e, base, T0);
+	}
+	tr_mark(t);
+	copy(e, code, n);
+	if (base != T0)
+		e_load_gs(e, base, SLOT(S_TMP0));
+	if (temp != INSN_NO_REG && in->gpr_write & 1u << temp)
+		e_store_gs(e, VOFF(gpr[temp]), T1);
+	note_flags(t, in);
+}
+
+void lower_plain(struct tr *t, const struct insn *in)
+{
+	if (!in->mem.present)
+		plain_registers(t, in);
+	else if (!in->mem.size)
+		plain_lea(t, in);
+	else
+		plain_memory(t, in);
+}
+
+/* Bit string: the bit offset moves the address; the operation then runs with the offset inside the operand. */
+void lower_bt_mem(struct tr *t, const struct insn *in)
+{
+	struct emit *e = &t->e;
+	uint8_t code[24];
+	unsigned n;
+
+	if (in->reg == INSN_NO_REG || in->reg == R10 || in->reg == R11 || in->opsize < 4 || in->addrsize != 8 ||
+	    !(n = insn_emit_base(code, in, T0, in->reg, T1))) {
+		lower_executor(t);
+		return;
+	}
+	lower_address(t, in, 0);
+	tr_before_clobber(t);
+	if (in->opsize == 8) {
+		e_mov_rr(e, T1, in->reg);
+	} else { /* movsxd T1, reg32 */
+		e_u8(e, e_rex(true, T1, 0, in->reg));
+		e_u8(e, 0x63);
+		e_u8(e, (uint8_t)(0xc0 | (T1 & 7) << 3 | (in->reg & 7)));
+	}
+	e_u8(e, 0x49), e_u8(e, 0xc1), e_u8(e, 0xfb), e_u8(e, 3); /* sar r11, 3 */
+	e_alu_imm(e, true, 4, T1, -(int32_t)in->opsize);
+	e_lea(e, in->addrsize == 8, T0, T0, T1, 1, 0);
+	lower_probe(t, in->opsize, in->mem.write);
+	e_mov_rr(e, T1, in->reg);
+	e_alu_imm(e, true, 4, T1, in->opsize * 8 - 1);
+	settle_flags(t, in);
+	tr_mark(t);
+	copy(e, code, n);
+	note_flags(t, in);
+}

@@ -1,0 +1,116 @@
+/*
+ * lower_stack.c - PUSH, POP, LEAVE: explicit accesses through the probe. The guest's RSP is the host's, and moves only
+ * after the access has succeeded, so that a fault finds it untouched.
+ */
+#include "bt/lower.h"
+
+static void probe_push(struct tr *t, unsigned size)
+{
+	e_lea(&t->e, true, T0, RSP, NO_BASE, 1, -(int32_t)size);
+	lower_probe(t, size, true);
+}
+
+static void probe_top(struct tr *t, unsigned size)
+{
+	e_mov_rr(&t->e, T0, RSP);
+	lower_probe(t, size, false);
+}
+
+static void move_rsp(struct tr *t, int32_t by) { e_lea(&t->e, true, RSP, RSP, NO_BASE, 1, by); }
+
+void lower_push_const(struct tr *t, uint64_t value)
+{
+	struct emit *e = &t->e;
+
+	probe_push(t, 8);
+	if ((uint64_t)(int64_t)(int32_t)value == value) {
+		e_op_mem(e, true, 0xc7, 0, T0, NO_BASE, 1, 0);
+		e_u32(e, (uint32_t)value);
+	} else {
+		e_mov_imm(e, T1, value);
+		e_store(e, T0, T1);
+	}
+	move_rsp(t, -8);
+}
+
+/* The register operand of PUSH/POP: in the opcode, or ModRM.rm. */
+static uint8_t stack_reg(const struct insn *in) { return in->reg; }
+
+void lower_push(struct tr *t, const struct insn *in)
+{
+	struct emit *e = &t->e;
+	uint8_t r = stack_reg(in);
+
+	if (in->opsize != 8 || in->sreg != INSN_NO_REG) {
+		lower_executor(t);
+		return;
+	}
+	if (in->mem.present) {
+		lower_address(t, in, 0);
+		lower_probe(t, 8, false);
+		e_load(e, T1, T0);
+		e_store_gs(e, SLOT(S_TMP0), T1);
+		probe_push(t, 8);
+		e_load_gs(e, T1, SLOT(S_TMP0));
+		e_store(e, T0, T1);
+		move_rsp(t, -8);
+	} else if (r == INSN_NO_REG) {
+		lower_push_const(t, (uint64_t)in->imm);
+	} else {
+		probe_push(t, 8);
+		if (r == R10 || r == R11) {
+			e_load_gs(e, T1, VOFF(gpr[r]));
+			r = T1;
+		}
+		e_store(e, T0, r);
+		move_rsp(t, -8);
+	}
+}
+
+void lower_pop(struct tr *t, const struct insn *in)
+{
+	struct emit *e = &t->e;
+	uint8_t r = stack_reg(in);
+
+	if (in->opsize != 8 || in->sreg != INSN_NO_REG) {
+		lower_executor(t);
+		return;
+	}
+	probe_top(t, 8);
+	if (in->mem.present) {
+		/* RSP as base counts after the increment (SDM vol. 2, "POP"). */
+		e_load(e, T1, T0);
+		e_store_gs(e, SLOT(S_TMP0), T1);
+		lower_address(t, in, in->mem.base == RSP ? 8 : 0);
+		lower_probe(t, 8, true);
+		e_load_gs(e, T1, SLOT(S_TMP0));
+		e_store(e, T0, T1);
+		move_rsp(t, 8);
+		return;
+	}
+	if (r == RSP) {
+		e_load(e, RSP, T0);
+		return;
+	}
+	move_rsp(t, 8);
+	if (r == R10 || r == R11) {
+		e_load(e, T1, T0);
+		e_store_gs(e, VOFF(gpr[r]), T1);
+	} else {
+		e_load(e, r, T0);
+	}
+}
+
+void lower_leave(struct tr *t, const struct insn *in)
+{
+	struct emit *e = &t->e;
+
+	if (in->opsize != 8) {
+		lower_executor(t);
+		return;
+	}
+	e_mov_rr(e, T0, RBP);
+	lower_probe(t, 8, false);
+	e_lea(e, true, RSP, RBP, NO_BASE, 1, 8);
+	e_load(e, RBP, T0);
+}

@@ -1,0 +1,139 @@
+/*
+ * stubs.c - the fixed pieces of generated code, made once at the start of the code cache: entry from C, the
+ * leave stubs, the TLB-miss stubs, and the miss of a jump table. docs/translator.md draws how they hang together.
+ *
+ * Guest RSP is in the host's RSP while generated code runs, so nothing here uses the stack before it has switched
+ * to the host's (S_HOST_RSP, 16-byte aligned, below enter's saved registers).
+ */
+#include "bt/bt_internal.h"
+#include "bt/lower.h"
+
+/* Guest registers that live in host registers; of these, the first seven are the caller's to save in C. */
+static const uint8_t resident[] = { RAX, RCX, RDX, RSI, RDI, R8, R9, RBX, RBP, R12, R13, R14, R15 };
+#define CALLER_SAVED 7
+static const uint8_t callee_saved[] = { RBX, RBP, R12, R13, R14, R15 };
+
+static void push_reg(struct emit *e, uint8_t r)
+{
+	if (r >= 8)
+		e_u8(e, 0x41);
+	e_u8(e, (uint8_t)(0x50 | (r & 7)));
+}
+
+static void pop_reg(struct emit *e, uint8_t r)
+{
+	if (r >= 8)
+		e_u8(e, 0x41);
+	e_u8(e, (uint8_t)(0x58 | (r & 7)));
+}
+
+static void bytes(struct emit *e, const char *s, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		e_u8(e, (uint8_t)s[i]);
+}
+#define BYTES(e, s) bytes(e, s, sizeof(s) - 1)
+
+/* enter(v, host): C to generated code. */
+static void make_enter(struct emit *e)
+{
+	for (size_t i = 0; i < ARRAY_LEN(callee_saved); i++)
+		push_reg(e, callee_saved[i]);
+	e_alu_imm(e, true, 5, RSP, 8);
+	e_store_gs(e, SLOT(S_HOST_RSP), RSP);
+	e_store_gs(e, SLOT(S_TARGET), RSI);
+	/* Flags: OF by an addition that overflows when it was set, the rest by SAHF. */
+	e_load_gs32(e, RAX, VOFF(rflags));
+	BYTES(e, "\x89\xc1"		/* mov ecx, eax */
+		 "\xc1\xe9\x0b"		/* shr ecx, 11 */
+		 "\x83\xe1\x01"		/* and ecx, 1 */
+		 "\x80\xc1\x7f"		/* add cl, 0x7f */
+		 "\x88\xc4"		/* mov ah, al */
+		 "\x9e");		/* sahf */
+	for (size_t i = 0; i < ARRAY_LEN(resident); i++)
+		e_load_gs(e, resident[i], VOFF(gpr[resident[i]]));
+	e_load_gs(e, RSP, VOFF(gpr[RSP]));
+	e_jmp_gs(e, SLOT(S_TARGET));
+}
+
+/* All guest state to struct vcpu, then back to enter's caller. */
+static void make_leave_common(struct emit *e)
+{
+	for (size_t i = 0; i < ARRAY_LEN(resident); i++)
+		e_store_gs(e, VOFF(gpr[resident[i]]), resident[i]);
+	e_store_gs(e, VOFF(gpr[RSP]), RSP);
+	e_load_gs(e, RSP, SLOT(S_HOST_RSP));
+	BYTES(e, "\x9f"			/* lahf */
+		 "\x0f\x90\xc0"		/* seto al */
+		 "\x0f\xb6\xcc"		/* movzx ecx, ah */
+		 "\x0f\xb6\xc0"		/* movzx eax, al */
+		 "\xc1\xe0\x0b"		/* shl eax, 11 */
+		 "\x81\xe1\xd5\x00\x00\x00" /* and ecx, CF|PF|AF|ZF|SF */
+		 "\x09\xc1");		/* or ecx, eax */
+	e_load_gs32(e, RAX, VOFF(rflags));
+	e_alu_imm(e, false, 4, RAX, (int32_t)~FL_ARITH);
+	BYTES(e, "\x09\xc8");		/* or eax, ecx */
+	e_op_gs(e, false, 0x89, RAX, VOFF(rflags));
+	e_alu_imm(e, true, 0, RSP, 8);
+	for (size_t i = ARRAY_LEN(callee_saved); i-- > 0;)
+		pop_reg(e, callee_saved[i]);
+	e_u8(e, 0xc3);
+}
+
+/*
+ * TLB miss: T0 is the address, S_SITE the site (T1 held the index and is free). Calls C with only the caller-saved registers
+ * saved; C answers with the host address to go on at (with T0 the address again) or 0: the access needs the executor.
+ */
+static void make_slow(struct emit *e, uint64_t fn, const uint8_t *leave_slow)
+{
+	uint8_t *none;
+
+	e_store_gs(e, SLOT(S_EA), T0);
+	for (unsigned i = 0; i < CALLER_SAVED; i++)
+		e_store_gs(e, VOFF(gpr[resident[i]]), resident[i]);
+	e_store_gs(e, VOFF(gpr[RSP]), RSP);
+	e_load_gs(e, RSP, SLOT(S_HOST_RSP));
+	e_load_gs(e, RDI, SLOT(S_SELF));
+	e_mov_rr(e, RSI, T0);
+	e_load_gs32(e, RDX, SLOT(S_SITE));
+	e_call_abs(e, fn);
+	e_store_gs(e, SLOT(S_TARGET), RAX);
+	BYTES(e, "\x48\x85\xc0");	/* test rax, rax */
+	none = e_jcc(e, CC_E);
+	for (unsigned i = 0; i < CALLER_SAVED; i++)
+		e_load_gs(e, resident[i], VOFF(gpr[resident[i]]));
+	e_load_gs(e, RSP, VOFF(gpr[RSP]));
+	e_load_gs(e, T0, SLOT(S_EA));
+	e_jmp_gs(e, SLOT(S_TARGET));
+	e_patch(none, e->p);
+	for (unsigned i = 0; i < CALLER_SAVED; i++)
+		e_load_gs(e, resident[i], VOFF(gpr[resident[i]]));
+	e_load_gs(e, RSP, VOFF(gpr[RSP]));
+	e_jmp_to(e, leave_slow);
+}
+
+void bt_make_stubs(struct bt *bt)
+{
+	struct emit e = { bt->cache };
+	uint8_t *common;
+
+	bt->enter = (void (*)(struct vcpu *, uint8_t *))(uintptr_t)e.p;
+	make_enter(&e);
+	common = e.p;
+	make_leave_common(&e);
+	for (unsigned reason = 0; reason < ARRAY_LEN(bt->leave); reason++) {
+		bt->leave[reason] = e.p;
+		e_store_gs_imm32(&e, SLOT(S_REASON), reason);
+		e_jmp_to(&e, common);
+	}
+	bt->slow[0] = e.p;
+	make_slow(&e, (uint64_t)(uintptr_t)bt_tlb_miss_read, bt->leave[LEAVE_SLOW]);
+	bt->slow[1] = e.p;
+	make_slow(&e, (uint64_t)(uintptr_t)bt_tlb_miss_write, bt->leave[LEAVE_SLOW]);
+	bt->jump_miss = e.p;
+	e_store_gs(&e, VOFF(rip), T0);
+	e_restore_flags(&e);
+	e_jmp_to(&e, bt->leave[LEAVE_JUMP]);
+	bt->hot_start = bt->hot = (uint8_t *)ALIGN_UP((uintptr_t)e.p, 64);
+	bt->cold = bt->cache + CODE_HOT_SIZE;
+}

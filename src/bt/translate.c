@@ -1,0 +1,248 @@
+/*
+ * translate.c - makes one block: decode forward, compute which flags are live, lower each instruction.
+ *
+ * A block runs on over conditional branches (their taken side is a side exit) until an unconditional transfer, an
+ * instruction for the executor, the end of the page or MAX_BLOCK_INSNS.
+ */
+#include "bt/lower.h"
+
+#include "base/tune.h"
+
+/* Lowering by class; a class without a row goes to the executor. */
+static void lower_nothing(struct tr *t, const struct insn *in) { (void)t, (void)in; }
+
+static void (*const lower_of[INSN_CLASS_COUNT])(struct tr *, const struct insn *) = {
+	[INSN_PLAIN] = lower_plain,
+	[INSN_NOP] = lower_nothing,
+	[INSN_BT_MEM] = lower_bt_mem,
+	[INSN_JCC] = lower_jcc,
+	[INSN_LOOP] = lower_loop,
+	[INSN_JMP] = lower_jmp,
+	[INSN_CALL] = lower_call,
+	[INSN_RET] = lower_ret,
+	[INSN_JMP_IND] = lower_indirect,
+	[INSN_CALL_IND] = lower_indirect,
+	[INSN_PUSH] = lower_push,
+	[INSN_POP] = lower_pop,
+	[INSN_LEAVE] = lower_leave,
+};
+
+uint32_t tr_site(struct tr *t, enum site_kind kind)
+{
+	uint32_t n = t->bt->sites++;
+
+	ASSERT(n < MAX_SITES);
+	t->bt->site[n] = (struct site){ .block = t->index, .kind = (uint8_t)kind,
+		.guest_off = t->i < t->n ? t->off[t->i] : t->off[t->n] };
+	return n;
+}
+
+void tr_mark(struct tr *t)
+{
+	struct mark *m = &t->bt->mark[t->bt->marks++];
+
+	ASSERT(t->bt->marks <= MAX_MARKS);
+	*m = (struct mark){ .host = tr_offset(t, t->e.p), .guest_off = t->off[t->i],
+		.flags_saved = t->in_slot && !t->in_host };
+	t->b->marks++;
+}
+
+void tr_need_host_flags(struct tr *t)
+{
+	if (t->in_host)
+		return;
+	if (t->in_slot)
+		e_restore_flags(&t->e);
+	t->in_host = true;
+}
+
+void tr_before_clobber(struct tr *t)
+{
+	if (t->in_host && !t->in_slot && t->live[t->i]) {
+		e_save_flags(&t->e);
+		t->in_slot = true;
+	}
+	t->in_host = false;
+}
+
+/* What of insn.need the mode promises. */
+static uint32_t mode_needs(uint32_t mode)
+{
+	return (mode & MODE_X87 ? NEED_X87 | NEED_FWAIT : 0) | (mode & MODE_MMX ? NEED_MMX : 0) |
+	       (mode & MODE_SSE ? NEED_SSE : 0) | (mode & MODE_AVX ? NEED_AVX : 0) | (mode & MODE_XSAVE ? NEED_XSAVE : 0);
+}
+
+static bool for_executor(const struct tr *t, const struct insn *in)
+{
+	return !lower_of[in->cls] || (in->need & ~mode_needs(t->mode)) || (in->feature & ~t->v->features);
+}
+
+/* Decodes up to the block's end. False if not even one instruction lies within the bytes given. */
+static bool decode_block(struct tr *t, const uint8_t *code, unsigned avail)
+{
+	unsigned off = 0;
+
+	for (t->n = 0; t->n < MAX_BLOCK_INSNS;) {
+		struct insn *in = &t->insn[t->n];
+
+		if (off >= avail)
+			break;
+		if (insn_decode(in, code + off, avail - off, INSN_MODE_64) < 0) {
+			t->next_crosses = true;
+			break;
+		}
+		t->off[t->n++] = (uint16_t)off;
+		off += in->len;
+		if (insn_ends_block(in) && in->cls != INSN_JCC && in->cls != INSN_LOOP)
+			break;
+		if (for_executor(t, in))
+			break;
+	}
+	t->off[t->n] = (uint16_t)off;
+	return t->n > 0;
+}
+
+/* Backward over the block. At every exit all flags count as live. */
+static void compute_liveness(struct tr *t)
+{
+	uint32_t live = FL_ARITH;
+	bool precise = tune_on(t->bt->memory->tune, TUNE_PRECISE_FLAGS);
+
+	t->live[t->n] = live;
+	for (unsigned i = t->n; i-- > 0;) {
+		const struct insn *in = &t->insn[i];
+
+		if (!in->fl_maybe)
+			live &= ~in->fl_write;
+		live |= in->fl_read & FL_ARITH;
+		if (in->cls == INSN_JCC || in->cls == INSN_LOOP || for_executor(t, in) || insn_ends_block(in) ||
+		    (precise && (in->mem.present || in->cls != INSN_PLAIN)))
+			live = FL_ARITH;
+		t->live[i] = live;
+	}
+}
+
+/* How flags should come in: as the first instruction that cares wants them. */
+enum flags_in { FLAGS_ANY, FLAGS_HOST, FLAGS_SLOT };
+static enum flags_in flags_wanted(const struct tr *t)
+{
+	for (unsigned i = 0; i < t->n; i++) {
+		const struct insn *in = &t->insn[i];
+		bool probes = (in->mem.present && in->mem.size) || in->cls == INSN_PUSH || in->cls == INSN_POP ||
+			      in->cls == INSN_LEAVE || in->cls == INSN_CALL || in->cls == INSN_RET || in->cls == INSN_JMP_IND ||
+			      in->cls == INSN_CALL_IND;
+
+		if (!t->live[i])
+			return FLAGS_ANY;
+		if (for_executor(t, in))
+			return FLAGS_HOST;
+		if (probes)
+			return FLAGS_SLOT;
+		if ((in->fl_read | in->fl_write) & FL_ARITH)
+			return FLAGS_HOST;
+	}
+	return FLAGS_HOST;
+}
+
+static void emit_entries(struct tr *t)
+{
+	struct block *b = t->b;
+
+	switch (flags_wanted(t)) {
+	case FLAGS_ANY: /* dead: both entries are one; calling them "in host" costs nothing */
+		b->entry = b->jump_entry = tr_offset(t, t->e.p);
+		t->in_host = true;
+		break;
+	case FLAGS_HOST:
+		b->jump_entry = tr_offset(t, t->e.p);
+		e_restore_flags(&t->e);
+		b->entry = tr_offset(t, t->e.p);
+		t->in_host = true;
+		break;
+	case FLAGS_SLOT:
+		b->entry = tr_offset(t, t->e.p);
+		e_save_flags(&t->e);
+		b->jump_entry = tr_offset(t, t->e.p);
+		t->in_slot = true;
+		break;
+	}
+}
+
+static void lower_block(struct tr *t)
+{
+	emit_entries(t);
+	for (t->i = 0; t->i < t->n && !t->ended; t->i++) {
+		const struct insn *in = &t->insn[t->i];
+
+		tr_mark(t);
+		if (for_executor(t, in))
+			lower_executor(t);
+		else
+			lower_of[in->cls](t, in);
+	}
+	if (!t->ended) {
+		t->i = t->n;
+		lower_exit(t, t->b->va + t->off[t->n]);
+	}
+}
+
+static bool room(const struct bt *bt)
+{
+	return bt->hot + BLOCK_ROOM < bt->cache + CODE_HOT_SIZE && bt->cold + BLOCK_ROOM < bt->cache + CODE_CACHE_SIZE &&
+	       bt->blocks < MAX_BLOCKS && bt->marks + 4 * MAX_BLOCK_INSNS < MAX_MARKS &&
+	       bt->sites + 8 * MAX_BLOCK_INSNS < MAX_SITES;
+}
+
+/* An instruction whose bytes cross into the next page: decoded from a copy of both parts. */
+static void decode_crossing(struct tr *t, const struct translate_request *r, unsigned avail)
+{
+	const uint8_t *first = (const uint8_t *)pool_ptr(&r->bt->memory->pool, r->m) + (r->va & ~PAGE_MASK);
+	uint8_t code[15];
+
+	for (unsigned i = 0; i < sizeof(code); i++)
+		code[i] = i < avail ? first[i] :
+			  mfn_valid(r->m2) ? ((const uint8_t *)pool_ptr(&r->bt->memory->pool, r->m2))[i - avail] : 0;
+	ASSERT(mfn_valid(r->m2) && insn_decode(&t->insn[0], code, sizeof(code), INSN_MODE_64) == 0);
+	t->n = 1;
+	t->off[0] = 0;
+	t->off[1] = t->insn[0].len;
+}
+
+void bt_translate(void *request)
+{
+	struct translate_request *r = request;
+	struct bt *bt = r->bt;
+	unsigned page_off = (unsigned)(r->va & ~PAGE_MASK), avail = PAGE_SIZE - page_off;
+	struct tr *t;
+	static __thread struct tr scratch;
+
+	r->out = 0;
+	if (!room(bt))
+		return;
+	t = &scratch;
+	*t = (struct tr){ .v = r->v, .bt = bt, .mode = r->mode, .e = { bt->hot }, .cold = { bt->cold } };
+	t->index = bt->blocks;
+	t->b = &bt->block[bt->blocks];
+	*t->b = (struct block){ .va = r->va, .mfn = r->m.v, .mfn2 = ~0ull, .mode = (uint16_t)r->mode, .first_mark = bt->marks };
+	if (!decode_block(t, (const uint8_t *)pool_ptr(&bt->memory->pool, r->m) + page_off, avail)) {
+		if (!mfn_valid(r->m2)) {
+			r->need_second = true;
+			return;
+		}
+		decode_crossing(t, r, avail);
+		t->b->mfn2 = r->m2.v;
+	}
+	bt->blocks++;
+	compute_liveness(t);
+	lower_block(t);
+	ASSERT(t->e.p < bt->hot + BLOCK_ROOM && t->cold.p < bt->cold + BLOCK_ROOM);
+	t->b->len = t->off[t->n];
+	t->b->host_end = tr_offset(t, t->e.p);
+	bt->counters.blocks_translated++;
+	bt->counters.insns_translated += t->n;
+	bt->counters.bytes_guest += t->b->len;
+	bt->counters.bytes_host += (uint64_t)(t->e.p - bt->hot) + (uint64_t)(t->cold.p - bt->cold);
+	bt->hot = (uint8_t *)ALIGN_UP((uintptr_t)t->e.p, 16);
+	bt->cold = t->cold.p;
+	r->out = t->b;
+}
