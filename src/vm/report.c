@@ -65,6 +65,8 @@ void vm_collect_stats(struct vm *vm)
 	stats_add(&vm->stats, "devices", device_rows, ARRAY_LEN(device_rows), &vm->devices);
 	stats_add(&vm->stats, "uart", uart_stat_rows, uart_stat_row_count, &vm->uart.counters);
 	stats_add(&vm->stats, "ioapic", ioapic_stat_rows, ioapic_stat_row_count, &vm->ioapic.counters);
+	if (vm->config.engine->stats)
+		vm->config.engine->stats(vm->engine_state, &vm->stats);
 	/* One vcpu: -c above 1 will want a group each, or sums. */
 	stats_add(&vm->stats, "mmu", mmu_stat_rows, mmu_stat_row_count, &vm->vcpu[0]->v.mmu.counters);
 	stats_add(&vm->stats, "cpu", cpu_stat_rows, cpu_stat_row_count, &vm->vcpu[0]->v.counters);
