@@ -15,6 +15,7 @@
 #define UART_PORT 0x3f8u
 #define UART_GSI 4u
 #define LAPIC_BASE 0xfee00000u
+#define DELIVERY_LOWEST_PRIORITY 1u
 #define DRAIN_NS 1000000000u	/* how long a slow reader may hold up an end that the guest did not choose */
 
 static const struct engine *const vm_engines[] = { &engine_bt, &engine_exec };
@@ -41,8 +42,14 @@ static void vm_send_irq(void *opaque, const struct irq_message *msg)
 {
 	struct vm *vm = opaque;
 
-	/* One vcpu: every message that is addressed to anybody is for it. -c above 1 will match destinations. */
-	lapic_post(&vm->vcpu[0]->v, msg);
+	for (unsigned id = 0; id < vm->vcpus; id++) {
+		struct vcpu *v = &vm->vcpu[id]->v;
+		if (!lapic_matches(&v->lapic, msg->dest, msg->dest_logical))
+			continue;
+		lapic_post(v, msg);
+		if (msg->delivery_mode == DELIVERY_LOWEST_PRIORITY)
+			break;
+	}
 }
 
 static void vm_level_eoi(void *opaque, uint8_t vector)
