@@ -20,12 +20,13 @@ struct guest_test { const char *sentence; void (*run)(void); };
 extern const struct guest_test guest_tests[];	/* ends with {0, 0} */
 void print(const char *format, ...) __attribute__((format(printf, 1, 2)));	/* %s %c %d %u %x %lx %lu %ld */
 bool check_that(bool ok, const char *what, const char *file, int line);
+bool showing_details(void);	/* false when so much of this test has failed that no more is printed */
 /* False, printed and counted when e does not hold. */
 #define CHECK(e) check_that((e), #e, __FILE__, __LINE__)
 #define CHECK_EQ(a, b)                                                                                        \
 	do {                                                                                                  \
 		uint64_t a_ = (uint64_t)(a), b_ = (uint64_t)(b);                                              \
-		if (!check_that(a_ == b_, #a " == " #b, __FILE__, __LINE__))                                  \
+		if (!check_that(a_ == b_, #a " == " #b, __FILE__, __LINE__) && showing_details())                                \
 			print("          0x%lx, not 0x%lx\n", a_, b_);                                        \
 	} while (0)
 void skip_test(const char *reason);	/* the processor does not offer what the test needs */
@@ -119,7 +120,7 @@ uint64_t *entry_at(uint64_t root, uint64_t va, unsigned level);
 uint64_t *entry_of(uint64_t va, unsigned level);	/* in the current tables */
 void map_page(uint64_t va, uint64_t pa, uint64_t flags);	/* 4 KiB; flushes */
 void unmap_page(uint64_t va);
-uint64_t new_root(void);	/* another top table with the same kernel half and image */
+uint64_t new_root(void);	/* another top table; all share what lies below 512 GiB: the low 4 GiB one to one, and USER_BASE */
 static inline volatile uint8_t *bytes_at(uint64_t va) { return (volatile uint8_t *)va; }
 static inline volatile uint64_t *word_at(uint64_t va) { return (volatile uint64_t *)va; }
 
