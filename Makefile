@@ -65,7 +65,9 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.c.o $(BUILD)/libtrifold.a
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
 $(BUILD)/fuzz/%: $(BUILD)/obj/fuzz/%.c.o $(BUILD)/libtrifold.a
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+	$(CC) $(LDFLAGS) -o $@ $(filter-out %.a,$^) $(BUILD)/libtrifold.a $(LDLIBS)
+# Parts of a fuzzer that is more than one file.
+$(BUILD)/fuzz/insn: $(patsubst %,$(BUILD)/obj/%.o,$(wildcard fuzz/insn/*.c fuzz/insn/*.S))
 
 # ---- guests --------------------------------------------------------------------------------------------------------
 GUESTS = build/guests
@@ -140,4 +142,4 @@ distclean:
 
 .PHONY: all help guests run unit fuzzers bare check bench clean distclean
 .SECONDARY:
--include $(LIBOBJ:.o=.d) $(MAINOBJ:.o=.d) $(wildcard $(BUILD)/obj/tests/unit/*.d $(BUILD)/obj/fuzz/*.d $(BUILD)/bare/obj/*.d)
+-include $(LIBOBJ:.o=.d) $(MAINOBJ:.o=.d) $(wildcard $(BUILD)/obj/tests/unit/*.d $(BUILD)/obj/fuzz/*.d $(BUILD)/obj/fuzz/*/*.d $(BUILD)/bare/obj/*.d)

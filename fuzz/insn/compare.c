@@ -1,0 +1,170 @@
+/*
+ * compare.c - what must agree, and the few things that need not.
+ *
+ * Not compared:
+ *   x87 instruction and operand pointers and opcode (FIP, FDP, FOP): not carried through (docs/translator.md); where a case stores them
+ *     to memory, the generator masks those bytes
+ *   RFLAGS.RF: set in the image pushed by a fault, clear in one read by PUSHF
+ *   page-fault error code bit P for addresses in the upper half: Linux sets it before it tells user space
+ *   arithmetic flags at a fault in translated code, unless precise flags are asked for: the translator keeps
+ *     a flag only as long as an instruction may read it
+ *   CR2 unless the fault is #PF
+ */
+#include <stdio.h>
+#include <stdarg.h>
+#include <string.h>
+#include "insn_fuzz.h"
+
+static const char *const reg_names[16] = { "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
+	"r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15" };
+
+/* Components in their initial state may be left out of an XSAVE image: put their values in. */
+void fpu_canonicalise(uint8_t *a)
+{
+	uint64_t bv = load_u64(a + 512);
+
+	if (!(bv & XCR0_X87)) {
+		memset(a, 0, 24);
+		store_u16(a, 0x37f);
+		memset(a + 32, 0, 128);
+	}
+	if (!(bv & XCR0_SSE))
+		memset(a + 160, 0, 256);
+	if (!(bv & XCR0_AVX))
+		memset(a + 576, 0, 256);
+	memset(a + 6, 0, 18);	/* FOP, FIP, FDP */
+	a[5] = 0;
+	memset(a + 28, 0, 4);	/* MXCSR_MASK */
+	for (int i = 0; i < 8; i++)
+		memset(a + 32 + i * 16 + 10, 0, 6);
+	memset(a + 416, 0, 96);
+	memset(a + 512, 0, 64);
+}
+
+static bool loses_flags(const struct outcome *host, unsigned engine, const struct compare_options *opt)
+{
+	if (engine != RUN_BT || opt->precise_flags)
+		return false;
+	switch (host->vector) {
+	case VEC_PF: case VEC_GP: case VEC_SS: case VEC_AC: case VEC_DE: case VEC_MF: case VEC_XM: return true;
+	default: return false;
+	}
+}
+
+static bool masked(const struct icase *c, int offset)
+{
+	for (unsigned i = 0; i < c->masks; i++)
+		for (unsigned b = 0; b < c->mask[i].len; b++)
+			if (sandbox_offset((uint64_t)c->mask[i].va + b) == offset)
+				return true;
+	return false;
+}
+
+static bool say(char *what, size_t size, const char *fmt, ...) PRINTF_LIKE(3, 4);
+static bool say(char *what, size_t size, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(what, size, fmt, ap);
+	va_end(ap);
+	return true;
+}
+
+static bool memory_differs(const struct icase *c, const struct outcome *h, const struct outcome *g, char *what, size_t size)
+{
+	const uint8_t *a = h->mem[0], *b = g->mem[0];
+
+	if (!memcmp(a, b, sizeof(h->mem)))
+		return false;
+	for (int i = 0; i < (int)sizeof(h->mem); i++)
+		if (a[i] != b[i] && !masked(c, i))
+			return say(what, size, "memory page %d+%#x: host %02x guest %02x", i / (int)PAGE_SIZE, i % (int)PAGE_SIZE, a[i], b[i]);
+	return false;
+}
+
+static bool fpu_differs(const struct outcome *h, const struct outcome *g, char *what, size_t size)
+{
+	uint8_t a[FPU_AREA_SIZE], b[FPU_AREA_SIZE];
+
+	memcpy(a, h->end.fpu, sizeof(a));
+	memcpy(b, g->end.fpu, sizeof(b));
+	fpu_canonicalise(a);
+	fpu_canonicalise(b);
+	for (int i = 0; i < FPU_AREA_SIZE; i++) {
+		const char *name = i < 2 ? "fcw" : i < 4 ? "fsw" : i < 5 ? "ftw" : i < 28 ? "mxcsr" : i < 160 ? "st" : i < 512 ? "xmm" : "ymm high";
+		int at = i < 2 ? 0 : i < 4 ? 2 : i < 24 ? 4 : i < 28 ? 24 : i & ~15, n = i < 2 || i < 4 ? 2 : i < 24 ? 1 : i < 28 ? 4 : 16;
+		int index = i < 32 ? 0 : i < 160 ? (i - 32) / 16 : i < 512 ? (i - 160) / 16 : (i - 576) / 16;
+		char x[40] = "", y[40] = "";
+
+		if (a[i] == b[i])
+			continue;
+		for (int k = n - 1; k >= 0; k--) {
+			snprintf(x + strlen(x), 4, "%02x", a[at + k]);
+			snprintf(y + strlen(y), 4, "%02x", b[at + k]);
+		}
+		return say(what, size, "%s %d: host %s guest %s", name, index, x, y);
+	}
+	return false;
+}
+
+bool compare_differs(const struct icase *c, const struct outcome *h, const struct outcome *g, unsigned engine,
+		     const struct compare_options *opt, char *what, size_t size)
+{
+	uint32_t error_mask = ~0u;
+	uint64_t flag_mask = ~(uint64_t)FL_RF;
+
+	if (g->kind != OUTCOME_DONE)
+		return say(what, size, "%s: %s", g->kind == OUTCOME_TIMEOUT ? "endless in the guest" : "engine gave up", g->why);
+	if (h->vector != g->vector)
+		return say(what, size, "vector: host %d (error %#x, cr2 %#lx) guest %d (error %#x, cr2 %#lx)", h->vector, h->error,
+			   (unsigned long)h->cr2, g->vector, g->error, (unsigned long)g->cr2);
+	if (h->end.rip != g->end.rip)
+		return say(what, size, "rip: host %#lx guest %#lx", (unsigned long)h->end.rip, (unsigned long)g->end.rip);
+	if (h->vector == VEC_PF) {
+		if (h->cr2 != g->cr2)
+			return say(what, size, "cr2: host %#lx guest %#lx", (unsigned long)h->cr2, (unsigned long)g->cr2);
+		if (h->cr2 >> 47)
+			error_mask = ~(uint32_t)PF_P;
+	}
+	if (h->vector != NO_VECTOR && pushes_error_code((unsigned)h->vector) && (h->error ^ g->error) & error_mask)
+		return say(what, size, "error code of vector %d: host %#x guest %#x", h->vector, h->error, g->error);
+	for (int i = 0; i < 16; i++)
+		if (h->end.gpr[i] != g->end.gpr[i])
+			return say(what, size, "%s: host %#lx guest %#lx", reg_names[i], (unsigned long)h->end.gpr[i], (unsigned long)g->end.gpr[i]);
+	if (loses_flags(h, engine, opt))
+		flag_mask &= ~(uint64_t)FL_ARITH;
+	if ((h->end.rflags ^ g->end.rflags) & flag_mask)
+		return say(what, size, "rflags: host %#lx guest %#lx (differ in %#lx)", (unsigned long)h->end.rflags, (unsigned long)g->end.rflags,
+			   (unsigned long)((h->end.rflags ^ g->end.rflags) & flag_mask));
+	if (h->end.ds != g->end.ds || h->end.es != g->end.es || h->end.ss != g->end.ss)
+		return say(what, size, "ds es ss: host %x %x %x guest %x %x %x", h->end.ds, h->end.es, h->end.ss, g->end.ds, g->end.es, g->end.ss);
+	return memory_differs(c, h, g, what, size) || fpu_differs(h, g, what, size);
+}
+
+static void print_state(const char *name, const struct state *s, const struct outcome *o)
+{
+	printf("  %s: rip %#lx rflags %#lx fcw %04x fsw %04x ftw %02x mxcsr %04x", name, (unsigned long)s->rip, (unsigned long)s->rflags,
+	       load_u16(s->fpu), load_u16(s->fpu + 2), s->fpu[4], load_u32(s->fpu + 24));
+	if (o && o->vector != NO_VECTOR)
+		printf(" vector %d error %#x cr2 %#lx", o->vector, o->error, (unsigned long)o->cr2);
+	for (int i = 0; i < 16; i++)
+		printf("%s%3s %016lx", i % 4 ? " " : "\n    ", reg_names[i], (unsigned long)s->gpr[i]);
+	putchar('\n');
+}
+
+void compare_report(const struct icase *c, const struct outcome *host, const struct outcome *guest, const char *name)
+{
+	casefile_print_code(c);
+	for (unsigned i = 0; i < c->patches; i++) {
+		printf("  memory %#x:", c->patch[i].va);
+		for (unsigned b = 0; b < c->patch[i].len; b++)
+			printf(" %02x", c->patch[i].bytes[b]);
+		putchar('\n');
+	}
+	print_state("start", &c->in, 0);
+	print_state("host", &host->end, host);
+	if (guest->kind == OUTCOME_DONE)
+		print_state(name, &guest->end, guest);
+	fflush(stdout);
+}
