@@ -37,7 +37,7 @@ enum bt_mode {
 	MODE_SSE = 32,
 	MODE_AVX = 64,
 	MODE_XSAVE = 128,
-	MODE_COUNT = 256,
+	MODE_SMAP = 256,	/* CR4.SMAP: STAC and CLAC change the set */
 };
 
 struct block {

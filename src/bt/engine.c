@@ -24,7 +24,7 @@
 
 uint32_t bt_mode_of(const struct vcpu *v)
 {
-	uint32_t mode = vcpu_tlb_set(v) | (v->cpl == 0 ? MODE_CPL0 : 0);
+	uint32_t mode = vcpu_tlb_set(v) | (v->cpl == 0 ? MODE_CPL0 : 0) | (v->cpl == 0 && (v->cr4 & CR4_SMAP) ? MODE_SMAP : 0);
 
 	if (!(v->cr0 & (CR0_EM | CR0_TS))) {
 		mode |= MODE_X87 | MODE_MMX;

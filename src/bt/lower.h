@@ -18,7 +18,7 @@ struct tr {
 	struct bt *bt;
 	struct block *b;
 	uint32_t index;			/* of b */
-	uint32_t mode;
+	uint32_t mode;			/* now; differs from b->mode after STAC or CLAC */
 	struct emit e, cold;
 	struct insn insn[MAX_BLOCK_INSNS];
 	uint32_t live[MAX_BLOCK_INSNS + 1]; /* flags live before insn i */
@@ -98,6 +98,12 @@ void lower_exit(struct tr *t, uint64_t va);
 /* Ends the block: the executor does the current instruction. */
 void lower_executor(struct tr *t);
 
-static inline bool uses_temp(uint16_t set) { return (set & (1u << R10 | 1u << R11)) != 0; }
+/* lower_system.c */
+void lower_cli(struct tr *t, const struct insn *in);
+void lower_sti(struct tr *t, const struct insn *in);
+void lower_cld(struct tr *t, const struct insn *in);
+void lower_stac(struct tr *t, const struct insn *in);
+void lower_pushf(struct tr *t, const struct insn *in);
+void lower_swapgs(struct tr *t, const struct insn *in);
 
 #endif

@@ -18,6 +18,12 @@ static void jump_table(struct tr *t, struct emit *e, uint32_t site)
 {
 	uint8_t *miss, *start = e->p;
 
+	if (t->mode != t->b->mode) { /* the jump table belongs to another mode */
+		e_store_gs_imm32(e, SLOT(S_SITE), site);
+		e_jmp_to(e, t->bt->jump_miss);
+		return;
+	}
+
 	e_mov_imm(e, T1, 0);
 	e_crc32(e, T1, T0);
 	e_alu_imm(e, false, 4, T1, JUMP_TABLE_ENTRIES - 1);
@@ -47,10 +53,12 @@ static uint8_t *cold_exit(struct tr *t, uint64_t va, uint8_t *rel32, bool saved)
 	struct emit e;
 
 	if (same_page(t, va)) {
-		uint32_t site = tr_site(t, SITE_LINK);
+		uint32_t site = t->mode == t->b->mode ? tr_site(t, SITE_LINK) : NO_SITE;
 
-		t->bt->site[site].host = tr_offset(t, rel32);
-		t->bt->site[site].flags_saved = saved;
+		if (site != NO_SITE) {
+			t->bt->site[site].host = tr_offset(t, rel32);
+			t->bt->site[site].flags_saved = saved;
+		}
 		if (saved)
 			e_restore_flags(&t->cold);
 		e_set_rip(&t->cold, va);

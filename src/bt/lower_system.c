@@ -1,0 +1,145 @@
+/*
+ * lower_system.c - system instructions that kernels execute too often for the executor: the virtual flags (CLI, STI,
+ * PUSHF, CLD, STAC, CLAC), SWAPGS and the segment bases.
+ *
+ * Conditions that rarely fail are tested inline and lead to the executor, which then raises what there is to raise. STAC and
+ * CLAC change the table that probes use: the rest of the block is translated for the new one, and exits from there go
+ * through C, since links and the jump table belong to the mode at the block's entry.
+ */
+#include "bt/lower.h"
+
+/* op byte gs:[rflags + n], imm8: ext 1 or, 4 and. Clobbers flags. */
+static void flag_byte(struct tr *t, unsigned n, uint8_t ext, uint8_t imm)
+{
+	struct emit *e = &t->e;
+
+	e_u8(e, 0x65);
+	e_u8(e, 0x80);
+	e_modrm(e, ext, NO_BASE, NO_BASE, 1, VOFF(rflags) + (int32_t)n);
+	e_u8(e, imm);
+}
+
+static void clear_flag(struct tr *t, uint32_t flag)
+{
+	unsigned bit = (unsigned)__builtin_ctz(flag);
+
+	tr_before_clobber(t);
+	flag_byte(t, bit / 8, 4, (uint8_t)~(1u << bit % 8));
+}
+
+static void set_flag(struct tr *t, uint32_t flag)
+{
+	unsigned bit = (unsigned)__builtin_ctz(flag);
+
+	tr_before_clobber(t);
+	flag_byte(t, bit / 8, 1, (uint8_t)(1u << bit % 8));
+}
+
+void lower_cli(struct tr *t, const struct insn *in)
+{
+	(void)in;
+	if (t->mode & MODE_CPL0)
+		clear_flag(t, FL_IF);
+	else
+		lower_executor(t);
+}
+
+/*
+ * STI holds interrupts off until after the next instruction, so it must not be the last of a block: the next instruction, whether
+ * inline or by the executor, then runs before anybody looks at v->pending.
+ */
+void lower_sti(struct tr *t, const struct insn *in)
+{
+	struct emit *e = &t->e;
+	uint8_t *waiting;
+
+	(void)in;
+	if (!(t->mode & MODE_CPL0) || t->i + 1 >= t->n) {
+		lower_executor(t);
+		return;
+	}
+	tr_before_clobber(t);
+	e_u8(e, 0x65); /* cmp byte gs:[irq_waiting], 0 */
+	e_u8(e, 0x80);
+	e_modrm(e, 7, NO_BASE, NO_BASE, 1, VOFF(irq_waiting));
+	e_u8(e, 0);
+	waiting = e_jcc(e, CC_NE);
+	e_patch(waiting, t->cold.p);
+	if (t->in_slot)
+		e_restore_flags(&t->cold);
+	e_set_rip(&t->cold, tr_va(t));
+	e_jmp_to(&t->cold, t->bt->leave[LEAVE_EXEC]);
+	flag_byte(t, 1, 1, FL_IF >> 8);
+}
+
+void lower_cld(struct tr *t, const struct insn *in)
+{
+	if (in->cls == INSN_CLD)
+		clear_flag(t, FL_DF);
+	else
+		set_flag(t, FL_DF);
+}
+
+void lower_stac(struct tr *t, const struct insn *in)
+{
+	bool set = in->cls == INSN_STAC;
+
+	if (!(t->mode & MODE_CPL0)) {
+		lower_executor(t);
+		return;
+	}
+	if (set)
+		set_flag(t, FL_AC);
+	else
+		clear_flag(t, FL_AC);
+	if (t->mode & MODE_SMAP)
+		t->mode = (t->mode & ~(uint32_t)MODE_SET) | (set ? TLB_KERNEL_AC : TLB_KERNEL);
+}
+
+/* The image: virtual flags from vcpu.rflags, arithmetic ones from S_FLAGS; RF and VM read as clear. */
+void lower_pushf(struct tr *t, const struct insn *in)
+{
+	struct emit *e = &t->e;
+
+	if (in->opsize != 8) {
+		lower_executor(t);
+		return;
+	}
+	if (!t->in_slot)
+		e_save_flags(e);
+	t->in_slot = true;
+	t->in_host = false;
+	e_lea(e, true, T0, RSP, NO_BASE, 1, -8);
+	lower_probe(t, 8, true);
+	e_store_gs(e, SLOT(S_RAX), RAX);
+	e_u8(e, 0x65), e_u8(e, 0x0f), e_u8(e, 0xb6);	/* movzx eax, byte gs:[S_FLAGS + 1] */
+	e_modrm(e, RAX, NO_BASE, NO_BASE, 1, SLOT(S_FLAGS) + 1);
+	e_alu_imm(e, false, 4, RAX, FL_CF | FL_PF | FL_AF | FL_ZF | FL_SF);
+	e_u8(e, 0x65), e_u8(e, 0x44), e_u8(e, 0x0f), e_u8(e, 0xb6); /* movzx T1d, byte gs:[S_FLAGS] */
+	e_modrm(e, T1, NO_BASE, NO_BASE, 1, SLOT(S_FLAGS));
+	e_u8(e, 0x41), e_u8(e, 0xc1), e_u8(e, 0xe3), e_u8(e, 11); /* shl T1d, 11 */
+	e_op_rr(e, false, 0x0b, T1, RAX);
+	e_load_gs32(e, RAX, VOFF(rflags));
+	e_alu_imm(e, false, 4, RAX, (int32_t)~(FL_ARITH | FL_RF | FL_VM));
+	e_op_rr(e, false, 0x0b, T1, RAX);
+	e_load_gs(e, RAX, SLOT(S_RAX));
+	e_store(e, T0, T1);
+	e_lea(e, true, RSP, RSP, NO_BASE, 1, -8);
+}
+
+#define SEG_BASE(s) (VOFF(seg) + (int32_t)((s) * sizeof(struct segment) + offsetof(struct segment, base)))
+
+void lower_swapgs(struct tr *t, const struct insn *in)
+{
+	struct emit *e = &t->e;
+
+	(void)in;
+	if (!(t->mode & MODE_CPL0)) {
+		lower_executor(t);
+		return;
+	}
+	e_load_gs(e, T0, SEG_BASE(SEG_GS));
+	e_load_gs(e, T1, VOFF(kernel_gs_base));
+	e_store_gs(e, SEG_BASE(SEG_GS), T1);
+	e_store_gs(e, VOFF(kernel_gs_base), T0);
+}
