@@ -1,0 +1,37 @@
+/*
+ * cpuid.h - the processor that a guest sees: CPUID leaves, and the features, control-register bits and XCR0 bits that follow from them.
+ *
+ * The policy is computed once from the host's CPUID. A feature is offered if it is in the table of cpuid.c, and either the host
+ * has it (the instructions run on silicon) or Trifold implements it. Everything else reads as absent.
+ * Sources: AMD APM vol. 3, "Obtaining Processor Information Via the CPUID Instruction"; Linux' documented KVM CPUID leaves.
+ */
+#ifndef CPU_CPUID_H
+#define CPU_CPUID_H
+
+#include "base/base.h"
+
+struct vcpu;
+
+#define CPU_PHYS_BITS 40
+#define EFER_AUTOIBRS (1ull << 21)
+
+enum { CPUID_EAX, CPUID_EBX, CPUID_ECX, CPUID_EDX };
+struct cpuid_row { uint32_t leaf, sub; uint32_t reg[4]; };
+#define CPUID_ANY_SUB (~0u)
+#define CPUID_MAX_ROWS 40
+
+struct cpuid_policy {
+	struct cpuid_row row[CPUID_MAX_ROWS];
+	unsigned rows;
+	uint64_t features;	/* enum insn_feature bits */
+	uint64_t xcr0;		/* XCR0 bits that may be set */
+	uint64_t cr4_valid, efer_valid;
+};
+
+/* The policy for this host; computed on the first call (any thread), then constant. Null if the host lacks what Trifold needs (XSAVE). */
+const struct cpuid_policy *cpuid_policy_get(void);
+
+/* What CPUID returns on v: eax, ebx, ecx, edx. Fit for live vector state. */
+void cpuid_read(const struct vcpu *v, uint32_t leaf, uint32_t sub, uint32_t reg[4]);
+
+#endif

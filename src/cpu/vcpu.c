@@ -1,0 +1,94 @@
+/* vcpu.c - life of a virtual processor (vcpu.h). */
+#include "cpu/vcpu.h"
+
+#include <errno.h>
+#include <string.h>
+#include "base/clock.h"
+#include "cpu/cpuid.h"
+#include "cpu/debug.h"
+#include "cpu/host_stub.h"
+#include "cpu/kvmclock.h"
+#include "cpu/msr.h"
+
+void vcpu_request(struct vcpu *v, uint32_t request)
+{
+	atomic_fetch_or(&v->pending, request);
+	if (v->kick)
+		v->kick(v);
+}
+
+/* AMD APM vol. 2, "Processor Initialization State". */
+static void reset(struct vcpu *v)
+{
+	for (unsigned i = 0; i < SEG_COUNT; i++)
+		v->seg[i] = (struct segment){ .limit = 0xffff, .attr = SEG_P | SEG_S | 3 };
+	v->seg[SEG_CS] = (struct segment){ .base = 0xffff0000, .limit = 0xffff, .selector = 0xf000, .attr = SEG_P | SEG_S | 0xb };
+	v->ldtr = (struct segment){ .limit = 0xffff, .attr = SEG_P | 2 };
+	v->tr = (struct segment){ .limit = 0xffff, .attr = SEG_P | 0xb };
+	v->gdtr.limit = v->idtr.limit = 0xffff;
+	v->rip = 0xfff0;
+	v->rflags = FL_R1;
+	v->cr0 = CR0_CD | CR0_NW | CR0_ET;
+	v->xcr0 = XCR0_X87;
+	v->dr[6] = DR6_RESERVED_ONES;
+	v->dr[7] = DR7_RESERVED_ONE;
+	msr_reset(v);
+	fpu_reset(v);
+}
+
+int vcpu_init(struct vcpu *v, struct memory *memory, struct bus *bus, enum paging_mode mode, unsigned id)
+{
+	int err;
+
+	memset(v, 0, sizeof(*v));
+	v->memory = memory;
+	v->bus = bus;
+	v->id = id;
+	v->cpuid = cpuid_policy_get();
+	if (!v->cpuid)
+		return -ENOTSUP;
+	v->features = v->cpuid->features;
+	v->tsc_offset = -clock_tsc();
+	err = host_stub_create(&v->stub);
+	if (!err)
+		err = kvmclock_create(&v->kvmclock);
+	if (!err)
+		err = mmu_init(&v->mmu, memory, mode);
+	if (err) {
+		kvmclock_destroy(v->kvmclock);
+		host_stub_destroy(v->stub);
+		return err;
+	}
+	lapic_reset(&v->lapic, id, id == 0);
+	reset(v);
+	mmu_set_controls(&v->mmu, v->cr0, v->cr4, v->efer);
+	return 0;
+}
+
+void vcpu_destroy(struct vcpu *v)
+{
+	mmu_destroy(&v->mmu);
+	kvmclock_destroy(v->kvmclock);
+	host_stub_destroy(v->stub);
+	v->kvmclock = NULL;
+	v->stub = NULL;
+}
+
+#define ROW(member, help) STAT_ROW(struct cpu_counters, member, help)
+const struct stat_row cpu_stat_rows[] = {
+	ROW(insns_executor, "instructions done by the executor"),
+	ROW(blocks_executed, "translated blocks entered from C"),
+	ROW(interrupts_injected, "interrupts and NMIs delivered"),
+	ROW(exceptions_injected, "exceptions delivered"),
+	ROW(syscalls, "SYSCALL instructions"),
+	ROW(sysrets, "SYSRET instructions"),
+	ROW(irets, "IRET instructions"),
+	ROW(cr3_writes, "loads of CR3"),
+	ROW(port_accesses, "port reads and writes"),
+	ROW(mmio_accesses, "accesses to memory-mapped devices, the local APIC included"),
+	ROW(msr_accesses, "RDMSR and WRMSR"),
+	ROW(cpuids, "CPUID instructions"),
+	ROW(halts, "HLT instructions"),
+	ROW(string_bulk, "runs of string elements done at once"),
+};
+const size_t cpu_stat_row_count = ARRAY_LEN(cpu_stat_rows);
