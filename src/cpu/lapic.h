@@ -34,7 +34,7 @@ struct lapic {
 	void (*timer_changed)(void *opaque); /* vm/: the deadline moved earlier; may be 0 */
 	void *timer_opaque;
 	/* vm/: the EOI of a level-triggered vector, for the IO-APIC; and a message to other vcpus. May be 0. Called as cold code. */
-	void (*eoi_broadcast)(void *opaque, uint8_t vector);
+	void (*level_eoi)(void *opaque, uint8_t vector);
 	void *eoi_opaque;
 	void (*send_ipi)(void *opaque, const struct irq_message *msg, unsigned shorthand, uint32_t dest);
 	void *ipi_opaque;
@@ -52,6 +52,8 @@ void lapic_set_tsc_deadline(struct vcpu *v, uint64_t guest_tsc);
 uint64_t lapic_get_cr8(const struct vcpu *v);
 void lapic_set_cr8(struct vcpu *v, uint64_t value);
 
+/* True if a message to `dest` (8 bits; 32 in x2APIC mode) is for this APIC. */
+bool lapic_matches(const struct lapic *l, uint32_t dest, bool logical);
 /* Any thread: a message from the IO-APIC, an MSI or another LAPIC. Sets irr and requests REQ_INTERRUPT. */
 void lapic_post(struct vcpu *v, const struct irq_message *msg);
 /* Any thread: if the deadline has passed, posts the timer interrupt (periodic timers rearm). Returns the next deadline. */
