@@ -39,6 +39,12 @@ enum exec_result exec_deliver(struct vcpu *v, const struct exception *exc);
 /* If an interrupt is deliverable now (IF, shadow, priority), takes it. Clears REQ_INTERRUPT as needed. Also wakes HLT. */
 enum exec_result exec_interrupts(struct vcpu *v);
 
+/*
+ * Interrupts may have become possible without a new message: IF was set, or the instruction after STI or MOV SS is done (then
+ * v->inhibit has been cleared). To be called then if v->irq_waiting is set; sets REQ_INTERRUPT if something is deliverable now.
+ */
+void exec_irq_recheck(struct vcpu *v);
+
 /* Recomputes RFLAGS, keeping only legal bits. */
 #define FL_LEGAL (FL_ARITH | FL_TF | FL_IF | FL_DF | FL_IOPL | FL_NT | FL_RF | FL_VM | FL_AC | FL_VIF | FL_VIP | FL_ID)
 

@@ -1,0 +1,279 @@
+/*
+ * deliver.c - delivery of exceptions and interrupts through the 64-bit IDT.
+ * Sources: AMD APM vol. 2, "Long-Mode Interrupt Control Transfers", "Double-Fault Exception"; Intel SDM vol. 3,
+ * "Exception and Interrupt Handling in 64-bit Mode".
+ */
+#include "cpu/debug.h"
+#include "cpu/exec_internal.h"
+
+enum { ERR_EXT = 1, ERR_IDT = 2 };
+
+/* The 64-bit TSS ("64-Bit TSS"). */
+enum { TSS_RSP0 = 4, TSS_IST1 = 36, TSS_IOMAP = 102 };
+
+struct gate { uint64_t offset; uint16_t selector; unsigned ist, type, dpl; bool present; };
+
+static enum exec_op read_gate(struct exec *x, uint8_t vector, uint32_t ext, struct gate *g)
+{
+	struct vcpu *v = x->v;
+	unsigned at = vector * 16u;
+	uint64_t low, high;
+	enum vmem_status st;
+
+	if (at + 15 > v->idtr.limit)
+		return exec_gp(x, vector * 8u | ERR_IDT | ext);
+	st = vmem_read_int(v, v->idtr.base + at, &low, 8, VMEM_SYSTEM, &x->exc);
+	if (st == VMEM_OK)
+		st = vmem_read_int(v, v->idtr.base + at + 8, &high, 8, VMEM_SYSTEM, &x->exc);
+	if (st != VMEM_OK)
+		return exec_of(st);
+	g->offset = (low & 0xffff) | ((low >> 32) & 0xffff0000) | high << 32;
+	g->selector = (uint16_t)(low >> 16);
+	g->ist = (low >> 32) & 7;
+	g->type = (low >> 40) & 31;
+	g->dpl = (low >> 45) & 3;
+	g->present = (low >> 47) & 1;
+	return OP_DONE;
+}
+
+static enum exec_op read_tss_stack(struct exec *x, unsigned offset, uint32_t ext, uint64_t *rsp)
+{
+	struct vcpu *v = x->v;
+
+	if (offset + 7 > v->tr.limit)
+		return exec_fault(x, exc_error(VEC_TS, (v->tr.selector & ~3u) | ext));
+	return exec_of(vmem_read_int(v, v->tr.base + offset, rsp, 8, VMEM_SYSTEM, &x->exc));
+}
+
+static enum exec_op target_code(struct exec *x, uint16_t selector, uint32_t ext, struct segment *cs)
+{
+	struct vcpu *v = x->v;
+	unsigned err = (selector & ~3u) | ext;
+	uint64_t raw;
+	enum exec_op op;
+
+	if (!(selector & ~3u))
+		return exec_gp(x, ext);
+	op = segment_read_descriptor(x, selector, VEC_GP, ext, &raw, NULL);
+	if (op != OP_DONE)
+		return op;
+	segment_unpack(raw, cs);
+	if ((cs->attr & (SEG_S | 8)) != (SEG_S | 8) || SEG_DPL(cs->attr) > v->cpl || (cs->attr & (SEG_L | SEG_DB)) != SEG_L)
+		return exec_gp(x, err);
+	if (!(cs->attr & SEG_P))
+		return exec_fault(x, exc_error(VEC_NP, err));
+	op = segment_set_accessed(x, selector, raw);
+	cs->attr |= 1;
+	return op;
+}
+
+/* Writes the frame with the new privilege: 5 or 6 quadwords below rsp, which is 16-byte aligned first. */
+static enum exec_op push_frame(struct exec *x, unsigned new_cpl, uint64_t *rsp, const uint64_t *frame, unsigned words)
+{
+	struct vcpu *v = x->v;
+	uint64_t la = (*rsp & ~15ull) - 8 * words;
+	unsigned acc = new_cpl == 3 ? ACC_USER : v->rflags & FL_AC ? ACC_AC : 0;
+	struct vmem_span span;
+	uint64_t *fast;
+	enum vmem_status st;
+
+	acc |= ACC_WRITE | VMEM_STACK | VMEM_NO_ALIGN;
+	*rsp = la;
+	fast = vmem_checked(v) ? NULL : (uint64_t *)(void *)vmem_probe(v, la, 8 * words, acc);
+	if (LIKELY(fast != NULL)) {
+		for (unsigned i = 0; i < words; i++)
+			store_u64(fast + i, frame[i]);
+		return OP_DONE;
+	}
+	st = vmem_map(v, la, 8 * words, acc, &span, &x->exc);
+	if (st == VMEM_OK)
+		vmem_store(v, &span, frame);
+	return exec_of(st);
+}
+
+enum exec_op deliver_event(struct exec *x, enum event_kind kind, uint8_t vector, bool has_error, uint32_t error, uint64_t rip, uint64_t rflags)
+{
+	struct vcpu *v = x->v;
+	uint32_t ext = kind == EVENT_SOFT ? 0 : ERR_EXT;
+	struct gate g;
+	struct segment cs;
+	uint64_t rsp = v->gpr[RSP], frame[6];
+	unsigned new_cpl, words = 0;
+	enum exec_op op;
+
+	if (UNLIKELY(!(v->efer & EFER_LMA)))
+		return exec_unsupported(x, "an interrupt or exception outside long mode");
+	op = read_gate(x, vector, ext, &g);
+	if (op != OP_DONE)
+		return op;
+	if (g.type != DESC_INT_GATE && g.type != DESC_TRAP_GATE)
+		return exec_gp(x, vector * 8u | ERR_IDT | ext);
+	if (kind == EVENT_SOFT && g.dpl < v->cpl)
+		return exec_gp(x, vector * 8u | ERR_IDT);
+	if (!g.present)
+		return exec_fault(x, exc_error(VEC_NP, vector * 8u | ERR_IDT | ext));
+	op = target_code(x, g.selector, ext, &cs);
+	if (op != OP_DONE)
+		return op;
+	new_cpl = cs.attr & 4 ? v->cpl : SEG_DPL(cs.attr);
+	if (g.ist)
+		op = read_tss_stack(x, TSS_IST1 + 8 * (g.ist - 1), ext, &rsp);
+	else if (new_cpl < v->cpl)
+		op = read_tss_stack(x, TSS_RSP0 + 8 * new_cpl, ext, &rsp);
+	if (op != OP_DONE)
+		return op;
+	if (!is_canonical(g.offset))
+		return exec_gp(x, ext);
+	if (!is_canonical(rsp))
+		return exec_fault(x, exc_error(VEC_SS, ext));
+	if (has_error)
+		frame[words++] = error;
+	frame[words++] = rip;
+	frame[words++] = v->seg[SEG_CS].selector;
+	frame[words++] = rflags;
+	frame[words++] = v->gpr[RSP];
+	frame[words++] = v->seg[SEG_SS].selector;
+	op = push_frame(x, new_cpl, &rsp, frame, words);
+	if (op != OP_DONE)
+		return op;
+
+	if (new_cpl != v->cpl) {
+		v->seg[SEG_SS].selector = (uint16_t)new_cpl;
+		v->seg[SEG_SS].attr = (uint16_t)(new_cpl << 5);
+		v->seg[SEG_SS].limit = 0;
+	}
+	cs.selector = (uint16_t)((g.selector & ~3u) | new_cpl);
+	v->seg[SEG_CS] = cs;
+	v->cpl = (uint8_t)new_cpl;
+	v->gpr[RSP] = rsp;
+	v->rip = g.offset;
+	v->rflags &= ~(uint64_t)(FL_TF | FL_NT | FL_RF | FL_VM | (g.type == DESC_INT_GATE ? FL_IF : 0));
+	v->inhibit = 0;
+	return OP_EVENT;
+}
+
+static bool contributory(uint8_t vector)
+{
+	return vector == VEC_DE || (vector >= VEC_TS && vector <= VEC_GP);
+}
+
+/* Faults restart their instruction with RF set in the image; traps (#DB, #BP, #OF) and aborts do not. */
+static bool sets_rf(uint8_t vector)
+{
+	return vector != VEC_DB && vector != VEC_BP && vector != VEC_OF && vector != VEC_DF && vector != VEC_MC;
+}
+
+/* Side effects that exceptions have whether or not their delivery succeeds. */
+static void note(struct vcpu *v, const struct exception *exc)
+{
+	v->counters.exceptions_injected++;
+	if (exc->vector < ARRAY_LEN(v->counters.exception))
+		v->counters.exception[exc->vector]++;
+	if (exc->vector == VEC_PF)
+		v->cr2 = exc->cr2;
+	if (exc->vector == VEC_DB) {
+		v->dr[6] = (v->dr[6] & ~0xfull) | DR6_RESERVED_ONES | exc->dr6;
+		v->dr[7] &= ~DR7_GD;
+	}
+}
+
+/* `exc` came up while `first` (a vector, or -1 for a benign event) was being delivered. */
+static enum exec_result deliver_chain(struct vcpu *v, int first, struct exception exc)
+{
+	struct exec x;
+
+	x.v = v;
+	x.in = NULL;
+	for (;;) {
+		uint64_t rflags = v->rflags;
+		enum exec_op op;
+
+		if (first == VEC_DF) {
+			exec_exit(v, EXIT_TRIPLE_FAULT, "triple fault");
+			return EXEC_STOP;
+		}
+		if (first >= 0 && ((contributory((uint8_t)first) && contributory(exc.vector)) ||
+				   (first == VEC_PF && (contributory(exc.vector) || exc.vector == VEC_PF)))) {
+			if (exc.vector == VEC_PF)
+				v->cr2 = exc.cr2;
+			exc = exc_error(VEC_DF, 0);
+		}
+		note(v, &exc);
+		if (sets_rf(exc.vector))
+			rflags |= FL_RF;
+		op = deliver_event(&x, EVENT_EXCEPTION, exc.vector, exc.has_error, exc.error, v->rip, rflags);
+		if (op == OP_EVENT)
+			return EXEC_NEXT;
+		if (op == OP_STOP)
+			return EXEC_STOP;
+		first = exc.vector;
+		exc = x.exc;
+	}
+}
+
+enum exec_result exec_deliver(struct vcpu *v, const struct exception *exc)
+{
+	return deliver_chain(v, -1, *exc);
+}
+
+static enum exec_result take_event(struct vcpu *v, enum event_kind kind, uint8_t vector)
+{
+	struct exec x;
+	enum exec_op op;
+
+	x.v = v;
+	x.in = NULL;
+	op = deliver_event(&x, kind, vector, false, 0, v->rip, v->rflags);
+	if (LIKELY(op == OP_EVENT))
+		return EXEC_NEXT;
+	if (op == OP_STOP)
+		return EXEC_STOP;
+	return deliver_chain(v, -1, x.exc);
+}
+
+enum exec_result exec_interrupts(struct vcpu *v)
+{
+	int vector;
+
+	/* Cleared first: what is posted from here on sets it again. */
+	atomic_fetch_and(&v->pending, ~(uint32_t)REQ_INTERRUPT);
+	v->irq_waiting = 0;
+	if (UNLIKELY(atomic_load(&v->lapic.nmi_pending)) && !v->nmi_masked) {
+		if (v->inhibit) {
+			v->irq_waiting = 1;
+			return EXEC_NEXT;
+		}
+		atomic_store(&v->lapic.nmi_pending, 0);
+		v->nmi_masked = 1;
+		v->halted = 0;
+		v->counters.interrupts_injected++;
+		return take_event(v, EVENT_EXTERNAL, VEC_NMI);
+	}
+	vector = lapic_pending(v);
+	if (vector < 0)
+		return EXEC_NEXT;
+	if (!(v->rflags & FL_IF) || v->inhibit) {
+		v->irq_waiting = 1;
+		return EXEC_NEXT;
+	}
+	lapic_ack(v);
+	v->halted = 0;
+	v->counters.interrupts_injected++;
+	/* More may wait behind this one. */
+	return take_event(v, EVENT_EXTERNAL, (uint8_t)vector);
+}
+
+void exec_irq_recheck(struct vcpu *v)
+{
+	if (lapic_pending(v) >= 0 || (atomic_load(&v->lapic.nmi_pending) && !v->nmi_masked))
+		atomic_fetch_or(&v->pending, REQ_INTERRUPT);
+}
+
+void exec_set_flags(struct vcpu *v, uint64_t value, uint64_t mask)
+{
+	uint64_t old = v->rflags;
+
+	v->rflags = ((old & ~mask) | (value & mask)) | FL_R1;
+	if ((v->rflags & ~old & FL_IF) && v->irq_waiting)
+		exec_irq_recheck(v);
+}

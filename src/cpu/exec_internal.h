@@ -1,0 +1,161 @@
+/*
+ * exec_internal.h - shared by the parts of the executor (cpu/exec_*.c, control.c, deliver.c, segment.c); nobody else's.
+ *
+ * A handler gets struct exec, changes the vcpu only when nothing can fault any more, and answers with an exec_op. On OP_DONE
+ * the executor moves rip to x->next, which a branch has replaced by its target.
+ */
+#ifndef CPU_EXEC_INTERNAL_H
+#define CPU_EXEC_INTERNAL_H
+
+#include "cpu/access.h"
+#include "cpu/cpuid.h"
+#include "cpu/exec.h"
+
+enum exec_op {
+	OP_DONE,
+	OP_FAULT,	/* x->exc, at the unchanged rip */
+	OP_STOP,	/* v->exit */
+	OP_REPEAT,	/* part of a REP string was done; rip stays */
+	OP_EVENT,	/* an event was delivered (INT n...): rip is set, no trap follows */
+};
+
+struct exec {
+	struct vcpu *v;
+	const struct insn *in;
+	uint64_t next;		/* rip after the instruction */
+	bool tf;		/* single-step trap due after it */
+	bool keep_rf;		/* IRET loaded RF */
+	struct exception exc;
+};
+
+typedef enum exec_op exec_handler(struct exec *x);
+
+/* Sets v->exit; the reason is copied. Fit for hot code (no libc). */
+void exec_exit(struct vcpu *v, enum exit_kind kind, const char *reason);
+/* EXIT_UNSUPPORTED naming the instruction and rip. Always OP_STOP. */
+enum exec_op exec_unsupported(struct exec *x, const char *what);
+
+static inline enum exec_op exec_fault(struct exec *x, struct exception exc)
+{
+	x->exc = exc;
+	return OP_FAULT;
+}
+static inline enum exec_op exec_gp(struct exec *x, uint32_t error) { return exec_fault(x, exc_gp(error)); }
+static inline enum exec_op exec_undefined(struct exec *x) { return exec_fault(x, exc_ud()); }
+static inline enum exec_op exec_of(enum vmem_status st)
+{
+	return st == VMEM_OK ? OP_DONE : st == VMEM_FAULT ? OP_FAULT : OP_STOP;
+}
+
+/* General registers by operand size; 4-byte writes clear the upper half, 1-byte ones mean AL..R15B (no AH..BH). */
+static inline uint64_t size_mask(unsigned size) { return size == 8 ? ~0ull : (1ull << (8 * size)) - 1; }
+static inline uint64_t gpr_get(const struct vcpu *v, unsigned r, unsigned size) { return v->gpr[r] & size_mask(size); }
+static inline void gpr_set(struct vcpu *v, unsigned r, uint64_t value, unsigned size)
+{
+	if (size >= 4)
+		v->gpr[r] = value & size_mask(size);
+	else
+		v->gpr[r] = (v->gpr[r] & ~size_mask(size)) | (value & size_mask(size));
+}
+static inline int64_t sign_extend(uint64_t value, unsigned size)
+{
+	return (int64_t)(value << (64 - 8 * size)) >> (64 - 8 * size);
+}
+
+/* Offset of the memory operand, cut to the address size. */
+static inline uint64_t exec_ea(const struct exec *x)
+{
+	const struct insn_mem *m = &x->in->mem;
+	uint64_t ea = (uint64_t)m->disp;
+
+	if (m->base == INSN_BASE_RIP)
+		ea += x->next;
+	else if (m->base != INSN_NO_REG)
+		ea += x->v->gpr[m->base];
+	if (m->index != INSN_NO_REG)
+		ea += x->v->gpr[m->index] * m->scale;
+	return ea & size_mask(x->in->addrsize);
+}
+
+/* Linear address of seg:ea for an access of len bytes. False: x->exc says which limit or type check failed (not in 64-bit mode). */
+bool exec_linear_legacy(struct exec *x, unsigned seg, uint64_t ea, unsigned len, bool write, uint64_t *la);
+static inline bool exec_linear(struct exec *x, unsigned seg, uint64_t ea, unsigned len, bool write, uint64_t *la)
+{
+	if (LIKELY(vcpu_long64(x->v))) {
+		*la = seg == SEG_FS || seg == SEG_GS ? ea + x->v->seg[seg].base : ea;
+		return true;
+	}
+	return exec_linear_legacy(x, seg, ea, len, write, la);
+}
+
+/* Flags of a data access through seg at the present CPL. */
+static inline unsigned exec_acc(const struct exec *x, unsigned seg)
+{
+	return vmem_data(x->v) | (seg == SEG_SS ? VMEM_STACK : 0);
+}
+
+/* Reads and writes of the memory operand (or of seg:ea), as integers. */
+enum exec_op exec_read_mem(struct exec *x, unsigned seg, uint64_t ea, uint64_t *value, unsigned size);
+enum exec_op exec_write_mem(struct exec *x, unsigned seg, uint64_t ea, uint64_t value, unsigned size);
+enum exec_op exec_read_operand(struct exec *x, uint64_t *value, unsigned size);	/* register or memory by ModRM.rm */
+enum exec_op exec_write_operand(struct exec *x, uint64_t value, unsigned size);
+enum exec_op exec_read_bytes(struct exec *x, unsigned seg, uint64_t ea, void *buf, unsigned len);
+enum exec_op exec_write_bytes(struct exec *x, unsigned seg, uint64_t ea, const void *buf, unsigned len);
+
+/*
+ * The stack as the mode has it. A cursor starts at RSP; pushes and pops move the cursor only; stack_commit sets RSP.
+ */
+struct stack { uint64_t sp; unsigned size; /* bytes of the stack pointer: 2, 4, 8 */ };
+void stack_open(const struct exec *x, struct stack *s);
+enum exec_op stack_push(struct exec *x, struct stack *s, uint64_t value, unsigned size);
+enum exec_op stack_pop(struct exec *x, struct stack *s, uint64_t *value, unsigned size);
+void stack_commit(struct exec *x, const struct stack *s);
+
+/* A near branch target in the current mode: false if it must #GP(0) (exc set). */
+bool exec_branch_target(struct exec *x, uint64_t target);
+
+/* segment.c */
+enum { DESC_TSS_AVAILABLE = 9, DESC_TSS_BUSY = 11, DESC_LDT = 2, DESC_CALL_GATE = 12, DESC_INT_GATE = 14, DESC_TRAP_GATE = 15 };
+void segment_unpack(uint64_t raw, struct segment *s);
+/* Reads the 8-byte descriptor of a selector (16 with high). Outside the table: OP_FAULT, vector (selector & ~3). */
+enum exec_op segment_read_descriptor(struct exec *x, uint16_t selector, uint8_t vector, uint32_t ext, uint64_t *low, uint64_t *high);
+/* Sets the accessed bit of a code or data descriptor in memory if it is clear. */
+enum exec_op segment_set_accessed(struct exec *x, uint16_t selector, uint64_t low);
+/* MOV to, POP and Lxs of a segment register other than CS. */
+enum exec_op segment_load(struct exec *x, unsigned seg, uint16_t selector);
+void segment_set_flat_code(struct vcpu *v, uint16_t selector, unsigned dpl, bool long64);
+void segment_set_flat_stack(struct vcpu *v, uint16_t selector, unsigned dpl);
+
+/* deliver.c */
+enum event_kind { EVENT_EXCEPTION, EVENT_EXTERNAL, EVENT_SOFT /* INT n, INT3, INTO: gate DPL is checked */, EVENT_ICEBP };
+/*
+ * One delivery without the double-fault rules: OP_EVENT, OP_FAULT (x->exc) or OP_STOP. rip is the address to push, rflags the image.
+ */
+enum exec_op deliver_event(struct exec *x, enum event_kind kind, uint8_t vector, bool has_error, uint32_t error, uint64_t rip, uint64_t rflags);
+
+/* control.c: writes with all checks. OP_DONE or OP_FAULT. */
+enum exec_op control_write_cr(struct exec *x, unsigned cr, uint64_t value);
+bool control_write_efer(struct vcpu *v, uint64_t value); /* false: #GP */
+
+/* Sets RFLAGS bits in `mask` from value; notices IF becoming 1. */
+void exec_set_flags(struct vcpu *v, uint64_t value, uint64_t mask);
+
+/* Handlers, by file. */
+exec_handler op_plain, op_bt_mem, op_nop, op_invalid, op_too_long;			/* exec_plain.c */
+exec_handler op_jcc, op_jmp, op_jmp_ind, op_call, op_call_ind, op_ret, op_loop;		/* exec_branch.c */
+exec_handler op_jmp_far, op_call_far, op_ret_far, op_iret;				/* exec_far.c */
+exec_handler op_int, op_int1, op_int3, op_into, op_bound;				/* exec_branch.c */
+exec_handler op_syscall, op_sysret, op_sysenter, op_swapgs;				/* exec_syscall.c */
+exec_handler op_push, op_pop, op_pushf, op_popf, op_enter, op_leave, op_pusha, op_popa;	/* exec_stack.c */
+exec_handler op_movs, op_stos, op_lods, op_cmps, op_scas, op_ins, op_outs, op_xlat;	/* exec_string.c */
+exec_handler op_gather, op_maskmov, op_vmaskmov, op_cache, op_movdir64b;		/* exec_vector.c */
+exec_handler op_cli, op_sti, op_cld, op_std, op_clac, op_stac;				/* exec_system.c */
+exec_handler op_cpuid, op_rdtsc, op_rdtscp, op_rdpmc, op_rdpid, op_rdmsr, op_wrmsr, op_fsgsbase; /* exec_system.c */
+exec_handler op_hlt, op_invd, op_invlpg, op_invpcid, op_vmcall, op_monitor;		/* exec_system.c */
+exec_handler op_mov_from_cr, op_mov_to_cr, op_mov_from_dr, op_mov_to_dr, op_clts, op_lmsw, op_smsw; /* control.c */
+exec_handler op_store_table, op_load_table, op_sldt_str, op_lldt, op_ltr, op_lar_lsl, op_verr_verw, op_arpl; /* exec_segment.c */
+exec_handler op_mov_from_seg, op_mov_to_seg, op_load_far;				/* exec_segment.c */
+exec_handler op_in, op_out;								/* exec_string.c */
+exec_handler op_xgetbv, op_xsetbv, op_xsave, op_xrstor, op_fxsave, op_fxrstor, op_fpu_env; /* exec_fpu.c */
+
+#endif

@@ -1,0 +1,115 @@
+/* exec_memory.c - operands, segmentation and the stack, as the current mode has them (exec_internal.h). */
+#include "cpu/exec_internal.h"
+
+/*
+ * Outside 64-bit mode every segment has a base, a limit and a type (AMD APM vol. 2, "Segment Limit Checks").
+ */
+bool exec_linear_legacy(struct exec *x, unsigned seg, uint64_t ea, unsigned len, bool write, uint64_t *la)
+{
+	const struct segment *s = &x->v->seg[seg];
+	uint32_t offset = (uint32_t)ea, last = offset + len - 1;
+	bool code = s->attr & 8, down = !code && (s->attr & 4), ok;
+
+	ok = (s->attr & SEG_P) && (!write || (!code && (s->attr & 2))) && (write || !code || (s->attr & 2)) && last >= offset;
+	if (down)
+		ok = ok && offset > s->limit && (s->attr & SEG_DB || last <= 0xffff);
+	else
+		ok = ok && last <= s->limit;
+	if (!ok) {
+		x->exc = exc_error(seg == SEG_SS ? VEC_SS : VEC_GP, 0);
+		return false;
+	}
+	*la = (uint32_t)(s->base + offset);
+	return true;
+}
+
+enum exec_op exec_read_mem(struct exec *x, unsigned seg, uint64_t ea, uint64_t *value, unsigned size)
+{
+	uint64_t la;
+
+	if (!exec_linear(x, seg, ea, size, false, &la))
+		return OP_FAULT;
+	return exec_of(vmem_read_int(x->v, la, value, size, exec_acc(x, seg), &x->exc));
+}
+
+enum exec_op exec_write_mem(struct exec *x, unsigned seg, uint64_t ea, uint64_t value, unsigned size)
+{
+	uint64_t la;
+
+	if (!exec_linear(x, seg, ea, size, true, &la))
+		return OP_FAULT;
+	return exec_of(vmem_write_int(x->v, la, value, size, exec_acc(x, seg), &x->exc));
+}
+
+enum exec_op exec_read_bytes(struct exec *x, unsigned seg, uint64_t ea, void *buf, unsigned len)
+{
+	uint64_t la;
+
+	if (!exec_linear(x, seg, ea, len, false, &la))
+		return OP_FAULT;
+	return exec_of(vmem_read(x->v, la, buf, len, exec_acc(x, seg), &x->exc));
+}
+
+enum exec_op exec_write_bytes(struct exec *x, unsigned seg, uint64_t ea, const void *buf, unsigned len)
+{
+	uint64_t la;
+
+	if (!exec_linear(x, seg, ea, len, true, &la))
+		return OP_FAULT;
+	return exec_of(vmem_write(x->v, la, buf, len, exec_acc(x, seg), &x->exc));
+}
+
+enum exec_op exec_read_operand(struct exec *x, uint64_t *value, unsigned size)
+{
+	const struct insn *in = x->in;
+
+	if (in->mem.present)
+		return exec_read_mem(x, in->mem.seg, exec_ea(x), value, size);
+	*value = gpr_get(x->v, in->mem_reg, size);
+	return OP_DONE;
+}
+
+enum exec_op exec_write_operand(struct exec *x, uint64_t value, unsigned size)
+{
+	const struct insn *in = x->in;
+
+	if (in->mem.present)
+		return exec_write_mem(x, in->mem.seg, exec_ea(x), value, size);
+	gpr_set(x->v, in->mem_reg, value, size);
+	return OP_DONE;
+}
+
+void stack_open(const struct exec *x, struct stack *s)
+{
+	const struct vcpu *v = x->v;
+
+	s->size = vcpu_long64(v) ? 8 : v->seg[SEG_SS].attr & SEG_DB ? 4 : 2;
+	s->sp = gpr_get(v, RSP, s->size);
+}
+
+enum exec_op stack_push(struct exec *x, struct stack *s, uint64_t value, unsigned size)
+{
+	uint64_t sp = (s->sp - size) & size_mask(s->size);
+	enum exec_op op = exec_write_mem(x, SEG_SS, sp, value, size);
+
+	if (op == OP_DONE)
+		s->sp = sp;
+	return op;
+}
+
+enum exec_op stack_pop(struct exec *x, struct stack *s, uint64_t *value, unsigned size)
+{
+	enum exec_op op = exec_read_mem(x, SEG_SS, s->sp, value, size);
+
+	if (op == OP_DONE)
+		s->sp = (s->sp + size) & size_mask(s->size);
+	return op;
+}
+
+void stack_commit(struct exec *x, const struct stack *s)
+{
+	if (s->size == 2)
+		gpr_set(x->v, RSP, s->sp, 2);
+	else
+		x->v->gpr[RSP] = s->sp;
+}

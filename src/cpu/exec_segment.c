@@ -1,0 +1,254 @@
+/*
+ * exec_segment.c - instructions on segment and descriptor-table registers.
+ * Source: AMD APM vol. 3, "System Instruction Reference"; Intel SDM vol. 2 for UMIP.
+ */
+#include "cpu/exec_internal.h"
+
+/* CR4.UMIP hides table registers from user mode. */
+static bool umip_denies(const struct vcpu *v) { return v->cpl && (v->cr4 & CR4_UMIP); }
+
+enum exec_op op_store_table(struct exec *x)
+{
+	struct vcpu *v = x->v;
+	const struct table_reg *t = x->in->cls == INSN_SGDT ? &v->gdtr : &v->idtr;
+	uint8_t image[10];
+
+	if (umip_denies(v))
+		return exec_gp(x, 0);
+	store_u16(image, t->limit);
+	store_u64(image + 2, t->base);
+	return exec_write_bytes(x, x->in->mem.seg, exec_ea(x), image, vcpu_long64(v) ? 10 : 6);
+}
+
+enum exec_op op_load_table(struct exec *x)
+{
+	struct vcpu *v = x->v;
+	struct table_reg *t = x->in->cls == INSN_LGDT ? &v->gdtr : &v->idtr;
+	uint8_t image[10] = { 0 };
+	uint64_t base;
+	enum exec_op op;
+
+	if (v->cpl)
+		return exec_gp(x, 0);
+	op = exec_read_bytes(x, x->in->mem.seg, exec_ea(x), image, vcpu_long64(v) ? 10 : 6);
+	if (op != OP_DONE)
+		return op;
+	base = load_u64(image + 2);
+	if (!is_canonical(base))
+		return exec_gp(x, 0);
+	t->limit = load_u16(image);
+	t->base = base;
+	return OP_DONE;
+}
+
+enum exec_op op_sldt_str(struct exec *x)
+{
+	struct vcpu *v = x->v;
+
+	if (umip_denies(v))
+		return exec_gp(x, 0);
+	return exec_write_operand(x, x->in->cls == INSN_STR ? v->tr.selector : v->ldtr.selector, x->in->mem.present ? 2 : x->in->opsize);
+}
+
+/* LDT and TSS descriptors are 16 bytes in long mode. */
+static enum exec_op load_system(struct exec *x, uint16_t selector, unsigned type, struct segment *s)
+{
+	unsigned err = selector & ~3u;
+	uint64_t low, high = 0;
+	enum exec_op op;
+
+	if (selector & 4)
+		return exec_gp(x, err);
+	op = segment_read_descriptor(x, selector, VEC_GP, 0, &low, &high);
+	if (op != OP_DONE)
+		return op;
+	segment_unpack(low, s);
+	s->base |= high << 32;
+	if ((s->attr & (SEG_S | SEG_TYPE)) != type || (high >> 40 & 31))
+		return exec_gp(x, err);
+	if (!(s->attr & SEG_P))
+		return exec_fault(x, exc_error(VEC_NP, err));
+	if (!is_canonical(s->base))
+		return exec_gp(x, err);
+	s->selector = selector;
+	return OP_DONE;
+}
+
+enum exec_op op_lldt(struct exec *x)
+{
+	struct vcpu *v = x->v;
+	struct segment s;
+	uint64_t selector;
+	enum exec_op op;
+
+	if (v->cpl)
+		return exec_gp(x, 0);
+	op = exec_read_operand(x, &selector, 2);
+	if (op != OP_DONE)
+		return op;
+	if (!(selector & ~3u)) {
+		v->ldtr.selector = (uint16_t)selector;
+		v->ldtr.attr = 0;
+		return OP_DONE;
+	}
+	op = load_system(x, (uint16_t)selector, DESC_LDT, &s);
+	if (op == OP_DONE)
+		v->ldtr = s;
+	return op;
+}
+
+enum exec_op op_ltr(struct exec *x)
+{
+	struct vcpu *v = x->v;
+	struct segment s;
+	uint64_t selector;
+	enum vmem_status st;
+	enum exec_op op;
+
+	if (v->cpl)
+		return exec_gp(x, 0);
+	op = exec_read_operand(x, &selector, 2);
+	if (op != OP_DONE)
+		return op;
+	if (!(selector & ~3u))
+		return exec_gp(x, 0);
+	op = load_system(x, (uint16_t)selector, DESC_TSS_AVAILABLE, &s);
+	if (op != OP_DONE)
+		return op;
+	s.attr |= 2; /* busy */
+	st = vmem_write_int(v, v->gdtr.base + (selector & ~7ull) + 5, s.attr & 0xff, 1, VMEM_SYSTEM, &x->exc);
+	if (st == VMEM_OK)
+		v->tr = s;
+	return exec_of(st);
+}
+
+/*
+ * LAR, LSL, VERR, VERW look at a descriptor without faulting: *found says whether it exists, is of a kind that `system_types`
+ * (a bit set of types) or being code or data allows, and is visible at this privilege.
+ */
+static enum exec_op look(struct exec *x, uint16_t selector, unsigned system_types, struct segment *s, bool *found, uint64_t *raw)
+{
+	struct vcpu *v = x->v;
+	enum exec_op op;
+
+	*found = false;
+	if (!(selector & ~3u))
+		return OP_DONE;
+	{
+		uint64_t limit = selector & 4 ? (v->ldtr.attr & SEG_P ? v->ldtr.limit : 0) : v->gdtr.limit;
+
+		if ((selector | 7u) > limit)
+			return OP_DONE;
+	}
+	op = segment_read_descriptor(x, selector, VEC_GP, 0, raw, NULL);
+	if (op != OP_DONE)
+		return op;
+	segment_unpack(*raw, s);
+	if (!(s->attr & SEG_S) && !(system_types >> (s->attr & SEG_TYPE) & 1))
+		return OP_DONE;
+	/* conforming code is visible to all */
+	if ((s->attr & (SEG_S | 0xc)) != (SEG_S | 0xc) && (SEG_DPL(s->attr) < v->cpl || SEG_DPL(s->attr) < (selector & 3u)))
+		return OP_DONE;
+	*found = true;
+	return OP_DONE;
+}
+
+static void set_zf(struct vcpu *v, bool on)
+{
+	v->rflags = on ? v->rflags | FL_ZF : v->rflags & ~(uint64_t)FL_ZF;
+}
+
+enum exec_op op_lar_lsl(struct exec *x)
+{
+	bool lar = x->in->cls == INSN_LAR, found;
+	unsigned types = 1u << DESC_LDT | 1u << DESC_TSS_AVAILABLE | 1u << DESC_TSS_BUSY | (lar ? 1u << DESC_CALL_GATE : 0);
+	struct segment s;
+	uint64_t selector, raw;
+	enum exec_op op = exec_read_operand(x, &selector, 2);
+
+	if (op == OP_DONE)
+		op = look(x, (uint16_t)selector, types, &s, &found, &raw);
+	if (op != OP_DONE)
+		return op;
+	if (found)
+		gpr_set(x->v, x->in->reg, lar ? (raw >> 32) & 0xffff00 : s.limit, x->in->opsize);
+	set_zf(x->v, found);
+	return OP_DONE;
+}
+
+enum exec_op op_verr_verw(struct exec *x)
+{
+	bool write = x->in->cls == INSN_VERW, found;
+	struct segment s;
+	uint64_t selector, raw;
+	enum exec_op op = exec_read_operand(x, &selector, 2);
+
+	if (op == OP_DONE)
+		op = look(x, (uint16_t)selector, 0, &s, &found, &raw);
+	if (op != OP_DONE)
+		return op;
+	if (found && write)
+		found = !(s.attr & 8) && (s.attr & 2);
+	else if (found)
+		found = !(s.attr & 8) || (s.attr & 2);
+	set_zf(x->v, found);
+	return OP_DONE;
+}
+
+enum exec_op op_arpl(struct exec *x)
+{
+	uint64_t dest, src = gpr_get(x->v, x->in->reg, 2);
+	enum exec_op op;
+
+	if (!x->in->mem.present)
+		src = gpr_get(x->v, (x->in->modrm >> 3) & 7, 2);
+	op = exec_read_operand(x, &dest, 2);
+	if (op != OP_DONE)
+		return op;
+	if ((dest & 3) < (src & 3)) {
+		op = exec_write_operand(x, (dest & ~3ull) | (src & 3), 2);
+		if (op == OP_DONE)
+			set_zf(x->v, true);
+		return op;
+	}
+	set_zf(x->v, false);
+	return OP_DONE;
+}
+
+enum exec_op op_mov_from_seg(struct exec *x)
+{
+	return exec_write_operand(x, x->v->seg[x->in->sreg].selector, x->in->mem.present ? 2 : x->in->opsize);
+}
+
+enum exec_op op_mov_to_seg(struct exec *x)
+{
+	uint64_t selector;
+	enum exec_op op;
+
+	if (x->in->sreg == SEG_CS)
+		return exec_undefined(x);
+	op = exec_read_operand(x, &selector, 2);
+	if (op == OP_DONE)
+		op = segment_load(x, x->in->sreg, (uint16_t)selector);
+	if (op == OP_DONE && x->in->sreg == SEG_SS)
+		x->v->inhibit = INHIBIT_MOV_SS;
+	return op;
+}
+
+enum exec_op op_load_far(struct exec *x)
+{
+	const struct insn *in = x->in;
+	unsigned size = in->opsize;
+	uint8_t pointer[10];
+	enum exec_op op = exec_read_bytes(x, in->mem.seg, exec_ea(x), pointer, size + 2);
+	unsigned seg;
+
+	if (op != OP_DONE)
+		return op;
+	/* LSS 0F B2, LFS 0F B4, LGS 0F B5, LES C4, LDS C5 */
+	seg = in->map == 1 ? (in->opcode == 0xb2 ? SEG_SS : in->opcode == 0xb4 ? SEG_FS : SEG_GS) : in->opcode == 0xc4 ? SEG_ES : SEG_DS;
+	op = segment_load(x, seg, load_u16(pointer + size));
+	if (op == OP_DONE)
+		gpr_set(x->v, in->reg, size == 2 ? load_u16(pointer) : size == 4 ? load_u32(pointer) : load_u64(pointer), size);
+	return op;
+}

@@ -1,0 +1,70 @@
+/*
+ * exec_syscall.c - fast system calls as AMD defines them: SYSENTER and SYSEXIT do not exist in long mode.
+ * Source: AMD APM vol. 2, "SYSCALL and SYSRET", "SWAPGS Instruction".
+ */
+#include "cpu/exec_internal.h"
+
+enum exec_op op_syscall(struct exec *x)
+{
+	struct vcpu *v = x->v;
+	bool from_long64 = vcpu_long64(v);
+	uint16_t selector = (uint16_t)((v->star >> 32) & 0xfffc);
+
+	if (!(v->efer & EFER_SCE))
+		return exec_undefined(x);
+	if (!(v->efer & EFER_LMA))
+		return exec_unsupported(x, "SYSCALL outside long mode");
+	v->counters.syscalls++;
+	v->gpr[RCX] = x->next;
+	v->gpr[R11] = v->rflags & ~(uint64_t)FL_RF;
+	x->next = from_long64 ? v->lstar : v->cstar;
+	segment_set_flat_code(v, selector, 0, true);
+	segment_set_flat_stack(v, (uint16_t)(selector + 8), 0);
+	v->cpl = 0;
+	v->rflags = (v->rflags & ~(v->sfmask | FL_RF)) | FL_R1;
+	/* The trap flag counts as it is after SYSCALL. */
+	x->tf = v->rflags & FL_TF;
+	return OP_DONE;
+}
+
+/* A non-canonical RCX faults in the caller's privilege, at the fetch (AMD's rule, unlike Intel's). */
+enum exec_op op_sysret(struct exec *x)
+{
+	struct vcpu *v = x->v;
+	uint16_t base = (uint16_t)((v->star >> 48) & 0xfffc);
+	bool to_long64 = x->in->opsize == 8;
+
+	if (!(v->efer & EFER_SCE) || !(v->efer & EFER_LMA))
+		return exec_undefined(x);
+	if (v->cpl)
+		return exec_gp(x, 0);
+	v->counters.sysrets++;
+	x->next = to_long64 ? v->gpr[RCX] : (uint32_t)v->gpr[RCX];
+	segment_set_flat_code(v, (uint16_t)((to_long64 ? base + 16 : base) | 3), 3, to_long64);
+	segment_set_flat_stack(v, (uint16_t)((base + 8) | 3), 3);
+	v->cpl = 3;
+	exec_set_flags(v, v->gpr[R11], FL_LEGAL & ~(uint64_t)(FL_RF | FL_VM));
+	x->tf = v->rflags & FL_TF;
+	return OP_DONE;
+}
+
+enum exec_op op_sysenter(struct exec *x)
+{
+	if (x->v->efer & EFER_LMA)
+		return exec_undefined(x);
+	return exec_unsupported(x, "SYSENTER or SYSEXIT outside long mode");
+}
+
+enum exec_op op_swapgs(struct exec *x)
+{
+	struct vcpu *v = x->v;
+	uint64_t base = v->seg[SEG_GS].base;
+
+	if (!vcpu_long64(v))
+		return exec_undefined(x);
+	if (v->cpl)
+		return exec_gp(x, 0);
+	v->seg[SEG_GS].base = v->kernel_gs_base;
+	v->kernel_gs_base = base;
+	return OP_DONE;
+}
