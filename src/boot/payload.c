@@ -15,6 +15,7 @@
 #define PIECE_OUT (1u << 20)
 /* No real kernel comes near; a payload that unpacks to more is a bomb. */
 #define UNPACKED_MAX GIB(1)
+#define EXPANSION_MAX 256u	/* an LZ4 block cannot expand more; the other formats do not care how large their pieces are */
 #define XZ_MEMORY_MAX MIB(160)
 
 void *boot_scratch_get(size_t size)
@@ -249,6 +250,8 @@ bool payload_stream(struct boot_context *ctx, const struct boot_file *file, uint
 	/* Small files need no large buffers. */
 	if (p.in_size > len)
 		p.in_size = (size_t)len;
+	if (p.out_size > len * EXPANSION_MAX)
+		p.out_size = (size_t)len * EXPANSION_MAX;
 	p.in = boot_scratch_get(p.in_size);
 	p.out = p.out_size ? boot_scratch_get(p.out_size) : 0;
 	const bool ok = (p.in && (p.out || !p.out_size)) ? format->stream(&p) : boot_fail(ctx, "out of memory");
