@@ -85,6 +85,12 @@ static enum exec_op push_frame(struct exec *x, unsigned new_cpl, uint64_t *rsp, 
 			store_u64(fast + i, frame[i]);
 		return OP_DONE;
 	}
+	/* The pushes go downward: a fault names the first quadword that cannot be written. */
+	for (unsigned i = words; i-- > 0;) {
+		st = vmem_map(v, la + 8 * i, 8, acc, &span, &x->exc);
+		if (st != VMEM_OK)
+			return exec_of(st);
+	}
 	st = vmem_map(v, la, 8 * words, acc, &span, &x->exc);
 	if (st == VMEM_OK)
 		vmem_store(v, &span, frame);

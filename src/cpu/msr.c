@@ -7,7 +7,7 @@
 #include "cpu/lapic.h"
 #include "x86/regs.h"
 
-enum plain_msr { PLAIN_SYSCFG, PLAIN_HWCR, PLAIN_DE_CFG, PLAIN_INT_PENDING, PLAIN_DEBUGCTL, PLAIN_LS_CFG, PLAIN_COUNT };
+enum plain_msr { PLAIN_SYSCFG, PLAIN_HWCR, PLAIN_DE_CFG, PLAIN_INT_PENDING, PLAIN_DEBUGCTL, PLAIN_LS_CFG, PLAIN_NB_CFG, PLAIN_COUNT };
 _Static_assert(PLAIN_COUNT <= VCPU_PLAIN_MSRS, "plain MSRs fit");
 
 #define HWCR_TSC_FREQ_SEL (1ull << 24)
@@ -119,6 +119,7 @@ static const struct msr_row rows[] = {
 	PLAIN(MSR_DEBUGCTL, DEBUGCTL, 0x3f),
 	PLAIN(0xc0010010, SYSCFG, ~0ull),	/* SYSCFG */
 	PLAIN(0xc0010015, HWCR, ~0ull),		/* HWCR */
+	PLAIN(0xc001001f, NB_CFG, ~0ull),	/* northbridge: Linux sets its bit for extended configuration space */
 	PLAIN(0xc0010055, INT_PENDING, ~0ull),	/* interrupt pending and CMP-halt: no C1E here */
 	PLAIN(0xc0011020, LS_CFG, ~0ull),	/* LS_CFG */
 	PLAIN(0xc0011029, DE_CFG, ~0ull),	/* DE_CFG: LFENCE serializes */
