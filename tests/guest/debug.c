@@ -94,7 +94,7 @@ static void code_breakpoints(void)
 	WRITE_DR(7, 0x480);
 	CHECK_EQ(run_kernel(code, &r), DONE);
 	CHECK_EQ(hits, 10);
-	CHECK_EQ(dr6s[0] & 0xe00f, 8);
+	CHECK_EQ(dr6s[0] & 8, 8);	/* a condition met by a disabled one may show as well */
 	/* In user mode the linear address differs from the kernel's. */
 	hits = 0;
 	CHECK_EQ(run_user(code, &r), DONE);
