@@ -114,6 +114,7 @@ struct bt {
 	uint32_t marks;
 	struct site *site;
 	uint32_t sites;
+	size_t ready[3];	/* bytes of block, mark and site that the host has populated */
 	struct memory *memory;
 	uint32_t flush_generation;
 	struct bt_counters counters;

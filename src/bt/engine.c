@@ -470,6 +470,25 @@ static void *reserve(size_t bytes, int prot)
 	return p == MAP_FAILED ? NULL : p;
 }
 
+/*
+ * The code cache lies on huge pages where the host gives them: fewer host page faults (10 us each on a virtual host) and fewer
+ * misses of the host's instruction TLB. Aligned by hand.
+ */
+static uint8_t *reserve_cache(void)
+{
+	uint8_t *p = reserve(CODE_CACHE_SIZE + MIB(2), PROT_READ | PROT_WRITE | PROT_EXEC), *start;
+
+	if (!p)
+		return NULL;
+	start = (uint8_t *)ALIGN_UP((uintptr_t)p, MIB(2));
+	if (start > p)
+		munmap(p, (size_t)(start - p));
+	if (start < p + MIB(2))
+		munmap(start + CODE_CACHE_SIZE, (size_t)(p + MIB(2) - start));
+	madvise(start, CODE_CACHE_SIZE, MADV_HUGEPAGE);
+	return start;
+}
+
 static void bt_vm_destroy(void *state)
 {
 	struct bt *bt = state;
@@ -499,7 +518,7 @@ static int bt_vm_init(struct memory *memory, void **state)
 	bt->block = reserve(MAX_BLOCKS * sizeof(*bt->block), PROT_READ | PROT_WRITE);
 	bt->mark = reserve(MAX_MARKS * sizeof(*bt->mark), PROT_READ | PROT_WRITE);
 	bt->site = reserve(MAX_SITES * sizeof(*bt->site), PROT_READ | PROT_WRITE);
-	bt->cache = reserve(CODE_CACHE_SIZE, PROT_READ | PROT_WRITE | PROT_EXEC);
+	bt->cache = reserve_cache();
 	if (!bt->hash || !bt->block || !bt->mark || !bt->site || !bt->cache ||
 	    host_fault_register(bt->cache, bt->cache + CODE_CACHE_SIZE, on_host_fault)) {
 		bt_vm_destroy(bt);

@@ -6,6 +6,8 @@
  */
 #include "bt/lower.h"
 
+#include <sys/mman.h>
+
 #include "base/tune.h"
 
 /* Lowering by class; a class without a row goes to the executor. */
@@ -203,6 +205,23 @@ static bool room(const struct bt *bt)
 	       bt->sites + 8 * MAX_BLOCK_INSNS < MAX_SITES;
 }
 
+/* The tables grow by whole batches: populating 64 pages costs the host less than six page faults. */
+#define TABLE_BATCH KIB(256)
+static void reach(void *table, size_t used, size_t *ready, size_t total)
+{
+	if (LIKELY(used + KIB(16) <= *ready) || *ready >= total)
+		return;
+	madvise((char *)table + *ready, TABLE_BATCH, MADV_POPULATE_WRITE); /* without it the host faults pages in one by one */
+	*ready += TABLE_BATCH;
+}
+
+static void reach_all(struct bt *bt)
+{
+	reach(bt->block, bt->blocks * sizeof(*bt->block), &bt->ready[0], MAX_BLOCKS * sizeof(*bt->block));
+	reach(bt->mark, bt->marks * sizeof(*bt->mark), &bt->ready[1], MAX_MARKS * sizeof(*bt->mark));
+	reach(bt->site, bt->sites * sizeof(*bt->site), &bt->ready[2], MAX_SITES * sizeof(*bt->site));
+}
+
 /* An instruction whose bytes cross into the next page: decoded from a copy of both parts. */
 static void decode_crossing(struct tr *t, const struct translate_request *r, unsigned avail)
 {
@@ -229,6 +248,7 @@ void bt_translate(void *request)
 	r->out = 0;
 	if (!room(bt))
 		return;
+	reach_all(bt);
 	t = &scratch;
 	*t = (struct tr){ .v = r->v, .bt = bt, .mode = r->mode, .e = { bt->hot }, .cold = { bt->cold } };
 	t->index = bt->blocks;
