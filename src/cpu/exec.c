@@ -4,6 +4,8 @@
  */
 #include "cpu/exec.h"
 
+#include <errno.h>
+#include <stdlib.h>
 #include "cpu/debug.h"
 #include "cpu/exec_internal.h"
 
@@ -198,6 +200,29 @@ enum exec_result exec_insn(struct vcpu *v, const struct insn *in)
 	return after(v, &x, shadow);
 }
 
+/*
+ * What was decoded lately, by the host address of its first byte. Hits compare the bytes, so nothing is ever invalidated.
+ * Instructions that cross into the next page are not kept.
+ */
+#define EXEC_CACHE 1024
+struct exec_cache { struct { const uint8_t *at; struct insn in; } slot[EXEC_CACHE]; };
+
+int exec_cache_create(struct exec_cache **out)
+{
+	*out = calloc(1, sizeof(**out));
+	return *out ? 0 : -ENOMEM;
+}
+
+void exec_cache_destroy(struct exec_cache *c) { free(c); }
+
+static bool still_there(const struct insn *in, const uint8_t *bytes)
+{
+	for (unsigned i = 0; i < in->len; i++)
+		if (in->bytes[i] != bytes[i])
+			return false;
+	return true;
+}
+
 struct decode { struct insn *in; const uint8_t *bytes; unsigned avail; enum insn_mode mode; int result; };
 
 static void decode_cold(void *arg)
@@ -223,16 +248,18 @@ enum exec_result exec_step(struct vcpu *v)
 	enum insn_mode mode = vcpu_long64(v) ? INSN_MODE_64 : v->seg[SEG_CS].attr & SEG_DB ? INSN_MODE_32 : INSN_MODE_16;
 	uint64_t la = mode == INSN_MODE_64 ? v->rip : (uint32_t)(v->seg[SEG_CS].base + v->rip);
 	uint8_t bytes[16];
-	struct insn in;
-	struct decode d = { .in = &in, .bytes = bytes, .mode = mode };
+	struct insn *in;
+	struct decode d;
 	struct mmu_result r;
 	enum mmu_kind kind;
-	unsigned page_left = (unsigned)(PAGE_SIZE - (la & ~PAGE_MASK));
+	unsigned page_left = (unsigned)(PAGE_SIZE - (la & ~PAGE_MASK)), slot;
 	struct exception exc;
 
 	if (UNLIKELY(!(v->efer & EFER_LMA))) {
-		struct exec x = { .v = v };
+		struct exec x;
 
+		x.v = v;
+		x.in = NULL;
 		exec_unsupported(&x, "16- or 32-bit protected or real mode code");
 		return EXEC_STOP;
 	}
@@ -243,10 +270,20 @@ enum exec_result exec_step(struct vcpu *v)
 	kind = mmu_fetch(&v->mmu, gva(la), v->cpl == 3, &r);
 	if (UNLIKELY(kind != MMU_MAPPED))
 		return fetch_failed(v, kind, &r);
+	slot = (unsigned)((uintptr_t)r.hva ^ (uintptr_t)r.hva >> 12) % EXEC_CACHE;
+	in = &v->decoded->slot[slot].in;
+	if (LIKELY(v->decoded->slot[slot].at == r.hva && in->mode == mode && still_there(in, r.hva)))
+		return exec_insn(v, in);
+
+	v->decoded->slot[slot].at = r.hva;
+	d.in = in;
+	d.mode = mode;
+	d.bytes = bytes;
 	d.avail = page_left < 15 ? page_left : 15;
 	copy_bytes(bytes, r.hva, d.avail);
 	fpu_call_cold(v, decode_cold, &d);
 	if (d.result < 0) { /* the rest is in the next page */
+		v->decoded->slot[slot].at = NULL;
 		if (!is_canonical(la + page_left)) {
 			exc = exc_gp(0);
 			return exec_deliver(v, &exc);
@@ -258,5 +295,5 @@ enum exec_result exec_step(struct vcpu *v)
 		d.avail = 15;
 		fpu_call_cold(v, decode_cold, &d);
 	}
-	return exec_insn(v, &in);
+	return exec_insn(v, in);
 }

@@ -35,6 +35,10 @@ void exec_exit(struct vcpu *v, enum exit_kind kind, const char *reason);
 /* EXIT_UNSUPPORTED naming the instruction and rip. Always OP_STOP. */
 enum exec_op exec_unsupported(struct exec *x, const char *what);
 
+/* exec_step's memory of decoded instructions; one a vcpu. 0 or -errno. */
+int exec_cache_create(struct exec_cache **out);
+void exec_cache_destroy(struct exec_cache *c);
+
 static inline enum exec_op exec_fault(struct exec *x, struct exception exc)
 {
 	x->exc = exc;

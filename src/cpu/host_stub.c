@@ -38,6 +38,8 @@ static bool on_host_fault(ucontext_t *uc, int signo, siginfo_t *info, int trapno
 	data->fault = (uint64_t)trapno + 1;
 	uc->uc_mcontext.gregs[REG_RIP] = (greg_t)exit_point(region + CODE_OFFSET);
 	uc->uc_mcontext.gregs[REG_EFL] &= ~(greg_t)(FL_AC | FL_TF | FL_RF);
+	/* Linux cannot return to a stack pointer that is not canonical (IRET faults on AMD), and the guest's may be. */
+	uc->uc_mcontext.gregs[REG_RSP] = (greg_t)data->host_rsp;
 	return true;
 }
 
@@ -169,11 +171,12 @@ static bool slot_fill(struct host_stub *s, unsigned i, const struct insn *in)
 	}
 	if (!n)
 		return false;
+	s->uses_rsp[i] = (in->gpr_read | in->gpr_write) >> RSP & 1;
 	slot_finish(s, slot, n);
 	return true;
 }
 
-static int run_slot(struct vcpu *v, unsigned i, void *operand, bool check_align)
+static int run_once(struct vcpu *v, unsigned i, void *operand, bool check_align)
 {
 	struct host_stub *s = v->stub;
 	struct host_stub_data *d = s->data;
@@ -181,6 +184,8 @@ static int run_slot(struct vcpu *v, unsigned i, void *operand, bool check_align)
 
 	for (unsigned r = 0; r < 16; r++)
 		d->gpr[r] = v->gpr[r];
+	if (!s->uses_rsp[i])
+		d->gpr[RSP] = (uint64_t)(uintptr_t)d;
 	if (base != INSN_NO_REG)
 		d->gpr[base] = (uint64_t)(uintptr_t)operand;
 	d->flags = (v->rflags & FL_ARITH) | FL_R1 | FL_IF | (check_align ? FL_AC : 0);
@@ -191,10 +196,28 @@ static int run_slot(struct vcpu *v, unsigned i, void *operand, bool check_align)
 		return (int)d->fault - 1;
 	if (base != INSN_NO_REG)
 		d->gpr[base] = v->gpr[base];
+	if (!s->uses_rsp[i])
+		d->gpr[RSP] = v->gpr[RSP];
 	for (unsigned r = 0; r < 16; r++)
 		v->gpr[r] = d->gpr[r];
 	v->rflags = (v->rflags & ~(uint64_t)FL_ARITH) | (d->flags & FL_ARITH);
 	return HOST_STUB_DONE;
+}
+
+/*
+ * While a stack pointer that is not canonical is loaded, any host interrupt ends in a fault (the host kernel cannot
+ * return to it). So RSP is loaded only for instructions that name it, and such a fault is tried again.
+ */
+static int run_slot(struct vcpu *v, unsigned i, void *operand, bool check_align)
+{
+	int result = run_once(v, i, operand, check_align);
+
+	for (int tries = 0; UNLIKELY(result == VEC_GP || result == VEC_SS) && tries < 3 && v->stub->uses_rsp[i]; tries++) {
+		if (is_canonical(v->gpr[RSP]))
+			break;
+		result = run_once(v, i, operand, check_align);
+	}
+	return result;
 }
 
 int host_stub_run(struct vcpu *v, const struct insn *in, void *operand, bool check_align)
@@ -230,6 +253,7 @@ int host_stub_run_code(struct vcpu *v, const uint8_t *code, unsigned len, void *
 			slot[n] = code[n];
 		slot_finish(s, slot, len);
 		s->key[i] = key;
+		s->uses_rsp[i] = false;
 		s->base[i] = operand ? RBX : INSN_NO_REG;
 	}
 	return run_slot(v, i, operand, false);

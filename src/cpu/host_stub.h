@@ -38,6 +38,7 @@ struct host_stub {
 	uint8_t *code;			/* page 1 */
 	uint8_t *slots;
 	struct host_stub_key key[HOST_STUB_SLOTS];	/* hi 0: empty */
+	bool uses_rsp[HOST_STUB_SLOTS];	/* the instruction names RSP: load the guest's */
 	uint8_t base[HOST_STUB_SLOTS];	/* base register of the slot's code, INSN_NO_REG none */
 };
 

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "cpu/cpuid.h"
 #include "cpu/debug.h"
+#include "cpu/exec_internal.h"
 #include "cpu/host_stub.h"
 #include "cpu/kvmclock.h"
 #include "cpu/msr.h"
@@ -53,8 +54,11 @@ int vcpu_init(struct vcpu *v, struct memory *memory, struct bus *bus, enum pagin
 	if (!err)
 		err = kvmclock_create(&v->kvmclock);
 	if (!err)
+		err = exec_cache_create(&v->decoded);
+	if (!err)
 		err = mmu_init(&v->mmu, memory, mode);
 	if (err) {
+		exec_cache_destroy(v->decoded);
 		kvmclock_destroy(v->kvmclock);
 		host_stub_destroy(v->stub);
 		return err;
@@ -68,6 +72,7 @@ int vcpu_init(struct vcpu *v, struct memory *memory, struct bus *bus, enum pagin
 void vcpu_destroy(struct vcpu *v)
 {
 	mmu_destroy(&v->mmu);
+	exec_cache_destroy(v->decoded);
 	kvmclock_destroy(v->kvmclock);
 	host_stub_destroy(v->stub);
 	v->kvmclock = NULL;

@@ -102,6 +102,7 @@ struct vcpu {
 	struct bus *bus;
 	const struct cpuid_policy *cpuid;
 	struct kvmclock *kvmclock;
+	struct exec_cache *decoded;	/* instructions that exec_step decoded (cpu/exec.c) */
 	struct host_stub *stub;		/* runs single instructions on the host (cpu/host_stub) */
 	struct lapic lapic;
 	struct fpu fpu;
