@@ -95,7 +95,7 @@ enum leave_reason {
 struct bt_counters {
 	uint64_t blocks_translated, insns_translated, bytes_guest, bytes_host, blocks_invalidated_write, blocks_invalidated_flush,
 		cache_flushes, dispatches, dispatch_misses, links, jump_cache_fills, executor_sites, slow_accesses, host_faults,
-		code_writes, contexts, polls;
+		code_writes, contexts, polls, string_runs;
 };
 
 /* Shared by the vcpus of a VM; guarded by lock (docs/locking.md). */
@@ -105,6 +105,7 @@ struct bt {
 	uint8_t *hot_start;		/* after the stubs */
 	uint8_t *leave[8];	/* stubs by leave_reason */
 	uint8_t *slow[2];	/* TLB miss, read and write */
+	uint8_t *string;	/* MOVS, STOS, LODS: S_SITE set */
 	uint8_t *jump_miss;	/* T0 the target, S_SITE set, flags in S_FLAGS */
 	void (*enter)(struct vcpu *v, uint8_t *host);
 	struct block *block;

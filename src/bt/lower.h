@@ -98,6 +98,9 @@ void lower_exit(struct tr *t, uint64_t va);
 /* Ends the block: the executor does the current instruction. */
 void lower_executor(struct tr *t);
 
+/* string.c */
+void lower_string(struct tr *t, const struct insn *in);
+
 /* lower_system.c */
 void lower_cli(struct tr *t, const struct insn *in);
 void lower_sti(struct tr *t, const struct insn *in);

@@ -7,6 +7,7 @@
  */
 #include "bt/bt_internal.h"
 #include "bt/lower.h"
+#include "bt/string.h"
 
 /* Guest registers that live in host registers; of these, the first seven are the caller's to save in C. */
 static const uint8_t resident[] = { RAX, RCX, RDX, RSI, RDI, R8, R9, RBX, RBP, R12, R13, R14, R15 };
@@ -130,6 +131,8 @@ void bt_make_stubs(struct bt *bt)
 	make_slow(&e, (uint64_t)(uintptr_t)bt_tlb_miss_read, bt->leave[LEAVE_SLOW]);
 	bt->slow[1] = e.p;
 	make_slow(&e, (uint64_t)(uintptr_t)bt_tlb_miss_write, bt->leave[LEAVE_SLOW]);
+	bt->string = e.p;
+	make_slow(&e, (uint64_t)(uintptr_t)bt_string, bt->leave[LEAVE_SLOW]);
 	bt->jump_miss = e.p;
 	e_store_gs(&e, VOFF(rip), T0);
 	e_restore_flags(&e);

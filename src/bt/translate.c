@@ -27,6 +27,9 @@ static void (*const lower_of[INSN_CLASS_COUNT])(struct tr *, const struct insn *
 	[INSN_PUSH] = lower_push,
 	[INSN_POP] = lower_pop,
 	[INSN_LEAVE] = lower_leave,
+	[INSN_MOVS] = lower_string,
+	[INSN_STOS] = lower_string,
+	[INSN_LODS] = lower_string,
 	[INSN_CLI] = lower_cli,
 	[INSN_STI] = lower_sti,
 	[INSN_CLD] = lower_cld,
@@ -140,7 +143,8 @@ static enum flags_in flags_wanted(const struct tr *t)
 		const struct insn *in = &t->insn[i];
 		bool probes = (in->mem.present && in->mem.size) || in->cls == INSN_PUSH || in->cls == INSN_POP ||
 			      in->cls == INSN_LEAVE || in->cls == INSN_CALL || in->cls == INSN_RET || in->cls == INSN_JMP_IND ||
-			      in->cls == INSN_CALL_IND || in->cls == INSN_PUSHF || in->cls == INSN_CLI ||
+			      in->cls == INSN_CALL_IND || in->cls == INSN_MOVS || in->cls == INSN_STOS ||
+			      in->cls == INSN_LODS || in->cls == INSN_PUSHF || in->cls == INSN_CLI ||
 			      in->cls == INSN_STI || in->cls == INSN_CLD || in->cls == INSN_STD || in->cls == INSN_STAC ||
 			      in->cls == INSN_CLAC;
 

@@ -1,0 +1,128 @@
+/*
+ * string.c - MOVS, STOS and LODS of translated code: page runs through the level-1 TLB, copied by the host's own string
+ * instructions. Whatever is not plain (DF set, an element across pages, MMIO, watched frames, faults) is left to the executor, with the
+ * registers as the finished iterations left them.
+ */
+#include "bt/lower.h"
+
+#include "bt/string.h"
+
+/* At most this many bytes without looking at v->pending. */
+#define STRING_BUDGET KIB(256)
+
+/* Host address of va if an access may go there, else 0. */
+static uint8_t *reach(struct vcpu *v, uint64_t va, bool write)
+{
+	const struct tlb_entry *e = &v->mmu.l1[vcpu_tlb_set(v)][tlb_l1_index(va)];
+	unsigned access = (write ? ACC_WRITE : ACC_READ) | (v->cpl == 3 ? ACC_USER : 0) | (v->rflags & FL_AC ? ACC_AC : 0);
+	struct mmu_result out;
+
+	if (LIKELY((write ? e->tag_write : e->tag_read) == (va & PAGE_MASK)))
+		return (uint8_t *)(uintptr_t)e->host + (va & ~PAGE_MASK);
+	if (!is_canonical(va) || mmu_access(&v->mmu, gva(va), access, &out) != MMU_MAPPED)
+		return 0;
+	return out.hva;
+}
+
+static uint64_t elements_in_page(uint64_t va, unsigned shift) { return (PAGE_SIZE - (va & ~PAGE_MASK)) >> shift; }
+
+/* One host instruction for a run; element size matters when the ranges overlap. */
+static void run_movs(uint8_t *dst, const uint8_t *src, uint64_t n, unsigned shift)
+{
+	switch (shift) {
+	case 0: __asm__ volatile("rep movsb" : "+D"(dst), "+S"(src), "+c"(n) : : "memory"); break;
+	case 1: __asm__ volatile("rep movsw" : "+D"(dst), "+S"(src), "+c"(n) : : "memory"); break;
+	case 2: __asm__ volatile("rep movsl" : "+D"(dst), "+S"(src), "+c"(n) : : "memory"); break;
+	default: __asm__ volatile("rep movsq" : "+D"(dst), "+S"(src), "+c"(n) : : "memory"); break;
+	}
+}
+
+static void run_stos(uint8_t *dst, uint64_t value, uint64_t n, unsigned shift)
+{
+	switch (shift) {
+	case 0: __asm__ volatile("rep stosb" : "+D"(dst), "+c"(n) : "a"(value) : "memory"); break;
+	case 1: __asm__ volatile("rep stosw" : "+D"(dst), "+c"(n) : "a"(value) : "memory"); break;
+	case 2: __asm__ volatile("rep stosl" : "+D"(dst), "+c"(n) : "a"(value) : "memory"); break;
+	default: __asm__ volatile("rep stosq" : "+D"(dst), "+c"(n) : "a"(value) : "memory"); break;
+	}
+}
+
+static void load_element(struct vcpu *v, const uint8_t *src, unsigned shift)
+{
+	uint64_t *rax = &v->gpr[RAX];
+
+	switch (shift) {
+	case 0: *rax = (*rax & ~0xffull) | *src; break;
+	case 1: *rax = (*rax & ~0xffffull) | load_u16(src); break;
+	case 2: *rax = load_u32(src); break;
+	default: *rax = load_u64(src); break;
+	}
+}
+
+uint64_t bt_string(struct vcpu *v, uint64_t unused, uint32_t site)
+{
+	struct bt *bt = v->bt->bt;
+	const struct site *s = &bt->site[site];
+	unsigned kind = s->size & STRING_KIND, shift = s->size >> STRING_SHIFT & 3;
+	bool rep = s->size & STRING_REP, loads = kind != STRING_STOS, stores = kind != STRING_LODS;
+	uint64_t left = rep ? v->gpr[RCX] : 1, budget = STRING_BUDGET >> shift;
+
+	(void)unused;
+	v->bt->slow_inject = false;
+	if (UNLIKELY(v->rflags & FL_DF) || (rep && loads && !stores))
+		return 0;
+	while (left) {
+		uint64_t n = left;
+		uint8_t *src = 0, *dst = 0;
+
+		if (loads) {
+			uint64_t room = elements_in_page(v->gpr[RSI], shift);
+
+			n = n < room ? n : room;
+		}
+		if (stores) {
+			uint64_t room = elements_in_page(v->gpr[RDI], shift);
+
+			n = n < room ? n : room;
+		}
+		if (!n || n > budget || (loads && !(src = reach(v, v->gpr[RSI], false))) ||
+		    (stores && !(dst = reach(v, v->gpr[RDI], true))))
+			return 0;
+		if (!stores)
+			load_element(v, src, shift);
+		else if (loads)
+			run_movs(dst, src, n, shift);
+		else
+			run_stos(dst, v->gpr[RAX], n, shift);
+		if (loads)
+			v->gpr[RSI] += n << shift;
+		if (stores)
+			v->gpr[RDI] += n << shift;
+		left -= n;
+		budget -= n;
+		if (rep)
+			v->gpr[RCX] = left;
+	}
+	bt->counters.string_runs++;
+	return (uint64_t)(uintptr_t)(bt->cache + s->host);
+}
+
+void lower_string(struct tr *t, const struct insn *in)
+{
+	struct emit *e = &t->e;
+	unsigned shift = in->opsize == 8 ? 3 : in->opsize == 4 ? 2 : in->opsize == 2 ? 1 : 0;
+	unsigned kind = in->cls == INSN_MOVS ? STRING_MOVS : in->cls == INSN_STOS ? STRING_STOS : STRING_LODS;
+	uint32_t site;
+
+	if (in->addrsize != 8 || in->mem.seg == SEG_FS || in->mem.seg == SEG_GS) {
+		lower_executor(t);
+		return;
+	}
+	tr_before_clobber(t);
+	site = tr_site(t, SITE_READ);
+	t->bt->site[site].flags_saved = t->in_slot;
+	t->bt->site[site].size = (uint16_t)(kind | (in->rep || in->repne ? STRING_REP : 0) | shift << STRING_SHIFT);
+	e_store_gs_imm32(e, SLOT(S_SITE), site);
+	e_jmp_to(e, t->bt->string);
+	t->bt->site[site].host = tr_offset(t, e->p);
+}
