@@ -94,8 +94,9 @@ static uint64_t random_va(struct fuzz *f)
 	if (chance(f, 850)) {
 		unsigned i = pick(f, HOT);
 
+		/* Often the neighbour of another, so that pages of one large page are in use together. */
 		if (chance(f, 10) || !f->hot[i])
-			f->hot[i] = fresh_va(f);
+			f->hot[i] = chance(f, 600) ? (f->hot[pick(f, HOT)] & ~(MIB(2) - 1)) | used[1][pick(f, 4)] << 12 : fresh_va(f);
 		return f->hot[i];
 	}
 	return fresh_va(f);
@@ -107,7 +108,7 @@ static uint64_t random_page(struct fuzz *f)
 		return RAM + (pick(f, 16) << 12); /* beyond RAM */
 	if (chance(f, 150))
 		return table_pa(pick(f, TABLES));
-	/* A few hundred pages, some in a chunk that will be backed wholly. */
+	/* A few hundred pages; [6 MiB, 8 MiB) is backed from the start and is left to large pages. */
 	return chance(f, 500) ? pick(f, 256) << 12 : MIB(4) + (pick(f, 640) << 12);
 }
 
@@ -177,13 +178,12 @@ static void edit_table(struct fuzz *f)
 	if (chance(f, 250)) { /* flags of the entry there */
 		static const uint64_t flag[] = { PTE_P, PTE_W, PTE_U, PTE_A, PTE_A, PTE_D, PTE_D, PTE_G, PTE_NX };
 
-		e = *now ^ flag[pick(f, 9)];
+		e = *now ^ flag[level == 1 || chance(f, 100) ? pick(f, 9) : 1 + pick(f, 6)];
 	}
-	if (chance(f, 30)) {
+	if (chance(f, 15)) {
 		/* Part of an entry, or bytes of two. */
 		unsigned offset = pick(f, 12), len = 1 + pick(f, 8);
 
-		store(f, ALIGN_DOWN(pa + offset, 1) & 0xfff ? pa : pa, &e, len > 8 ? 8 : len);
 		if ((pa & 0xfff) + offset + len <= PAGE_SIZE)
 			store(f, pa + offset, &e, len);
 		return;
@@ -466,12 +466,35 @@ static void audit(struct fuzz *f)
 /* How often things happen, in 10000; drawn anew every few thousand steps, so that runs are calm and stormy in turn. */
 static void draw_weather(struct fuzz *f)
 {
-	static const unsigned rate[] = { 20, 100, 400, 1500 };
+	static const unsigned rate[] = { 20, 100, 400, 1500, 5000 };
 
 	f->edit_rate = rate[pick(f, 4)];
 	f->invalidate_rate = rate[pick(f, 4)];
 	f->cr3_rate = rate[pick(f, 3)];
-	f->fetch_rate = rate[1 + pick(f, 3)];
+	f->fetch_rate = rate[1 + pick(f, 4)];
+}
+
+/* Most entries become such as a kernel would write, so that translations are found and kept. */
+static void repair(struct fuzz *f)
+{
+	for (unsigned t = 0; t < TABLES; t++) {
+		for (unsigned k = 0; k < 4; k++) {
+			unsigned level = table_level(t);
+			uint64_t e = PTE_P | PTE_W | PTE_U | PTE_A;
+
+			if (chance(f, 200))
+				continue;
+			if (level == 1)
+				e = (chance(f, 800) ? e : random_entry(f, 1) & ~TR_MFN_MASK) | random_page(f);
+			else if (chance(f, 150))
+				e = random_entry(f, level);
+			else if (level < 4 && chance(f, 200))
+				e |= PTE_PS | (chance(f, 300) ? PTE_G : 0) | (level == 2 ? (uint64_t)(chance(f, 500) ? 3 : pick(f, 6)) << 21 : 0);
+			else
+				e |= table_pa(table_of_level(f, level - 1));
+			store(f, table_pa(t) + used[level][k] * 8, &e, 8);
+		}
+	}
 }
 
 static void one_step(struct fuzz *f)
@@ -480,6 +503,8 @@ static void one_step(struct fuzz *f)
 
 	if (f->step % 4096 == 0)
 		draw_weather(f);
+	if (f->step % 8192 == 0 && chance(f, 800))
+		repair(f);
 	if (what < 10)
 		change_controls(f);
 	else if (what < 100)
@@ -530,6 +555,8 @@ static void run(uint64_t seed, uint64_t steps, enum paging_mode mode, enum place
 			guest_store(f, table_pa(t) + used[table_level(t)][k] * 8, &e, 8);
 		}
 	}
+	for (uint64_t pa = MIB(6); pa < MIB(8); pa += PAGE_SIZE)
+		guest_store(f, pa, &pa, 8);
 	set_controls(f, CR0_PG | CR0_PE | CR0_WP, CR4_PAE | CR4_PGE, EFER_LMA | EFER_NXE);
 	load_cr3(f);
 	for (f->step = 0; f->step < steps; f->step++)
