@@ -68,6 +68,7 @@ $(BUILD)/fuzz/%: $(BUILD)/obj/fuzz/%.c.o $(BUILD)/libtrifold.a
 	$(CC) $(LDFLAGS) -o $@ $(filter-out %.a,$^) $(BUILD)/libtrifold.a $(LDLIBS)
 # Parts of a fuzzer that is more than one file.
 $(BUILD)/fuzz/insn: $(patsubst %,$(BUILD)/obj/%.o,$(wildcard fuzz/insn/*.c fuzz/insn/*.S))
+$(BUILD)/fuzz/mmu: $(patsubst %,$(BUILD)/obj/%.o,$(wildcard fuzz/mmu/*.c))
 
 # ---- guests --------------------------------------------------------------------------------------------------------
 GUESTS = build/guests
