@@ -108,5 +108,6 @@ void lower_cld(struct tr *t, const struct insn *in);
 void lower_stac(struct tr *t, const struct insn *in);
 void lower_pushf(struct tr *t, const struct insn *in);
 void lower_swapgs(struct tr *t, const struct insn *in);
+void lower_mov_from_seg(struct tr *t, const struct insn *in);
 
 #endif

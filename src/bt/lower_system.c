@@ -143,3 +143,24 @@ void lower_swapgs(struct tr *t, const struct insn *in)
 	e_store_gs(e, SEG_BASE(SEG_GS), T1);
 	e_store_gs(e, VOFF(kernel_gs_base), T0);
 }
+
+/* MOV r, Sreg: zero-extends for 32- and 64-bit operands (SDM vol. 2, "MOV"). */
+void lower_mov_from_seg(struct tr *t, const struct insn *in)
+{
+	struct emit *e = &t->e;
+	uint8_t r = in->mem_reg;
+
+	if (in->mem.present || r == INSN_NO_REG || in->opsize == 2 || in->sreg >= SEG_COUNT) {
+		lower_executor(t);
+		return;
+	}
+	if (r == R10 || r == R11)
+		r = T0;
+	e_u8(e, 0x65); /* movzx r32, word gs:[selector] */
+	e_u8(e, e_rex(false, r, 0, 0));
+	e_u8(e, 0x0f), e_u8(e, 0xb7);
+	e_modrm(e, r, NO_BASE, NO_BASE, 1,
+		VOFF(seg) + (int32_t)(in->sreg * sizeof(struct segment) + offsetof(struct segment, selector)));
+	if (r == T0)
+		e_store_gs(e, VOFF(gpr[in->mem_reg]), T0);
+}

@@ -38,6 +38,7 @@ static void (*const lower_of[INSN_CLASS_COUNT])(struct tr *, const struct insn *
 	[INSN_CLAC] = lower_stac,
 	[INSN_PUSHF] = lower_pushf,
 	[INSN_SWAPGS] = lower_swapgs,
+	[INSN_MOV_FROM_SEG] = lower_mov_from_seg,
 };
 
 uint32_t tr_site(struct tr *t, enum site_kind kind)
