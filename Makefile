@@ -30,7 +30,8 @@ help:
 #:                   adds options
 #: make guests       build/guests/vmlinuz (linux-image-cloud-amd64) and build/guests/initrd.img (busybox)
 #: make check        all tests; TESTS='unit guest' picks groups, ONLY=word picks tests by name
-#: make bench        measures against QEMU TCG and native, writes docs/benchmarks.md
+#: make bench        measures against QEMU TCG and native, writes docs/benchmarks.md; BENCH='--only boot'
+#:                   adds options
 #: make clean        removes what was built; keeps downloads, so that everything can be built again offline
 #: make distclean    removes build/
 
@@ -134,6 +135,15 @@ check: $(SETUP)build $(SETUP)check guests
 	@$(MAKE) --no-print-directory -j$(JOBS) BUILD=$(BUILD)/clang CC=clang all unit
 	@$(MAKE) --no-print-directory -j$(JOBS) BUILD=$(BUILD)/san SAN=address,undefined OPT=-O1 unit fuzzers
 	@tools/run-tests --build $(BUILD) --jobs $(JOBS) $(if $(ONLY),--only '$(ONLY)') $(TESTS)
+
+# ---- measurements --------------------------------------------------------------------------------------------------
+$(GUESTS)/bench.img: bench/micro.c bench/bench.sh $(INITRD) tools/make-initrd tools/guest-init | $(SETUP)build
+	@mkdir -p $(GUESTS)/bench-root/bin
+	$(CC) -std=gnu11 -O2 -Wall -Wextra -Werror -static -o $(GUESTS)/bench-root/bin/micro bench/micro.c
+	@cp bench/bench.sh $(GUESTS)/bench-root/bench.sh
+	@tools/make-initrd $@ $(INITRD) $(GUESTS)/bench-root
+bench: $(SETUP)bench $(BUILD)/trifold guests $(GUESTS)/bench.img
+	@BUILD=$(BUILD) bench/run $(BENCH)
 
 # ---- cleaning ------------------------------------------------------------------------------------------------------
 clean:

@@ -16,6 +16,7 @@ static const struct stat_row host_rows[] = {
 	STAT_ROW(struct vm_host_stats, cpu_ns, "processor time of the whole process, loading included"),
 	STAT_ROW(struct vm_host_stats, vcpu_cpu_ns, "processor time of the vcpu threads"),
 	STAT_ROW(struct vm_host_stats, max_rss_kib, "largest resident size of the process"),
+	STAT_ROW(struct vm_host_stats, guest_kib, "guest memory that has machine frames, at the end"),
 	STAT_ROW(struct vm_host_stats, code_ns, "sampled: in translated code"),
 	STAT_ROW(struct vm_host_stats, executor_ns, "sampled: in the executor"),
 	STAT_ROW(struct vm_host_stats, translation_ns, "sampled: translating"),
@@ -42,6 +43,7 @@ void vm_collect_stats(struct vm *vm)
 	h->cpu_ns = (uint64_t)cpu.tv_sec * 1000000000u + (uint64_t)cpu.tv_nsec;
 	getrusage(RUSAGE_SELF, &usage);
 	h->max_rss_kib = (uint64_t)usage.ru_maxrss;
+	h->guest_kib = vm->memory.backed * 4;
 	h->vcpu_cpu_ns = h->idle_ns = h->samples = 0;
 	for (unsigned i = 0; i < vm->vcpus; i++) {
 		h->vcpu_cpu_ns += vm->vcpu[i]->cpu_ns;

@@ -38,7 +38,7 @@ struct vm_vcpu {
 };
 
 struct vm_host_stats {
-	uint64_t wall_ns, cpu_ns, vcpu_cpu_ns, max_rss_kib;
+	uint64_t wall_ns, cpu_ns, vcpu_cpu_ns, max_rss_kib, guest_kib;
 	uint64_t code_ns, executor_ns, translation_ns, paging_ns, devices_ns, idle_ns, samples;
 };
 struct vm_device_stats { uint64_t port_accesses, mmio_accesses; };
