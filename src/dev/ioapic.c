@@ -72,6 +72,14 @@ void ioapic_eoi(struct ioapic *a, uint8_t vector)
 	}
 }
 
+bool ioapic_all_masked(const struct ioapic *a)
+{
+	for (unsigned pin = 0; pin < IOAPIC_PINS; pin++)
+		if (!(a->entry[pin] & ENTRY_MASKED))
+			return false;
+	return true;
+}
+
 static uint32_t ioapic_read_register(const struct ioapic *a)
 {
 	const unsigned half = a->select - REG_ENTRIES;

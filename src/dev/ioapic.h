@@ -26,6 +26,7 @@ struct ioapic {
 int ioapic_init(struct ioapic *a, struct bus *bus, uint8_t id, const struct irq_sink *sink); /* 0 or -errno */
 void ioapic_set_pin(void *ioapic, unsigned pin, bool level);	/* fits struct irq_line */
 void ioapic_eoi(struct ioapic *a, uint8_t vector);
+bool ioapic_all_masked(const struct ioapic *a);
 
 extern const struct stat_row ioapic_stat_rows[];
 extern const size_t ioapic_stat_row_count;

@@ -18,9 +18,10 @@
 #define TIMEOUT_MAX 1e9
 /*
  * console=ttyS0: the one console there is. panic=-1: a kernel that panics resets at once, which ends the run as a crash;
- * by default it would spin. The user's --append comes after and wins.
+ * by default it would spin. reboot=a: reset by the ACPI register; on hardware-reduced machines Linux otherwise tries EFI,
+ * which is not there, and then real-mode code. The user's --append comes after and wins.
  */
-#define DEFAULT_CMDLINE "console=ttyS0 panic=-1"
+#define DEFAULT_CMDLINE "console=ttyS0 panic=-1 reboot=a"
 
 static bool option_error(struct options *o, const char *fmt, ...) PRINTF_LIKE(2, 3);
 static bool option_error(struct options *o, const char *fmt, ...)

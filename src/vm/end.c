@@ -2,10 +2,11 @@
  * end.c - the ends of a run: what each is called, its exit status, what the user is told; and telling a guest's crash
  * from its orderly end.
  *
- * A Linux kernel resets the machine in the same way after `reboot` and after a panic (panic=N). The difference is what
- * it does before: an orderly restart or halt shuts the local APIC down (Linux, native_machine_shutdown), an emergency restart
- * does not. So a reset with the timer interrupt of the boot processor still in use is a crash. A reset or a
- * final HLT of a guest that never took an interrupt is one too: it died before it lived.
+ * A Linux kernel resets the machine in the same way after `reboot` and after a panic (panic=N). The difference is what it did
+ * before. An orderly restart, halt or power-off takes the machine down first: every IO-APIC pin and the LAPIC timer are
+ * masked (native_machine_shutdown), and the KVM clock page is given back (kvm_pv_reboot_notify). An emergency restart skips all of
+ * that; a panic masks the LAPIC (smp_send_stop) and nothing else. A reset or a final HLT of a guest that never
+ * took an interrupt is a crash too: it died before it lived.
  */
 #include "vm/vm_internal.h"
 
@@ -13,6 +14,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "cpu/kvmclock.h"
 
 enum { STATUS_OK = 0, STATUS_GUEST_CRASH = 70, STATUS_TIMEOUT = 124, STATUS_ERROR = 125, STATUS_SIGNAL = 128 };
 
@@ -32,7 +34,7 @@ static const struct end_row {
 	[VM_PANIC] = { "panic", STATUS_GUEST_CRASH, "the guest kernel panicked" },
 	[VM_CRASH_RESET] = { "crash-reset", STATUS_GUEST_CRASH, "the guest crashed: it reset the machine without shutting down" },
 	[VM_CRASH_HALT] = { "crash-halt", STATUS_GUEST_CRASH, "the guest crashed: it halted with interrupts off, without shutting down" },
-	[VM_TRIPLE_FAULT] = { "triple-fault", STATUS_GUEST_CRASH, "the guest crashed: triple fault%s" },
+	[VM_TRIPLE_FAULT] = { "triple-fault", STATUS_GUEST_CRASH, "the guest crashed: %s" },
 	[VM_UNSUPPORTED] = { "unsupported", STATUS_ERROR, "the guest needs what Trifold lacks: %s" },
 	[VM_HOST_ERROR] = { "host-error", STATUS_ERROR, "%s" },
 };
@@ -81,13 +83,16 @@ void vm_stop(struct vm *vm, enum vm_end_kind kind, unsigned value, const char *r
 }
 
 #define LVT_TIMER 1
+#define KVMCLOCK_ENABLED 1u
 #define LVT_MASKED (1u << 16)
 
-bool vm_was_shut_down(const struct vm *vm)
+/* The clock page goes back before a restart only; but then, a panicked kernel never executes a final HLT. */
+bool vm_was_shut_down(const struct vm *vm, bool restart)
 {
 	const struct vcpu *v = &vm->vcpu[0]->v;
 
-	return v->counters.interrupts_injected && (v->lapic.lvt[LVT_TIMER] & LVT_MASKED);
+	return v->counters.interrupts_injected && (v->lapic.lvt[LVT_TIMER] & LVT_MASKED) && ioapic_all_masked(&vm->ioapic) &&
+	       !(restart && (v->kvmclock->system_time & KVMCLOCK_ENABLED));
 }
 
 /*

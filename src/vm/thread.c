@@ -100,10 +100,14 @@ static bool thread_exit(struct vm_vcpu *t)
 		atomic_fetch_and(&t->v.pending, ~(uint32_t)REQ_STOP);
 		break;
 	case EXIT_HLT_FOREVER:
-		vm_stop(vm, vm_was_shut_down(vm) ? VM_HALTED : VM_CRASH_HALT, 0, 0);
+		vm_stop(vm, vm_was_shut_down(vm, false) ? VM_HALTED : VM_CRASH_HALT, 0, 0);
 		return false;
 	case EXIT_TRIPLE_FAULT:
-		vm_stop(vm, VM_TRIPLE_FAULT, 0, e->reason[0] ? e->reason : 0);
+		/* reboot=t, and what Linux tries last: a triple fault on purpose. */
+		if (vm_was_shut_down(vm, true))
+			vm_stop(vm, VM_REBOOT, 0, 0);
+		else
+			vm_stop(vm, VM_TRIPLE_FAULT, 0, e->reason[0] ? e->reason : "triple fault");
 		return false;
 	case EXIT_UNSUPPORTED:
 		vm_stop(vm, VM_UNSUPPORTED, 0, e->reason);

@@ -68,7 +68,7 @@ static void vm_on_power(void *opaque, enum power_event event, uint8_t value)
 
 	switch (event) {
 	case POWER_OFF: vm_stop(vm, VM_POWER_OFF, 0, 0); break;
-	case POWER_RESET: vm_stop(vm, vm_was_shut_down(vm) ? VM_REBOOT : VM_CRASH_RESET, 0, 0); break;
+	case POWER_RESET: vm_stop(vm, vm_was_shut_down(vm, true) ? VM_REBOOT : VM_CRASH_RESET, 0, 0); break;
 	case POWER_DEBUG: vm_stop(vm, VM_DEBUG_EXIT, value, 0); break;
 	}
 	vcpu_request(&vm->vcpu[0]->v, REQ_STOP);

@@ -86,7 +86,7 @@ void vm_vcpu_timer_fired(void *vm_vcpu, uint32_t events);
 void vm_futex_wait(_Atomic uint32_t *word, uint32_t value, uint64_t deadline_ns);
 
 /* end.c */
-bool vm_was_shut_down(const struct vm *vm);
+bool vm_was_shut_down(const struct vm *vm, bool restart);
 /* The console saw the end of a panic's text: if the guest does nothing but wait from now on, it is over. */
 void vm_panic_suspected(void *vm);
 void vm_panic_check(void *vm, uint32_t events);

@@ -68,6 +68,7 @@ static void after_reset_it_has_24_masked_pins(void **state)
 	for (unsigned pin = 0; pin < 24; pin++)
 		assert_int_equal(get(r, 0x10 + 2 * pin), MASKED);
 	assert_int_equal(get(r, 0x10 + 48), 0);
+	assert_true(ioapic_all_masked(&r->ioapic));
 	put(r, 0xff, 0xffffffff);
 	ioapic_set_pin(&r->ioapic, 4, true);
 	assert_int_equal(r->messages, 0);
@@ -88,6 +89,7 @@ static void an_edge_sends_one_message_with_the_entrys_fields(void **state)
 	ioapic_set_pin(&r->ioapic, 4, false);
 	ioapic_set_pin(&r->ioapic, 4, true);
 	assert_int_equal(r->messages, 2);
+	assert_false(ioapic_all_masked(&r->ioapic));
 }
 
 static void an_edge_while_masked_is_lost(void **state)
