@@ -37,7 +37,7 @@ static void on_fault(int signo, siginfo_t *info, void *opaque)
 	log_fatal_signal(signo);
 }
 
-static int install(void)
+int host_fault_take_signals(void)
 {
 	static const int signals[] = { SIGFPE, SIGSEGV, SIGILL, SIGBUS };
 	struct sigaction sa = { .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART };
@@ -58,7 +58,7 @@ int host_fault_register(const void *lo, const void *hi, host_fault_handler *hand
 
 	pthread_mutex_lock(&ranges_lock);
 	if (!installed)
-		err = install();
+		err = host_fault_take_signals();
 	for (i = 0; !err && i < HOST_FAULT_MAX_RANGES; i++) {
 		if (atomic_load(&ranges[i].handler))
 			continue;

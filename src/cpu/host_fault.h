@@ -20,6 +20,8 @@
 /* Returns true if handled. trapno is the x86 vector (REG_TRAPNO). */
 typedef bool host_fault_handler(ucontext_t *context, int signo, siginfo_t *info, int trapno);
 
+/* Installs the signal handlers, again if somebody else has taken the signals since (test frameworks do). 0 or -errno. */
+int host_fault_take_signals(void);
 /* Claims RIPs in [lo, hi); installs the signal handlers on first use. Any thread. 0, -ENOSPC or -errno. */
 int host_fault_register(const void *lo, const void *hi, host_fault_handler *handler);
 void host_fault_unregister(const void *lo);
