@@ -30,6 +30,8 @@ help:
 #:                   adds options
 #: make guests       build/guests/vmlinuz (linux-image-cloud-amd64) and build/guests/initrd.img (busybox)
 #: make check        all tests; TESTS='unit guest' picks groups, ONLY=word picks tests by name
+#: make fuzz-insn    instructions against the host CPU, 10 million cases; CASES=n
+#: make fuzz-mmu     paging against a model, 10 million steps for each mode, sanitizers on; CASES=n
 #: make bench        measures against QEMU TCG and native, writes docs/benchmarks.md; BENCH='--only boot'
 #:                   adds options
 #: make clean        removes what was built; keeps downloads, so that everything can be built again offline
@@ -67,9 +69,9 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.c.o $(BUILD)/libtrifold.a
 $(BUILD)/fuzz/%: $(BUILD)/obj/fuzz/%.c.o $(BUILD)/libtrifold.a
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -o $@ $(filter-out %.a,$^) $(BUILD)/libtrifold.a $(LDLIBS)
-# Parts of a fuzzer that is more than one file.
-$(BUILD)/fuzz/insn: $(patsubst %,$(BUILD)/obj/%.o,$(wildcard fuzz/insn/*.c fuzz/insn/*.S))
-$(BUILD)/fuzz/mmu: $(patsubst %,$(BUILD)/obj/%.o,$(wildcard fuzz/mmu/*.c))
+# A fuzzer's parts are in fuzz/NAME/.
+$(foreach f,$(patsubst fuzz/%.c,%,$(wildcard fuzz/*.c)),$(eval \
+	$(BUILD)/fuzz/$(f): $(patsubst %,$(BUILD)/obj/%.o,$(wildcard fuzz/$(f)/*.c fuzz/$(f)/*.S))))
 
 # ---- guests --------------------------------------------------------------------------------------------------------
 GUESTS = build/guests
@@ -136,6 +138,14 @@ check: $(SETUP)build $(SETUP)check guests
 	@$(MAKE) --no-print-directory -j$(JOBS) BUILD=$(BUILD)/san SAN=address,undefined OPT=-O1 unit fuzzers
 	@tools/run-tests --build $(BUILD) --jobs $(JOBS) $(if $(ONLY),--only '$(ONLY)') $(TESTS)
 
+# Long runs of the fuzzers; `make check` makes short ones (fuzz/runs). CASES=n changes their length.
+CASES ?= 10000000
+fuzz-insn: $(BUILD)/fuzz/insn
+	$(BUILD)/fuzz/insn --cases $(CASES)
+fuzz-mmu: | $(SETUP)build
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/san SAN=address,undefined OPT=-O1 $(BUILD)/san/fuzz/mmu
+	$(BUILD)/san/fuzz/mmu --steps $(CASES)
+
 # ---- measurements --------------------------------------------------------------------------------------------------
 $(GUESTS)/bench.img: bench/micro.c bench/bench.sh $(INITRD) tools/make-initrd tools/guest-init | $(SETUP)build
 	@mkdir -p $(GUESTS)/bench-root/bin
@@ -151,6 +161,6 @@ clean:
 distclean:
 	rm -rf build
 
-.PHONY: all help guests run unit fuzzers bare check bench clean distclean
+.PHONY: all help guests run unit fuzzers bare check fuzz-insn fuzz-mmu bench clean distclean
 .SECONDARY:
 -include $(LIBOBJ:.o=.d) $(MAINOBJ:.o=.d) $(wildcard $(BUILD)/obj/tests/unit/*.d $(BUILD)/obj/fuzz/*.d $(BUILD)/obj/fuzz/*/*.d $(BUILD)/bare/obj/*.d)

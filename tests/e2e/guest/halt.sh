@@ -1,0 +1,4 @@
+#!/bin/sh
+# halt.sh - halts without powering off.
+halt -f
+sleep 10

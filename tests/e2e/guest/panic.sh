@@ -1,0 +1,4 @@
+#!/bin/sh
+# panic.sh - the kernel panics.
+echo c >/proc/sysrq-trigger
+sleep 10

@@ -1,0 +1,4 @@
+#!/bin/sh
+# reboot.sh - asks for a restart.
+reboot -f
+sleep 10
