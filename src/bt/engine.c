@@ -434,11 +434,13 @@ static void bt_run(struct vcpu *v)
 	struct bt *bt = BV(v)->bt;
 	uint32_t site = NO_SITE;
 	uint8_t *host;
+	bool count_all = tune_on(v->memory->tune, TUNE_COUNT_BLOCKS); /* then the code counts */
 
 	v->exit.kind = EXIT_NONE;
 	while ((host = next_code(v, site))) {
 		fpu_load(v);
 		v->activity = ACT_CODE;
+		v->counters.blocks_executed += !count_all;
 		bt->enter(v, host);
 		v->activity = ACT_EXECUTOR;
 		if (!handle(v, &site))

@@ -185,9 +185,19 @@ static void emit_entries(struct tr *t)
 	}
 }
 
+/* One more block executed; keeps flags. */
+static void count_block(struct emit *e)
+{
+	e_load_gs(e, T1, VOFF(counters.blocks_executed));
+	e_lea(e, true, T1, T1, NO_BASE, 1, 1);
+	e_store_gs(e, VOFF(counters.blocks_executed), T1);
+}
+
 static void lower_block(struct tr *t)
 {
 	emit_entries(t);
+	if (tune_on(t->bt->memory->tune, TUNE_COUNT_BLOCKS))
+		count_block(&t->e);
 	for (t->i = 0; t->i < t->n && !t->ended; t->i++) {
 		const struct insn *in = &t->insn[t->i];
 

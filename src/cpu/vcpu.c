@@ -82,7 +82,7 @@ void vcpu_destroy(struct vcpu *v)
 #define ROW(member, help) STAT_ROW(struct cpu_counters, member, help)
 const struct stat_row cpu_stat_rows[] = {
 	ROW(insns_executor, "instructions done by the executor"),
-	ROW(blocks_executed, "translated blocks entered from C"),
+	ROW(blocks_executed, "translated blocks executed: those entered from C, or all with --tune count-blocks=on"),
 	ROW(interrupts_injected, "interrupts and NMIs delivered"),
 	ROW(exceptions_injected, "exceptions delivered"),
 	ROW(syscalls, "SYSCALL instructions"),
