@@ -70,16 +70,17 @@ static void thread_sleep(struct vm_vcpu *t)
 	const uint64_t from = clock_ns();
 
 	v->activity = ACT_IDLE;
+	vm_vcpu_timer_pause(t);
 	for (;;) {
+		const uint64_t deadline = lapic_timer_poll(v, clock_ns());
 		atomic_store(&t->sleeping, 1);
 		if (atomic_load(&v->pending))
 			break;
-		const uint64_t deadline = lapic_timer_poll(v, clock_ns());
-		if (atomic_load(&v->pending))
-			break;
 		vm_futex_wait(&t->sleeping, 1, deadline);
+		atomic_store(&t->sleeping, 0); /* or our own poll would wake us */
 	}
 	atomic_store(&t->sleeping, 0);
+	vm_vcpu_timer_changed(t);
 	v->activity = ACT_CODE;
 	t->idle_ns += clock_ns() - from;
 }

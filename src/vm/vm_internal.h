@@ -82,6 +82,7 @@ void vm_vcpu_join(struct vm_vcpu *t);
 /* wake.c: may run with guest vector registers live; compiled with general registers only. */
 void vm_vcpu_kick(struct vcpu *v);
 void vm_vcpu_timer_changed(void *vm_vcpu);
+void vm_vcpu_timer_pause(struct vm_vcpu *t);
 void vm_vcpu_timer_fired(void *vm_vcpu, uint32_t events);
 void vm_futex_wait(_Atomic uint32_t *word, uint32_t value, uint64_t deadline_ns);
 

@@ -45,10 +45,9 @@ void vm_vcpu_kick(struct vcpu *v)
 	t->vm->config.engine->kick(v);
 }
 
-static void wake_arm(struct vm_vcpu *t, uint64_t deadline_ns)
+/* Zero disarms. */
+static void wake_settime(struct vm_vcpu *t, uint64_t ns)
 {
-	/* Zero would disarm. */
-	const uint64_t ns = deadline_ns ? deadline_ns : 1;
 	struct { int64_t interval_sec, interval_nsec, sec, nsec; } when;
 
 	when.interval_sec = 0;
@@ -56,6 +55,11 @@ static void wake_arm(struct vm_vcpu *t, uint64_t deadline_ns)
 	when.sec = (int64_t)(ns / 1000000000u);
 	when.nsec = (int64_t)(ns % 1000000000u);
 	wake_syscall(SYS_timerfd_settime, t->timer.fd, 1 /* TFD_TIMER_ABSTIME */, (long)&when, 0, 0, 0);
+}
+
+static void wake_arm(struct vm_vcpu *t, uint64_t deadline_ns)
+{
+	wake_settime(t, deadline_ns ? deadline_ns : 1);
 }
 
 /* The vcpu's thread: its deadline moved. A timer that is armed too early costs one wake-up, a system call each time costs more. */
@@ -69,6 +73,20 @@ void vm_vcpu_timer_changed(void *vm_vcpu)
 	pthread_mutex_lock(&t->timer_lock);
 	atomic_store(&t->armed_ns, deadline);
 	wake_arm(t, deadline);
+	pthread_mutex_unlock(&t->timer_lock);
+}
+
+/*
+ * The vcpu's thread goes to sleep: it will watch its deadline itself, so the timer is stopped (otherwise both threads
+ * would wake for every tick of an idle guest); and is started again when the thread runs on.
+ */
+void vm_vcpu_timer_pause(struct vm_vcpu *t)
+{
+	if (atomic_load(&t->armed_ns) == LOOP_NEVER)
+		return;
+	pthread_mutex_lock(&t->timer_lock);
+	atomic_store(&t->armed_ns, LOOP_NEVER);
+	wake_settime(t, 0);
 	pthread_mutex_unlock(&t->timer_lock);
 }
 
