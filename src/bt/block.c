@@ -36,20 +36,26 @@ static void frame_add(struct bt *bt, struct block *b, uint64_t m)
 	f->code_head = (uint32_t)(b - bt->block) + 1;
 }
 
-static void frame_remove(struct bt *bt, struct block *b, uint64_t m)
+static void frame_unlink(struct bt *bt, struct block *b, uint64_t m, uint32_t *link)
 {
 	struct frame *f = pool_frame(&bt->memory->pool, mfn(m));
-	uint32_t *link = &f->code_head, me = (uint32_t)(b - bt->block) + 1;
 
-	while (*link != me) {
-		ASSERT(*link);
-		link = frame_link(&bt->block[*link - 1], m);
-	}
 	*link = *frame_link(b, m);
 	if (!f->code_head) {
 		f->code_granules = 0;
 		track_clear(&bt->memory->track, mfn(m), FRAME_CODE);
 	}
+}
+
+static void frame_remove(struct bt *bt, struct block *b, uint64_t m)
+{
+	uint32_t *link = &pool_frame(&bt->memory->pool, mfn(m))->code_head, me = (uint32_t)(b - bt->block) + 1;
+
+	while (*link != me) {
+		ASSERT(*link);
+		link = frame_link(&bt->block[*link - 1], m);
+	}
+	frame_unlink(bt, b, m, link);
 }
 
 void bt_insert(struct bt *bt, struct block *b)
@@ -90,7 +96,8 @@ void bt_forward(struct bt *bt, struct block *dead, const struct block *b)
 		patch_head(bt, dead->jump_entry, bt->cache + b->jump_entry);
 }
 
-static void kill_block(struct bt *bt, struct block *b)
+/* b stands in frame m's list where *frame_at points. */
+static void kill_block(struct bt *bt, struct block *b, uint64_t m, uint32_t *frame_at)
 {
 	uint32_t *link = &bt->hash[hash_of(b->mfn, b->va, b->mode)], me = (uint32_t)(b - bt->block) + 1;
 	struct emit e = { bt->cold };
@@ -100,9 +107,9 @@ static void kill_block(struct bt *bt, struct block *b)
 		link = &bt->block[*link - 1].hash_next;
 	}
 	*link = b->hash_next;
-	frame_remove(bt, b, b->mfn);
+	frame_unlink(bt, b, m, frame_at);
 	if (b->mfn2 != ~0ull && b->mfn2 != b->mfn)
-		frame_remove(bt, b, b->mfn2);
+		frame_remove(bt, b, m == b->mfn ? b->mfn2 : b->mfn);
 	b->dead = true;
 	ASSERT(cold_room(bt));
 	patch_head(bt, b->entry, e.p);
@@ -133,23 +140,23 @@ void bt_invalidate_range(struct bt *bt, mfn_t m, unsigned offset, unsigned len)
 	struct frame *f = pool_frame(&bt->memory->pool, m);
 	/* Whole granules, so that their bits can be cleared. */
 	unsigned lo = offset & ~((1u << GRANULE_SHIFT) - 1), hi = (unsigned)ALIGN_UP(offset + len, 1u << GRANULE_SHIFT);
-	uint32_t next;
 
-	for (uint32_t i = f->code_head; i; i = next) {
-		struct block *b = &bt->block[i - 1];
+	for (uint32_t *link = &f->code_head; *link;) {
+		struct block *b = &bt->block[*link - 1];
 		unsigned blo, bhi;
 
-		next = *frame_link(b, m.v);
 		extent(b, m.v, &blo, &bhi);
 		if (b->mfn == b->mfn2) /* crosses from the frame into itself */
 			blo = 0, bhi = PAGE_SIZE;
-		if (blo >= hi || bhi <= lo)
+		if (blo >= hi || bhi <= lo) {
+			link = frame_link(b, m.v);
 			continue;
+		}
 		if (!cold_room(bt)) {
 			bt_flush(bt);
 			return;
 		}
-		kill_block(bt, b);
+		kill_block(bt, b, m.v, link);
 		bt->counters.blocks_invalidated_write++;
 	}
 	for (unsigned g = lo >> GRANULE_SHIFT; g < hi >> GRANULE_SHIFT; g++)

@@ -112,6 +112,10 @@ void lower_jcc(struct tr *t, const struct insn *in)
 	uint64_t target = tr_next_va(t) + (uint64_t)in->imm;
 	uint8_t *rel32;
 
+	if (in->opsize == 2 || !is_canonical(target)) {
+		lower_executor(t);
+		return;
+	}
 	tr_need_host_flags(t);
 	rel32 = e_jcc(&t->e, in->cc);
 	e_patch(rel32, cold_exit(t, target, rel32, false));
@@ -124,7 +128,7 @@ void lower_loop(struct tr *t, const struct insn *in)
 	uint64_t target = tr_next_va(t) + (uint64_t)in->imm;
 	uint8_t *zero, *over = 0, *rel32;
 
-	if (in->addrsize != 8 || in->cc < 2) {
+	if (in->addrsize != 8 || in->cc < 2 || in->opsize == 2 || !is_canonical(target)) {
 		lower_executor(t);
 		return;
 	}
@@ -146,10 +150,12 @@ void lower_loop(struct tr *t, const struct insn *in)
 
 void lower_jmp(struct tr *t, const struct insn *in)
 {
-	if (in->opsize == 2)
+	uint64_t target = tr_next_va(t) + (uint64_t)in->imm;
+
+	if (in->opsize == 2 || !is_canonical(target))
 		lower_executor(t);
 	else
-		lower_exit(t, tr_next_va(t) + (uint64_t)in->imm);
+		lower_exit(t, target);
 }
 
 void lower_call(struct tr *t, const struct insn *in)
