@@ -151,6 +151,20 @@ static unsigned emit_legacy(uint8_t *out, const struct insn *in)
 	return n;
 }
 
+/* With its memory operand replaced, 32-bit code reads the same in 64-bit mode (no REX: choose_base keeps to low registers). */
+static unsigned emit_memory(uint8_t *out, const struct insn *in, uint8_t base)
+{
+	struct insn wide;
+
+	if (in->mode == INSN_MODE_64)
+		return insn_emit_base(out, in, base, INSN_NO_REG, INSN_NO_REG);
+	if (in->mode == INSN_MODE_16 || (in->map == 0 && in->opcode == 0x82))
+		return 0;
+	copy_bytes(&wide, in, sizeof(wide));
+	wide.mode = INSN_MODE_64;
+	return insn_emit_base(out, &wide, base, INSN_NO_REG, INSN_NO_REG);
+}
+
 static bool slot_fill(struct host_stub *s, unsigned i, const struct insn *in)
 {
 	uint8_t *slot = s->slots + i * HOST_STUB_SLOT_SIZE;
@@ -160,7 +174,7 @@ static bool slot_fill(struct host_stub *s, unsigned i, const struct insn *in)
 		s->base[i] = choose_base(in);
 		if (s->base[i] == INSN_NO_REG)
 			return false;
-		n = insn_emit_base(slot, in, s->base[i], INSN_NO_REG, INSN_NO_REG);
+		n = emit_memory(slot, in, s->base[i]);
 	} else if (in->mode == INSN_MODE_64) {
 		s->base[i] = INSN_NO_REG;
 		for (n = 0; n < in->len; n++)
