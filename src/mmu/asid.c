@@ -55,17 +55,17 @@ static void publish(struct mmu *mmu)
 	struct asid *a = &mmu->priv->asid;
 	struct space_ids *s = asid_current(mmu);
 
-	/* Asking for one may void the other: an epoch ends. */
-	while (!s->fetch_user || !s->fetch_kernel || !a->global_fetch) {
+	/* Asking for one may void the others: an epoch ends. */
+	while (!s->fetch_user || !a->global_fetch || (s->kernel_local && !s->fetch_kernel)) {
 		if (!s->fetch_user)
 			s->fetch_user = new_fetch_id(mmu);
-		if (!s->fetch_kernel)
-			s->fetch_kernel = new_fetch_id(mmu);
 		if (!a->global_fetch)
 			a->global_fetch = new_fetch_id(mmu);
+		if (s->kernel_local && !s->fetch_kernel)
+			s->fetch_kernel = new_fetch_id(mmu);
 	}
 	mmu->fetch_id[1] = s->fetch_user;
-	mmu->fetch_id[0] = a->kernel_local ? s->fetch_kernel : a->global_fetch;
+	mmu->fetch_id[0] = s->kernel_local ? s->fetch_kernel : a->global_fetch;
 }
 
 static void void_fetch_ids(struct asid *a, bool user, bool kernel)
@@ -83,7 +83,7 @@ void asid_new_fetch_ids(struct mmu *mmu)
 	void_fetch_ids(a, true, true);
 	a->global_fetch = 0;
 	a->next_fetch = 1;
-	a->user_global = a->kernel_local = false;
+	a->user_global = false; /* kernel_local stays: this may come while it takes effect */
 	filter_clear(&a->fetched_user);
 	filter_clear(&a->fetched_kernel);
 	for (unsigned i = 0; i < FETCH_CACHE; i++)
@@ -112,6 +112,7 @@ void asid_switch(struct mmu *mmu, unsigned pcid)
 		s->id = 0;
 		s->id = new_id(mmu);
 		s->fetch_user = s->fetch_kernel = 0;
+		s->kernel_local = false;
 	}
 	if (s->psc < a->floor_psc)
 		s->psc = new_psc(mmu);
@@ -124,6 +125,7 @@ void asid_flush(struct mmu *mmu, unsigned pcid)
 
 	a->of[pcid].id = a->of[pcid].psc = 0;
 	a->of[pcid].fetch_user = a->of[pcid].fetch_kernel = 0;
+	a->of[pcid].kernel_local = false;
 	if (pcid == a->current)
 		asid_switch(mmu, pcid);
 }
@@ -146,7 +148,7 @@ void asid_flush_global(struct mmu *mmu)
 	a->global_fetch = 0;
 	/* Code in global pages may have been fetched under spaces' own ids as well. */
 	void_fetch_ids(a, a->user_global, a->kernel_local);
-	a->user_global = a->kernel_local = false;
+	a->user_global = false;
 	asid_switch(mmu, a->current);
 }
 
@@ -161,11 +163,18 @@ void asid_fetched(struct mmu *mmu, uint64_t va, bool user, uint64_t data)
 	unsigned shift = data & TR_GUEST_HUGE ? 30 : data & TR_GUEST_2M ? 21 : 12;
 
 	if (f->set > FILTER_FULL) {
-		asid_new_fetch_ids(mmu);
+		/* It answers "perhaps" too often. Without the ids that were fetched under, it may start empty. */
+		filter_clear(f);
+		void_fetch_ids(a, user, !user);
+		if (user)
+			a->user_global = false;
+		else
+			a->global_fetch = 0;
 		publish(mmu);
 	}
-	if (!user && !(data & PTE_G) && !a->kernel_local) {
-		a->kernel_local = true;
+	if (!user && !(data & PTE_G) && !asid_current(mmu)->kernel_local) {
+		a->kernel_local = asid_current(mmu)->kernel_local = true;
+		asid_current(mmu)->fetch_kernel = 0;
 		publish(mmu);
 	}
 	if (user && (data & PTE_G)) {

@@ -46,6 +46,7 @@ struct space_ids {
 	uint32_t id;			/* tags its entries in level 2 */
 	uint32_t psc;			/* tags its entries in the paging-structure cache */
 	uint32_t fetch_user, fetch_kernel;
+	bool kernel_local;		/* kernel code was fetched in it through an entry that is not global: it has a kernel id of its own */
 };
 #define PCIDS 4096
 struct asid {
@@ -56,7 +57,7 @@ struct asid {
 	uint32_t next_fetch;		/* up to FETCH_ID_MAX; then a new epoch */
 	uint32_t global_id;		/* tags global entries in level 2 */
 	uint32_t global_fetch;
-	bool kernel_local;		/* kernel code was fetched through an entry that is not global */
+	bool kernel_local;		/* in some space, perhaps */
 	bool user_global;		/* user code was fetched through a global entry */
 	struct filter fetched_user, fetched_kernel;
 };

@@ -149,7 +149,8 @@ static void install(struct mmu *mmu, struct shadow *s, uint64_t va, const struct
 		p->writes = 0;
 		p = child;
 	}
-	p->writes = 0;
+	if (w->level > 1)
+		p->writes = 0;
 	leaf = w->step[w->level].entry & COPIED;
 	if (w->level == 1) {
 		shadow_set(p, index_at(1, va), leaf | frame);

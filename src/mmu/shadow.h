@@ -56,7 +56,7 @@ struct shadow_page {
 	uint32_t next;		/* in the frame's list, the hash of direct pages, or the free list; index + 1 */
 	uint32_t stamp;		/* operation that used it last: not reclaimed during that */
 	uint16_t present;
-	uint16_t writes;	/* since an entry was last installed */
+	uint16_t writes;	/* to the table; above level 1, since an entry was last installed */
 	bool live, loose, referenced;
 };
 
