@@ -21,7 +21,7 @@
 #define CODE_CACHE_SIZE MIB(48)
 #define CODE_HOT_SIZE MIB(28)	/* the rest is for cold code */
 #define MAX_BLOCKS (1u << 17)
-#define BLOCK_HASH (1u << 15)
+#define BLOCK_HASH (1u << 17)
 #define MAX_MARKS (1u << 20)
 #define MAX_SITES (1u << 20)
 #define MAX_BLOCK_INSNS 48
@@ -174,13 +174,19 @@ static inline uint32_t bt_flags_unpack(uint64_t slot)
 	return ((uint32_t)(slot >> 8) & (FL_CF | FL_PF | FL_AF | FL_ZF | FL_SF)) | ((slot & 1) ? FL_OF : 0);
 }
 
-/* The slot of an address in its jump table: the same hash as generated code computes. */
-static inline uint32_t bt_jump_slot(uint64_t va)
+/* Jump tables (vcpu.h): which size a mode uses, where table i begins, and the hash that generated code computes too. */
+static inline uint32_t bt_jump_entries(uint32_t mode) { return (mode & MODE_SET) == TLB_USER ? JUMP_SMALL_ENTRIES : JUMP_LARGE_ENTRIES; }
+static inline uint32_t bt_jump_first(uint32_t table)
+{
+	return table < JUMP_LARGE_TABLES ? table * JUMP_LARGE_ENTRIES :
+		JUMP_LARGE_TABLES * JUMP_LARGE_ENTRIES + (table - JUMP_LARGE_TABLES) * JUMP_SMALL_ENTRIES;
+}
+static inline uint32_t bt_jump_slot(uint64_t va, uint32_t entries)
 {
 	uint64_t h = 0;
 
 	__asm__("crc32q %1, %0" : "+r"(h) : "r"(va));
-	return (uint32_t)(h & (JUMP_TABLE_ENTRIES - 1));
+	return (uint32_t)(h & (entries - 1));
 }
 
 #endif

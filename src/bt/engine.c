@@ -40,13 +40,12 @@ uint32_t bt_mode_of(const struct vcpu *v)
 
 static void table_clear(struct vcpu *v, uint32_t table)
 {
-	uint64_t *key = &v->jump_key[table * JUMP_TABLE_ENTRIES];
-	uint64_t other = PAGE_SIZE;
-	uint32_t slot = bt_jump_slot(0);
+	uint32_t entries = table < JUMP_LARGE_TABLES ? JUMP_LARGE_ENTRIES : JUMP_SMALL_ENTRIES, slot = bt_jump_slot(0, entries);
+	uint64_t *key = &v->jump_key[bt_jump_first(table)], other = PAGE_SIZE;
 
-	while (bt_jump_slot(other) == slot)
+	while (bt_jump_slot(other, entries) == slot)
 		other += PAGE_SIZE;
-	fill_bytes(key, 0, JUMP_TABLE_ENTRIES * sizeof(*key)); /* runs with live vector registers: no loop that becomes memset */
+	fill_bytes(key, 0, entries * sizeof(*key)); /* runs with live vector registers: no loop that becomes memset */
 	key[slot] = other;
 }
 
@@ -57,13 +56,14 @@ static void tables_void(struct vcpu *v)
 	BV(v)->current = 0;
 }
 
-/* Makes the jump table of (fetch id, mode) current, taking over the least recently used one if it is new. */
+/* Makes the jump table of (fetch id, mode) current, taking over the least recently used one of its size if it is new. */
 static void context_select(struct vcpu *v, uint32_t fetch_id, uint32_t mode)
 {
 	struct bt_vcpu *bv = BV(v);
-	uint32_t victim = 1;
+	bool user = (mode & MODE_SET) == TLB_USER;
+	uint32_t first = user ? JUMP_LARGE_TABLES : 1, end = user ? JUMP_TABLES : JUMP_LARGE_TABLES, victim = first;
 
-	for (uint32_t i = 1; i < JUMP_TABLES; i++) {
+	for (uint32_t i = first; i < end; i++) {
 		if (bv->context[i].used && bv->context[i].fetch_id == fetch_id && bv->context[i].mode == mode) {
 			victim = i;
 			goto found;
@@ -79,7 +79,13 @@ static void context_select(struct vcpu *v, uint32_t fetch_id, uint32_t mode)
 found:
 	bv->context[victim].stamp = ++bv->stamp;
 	bv->current = victim;
-	v->bt_scratch[S_JUMP_WANT] = victim * JUMP_TABLE_ENTRIES;
+	v->bt_scratch[S_JUMP_WANT] = bt_jump_first(victim);
+}
+
+/* The slot for va in the current table. */
+static inline uint32_t jump_slot(const struct vcpu *v, uint64_t va)
+{
+	return (uint32_t)v->bt_scratch[S_JUMP_WANT] + bt_jump_slot(va, bt_jump_entries(BV(v)->context[BV(v)->current].mode));
 }
 
 static inline void context_refresh(struct vcpu *v)
@@ -99,7 +105,7 @@ static inline void context_refresh(struct vcpu *v)
 
 static void jump_table_put(struct vcpu *v, uint64_t va, const struct block *b)
 {
-	uint32_t i = (uint32_t)v->bt_scratch[S_JUMP_WANT] + bt_jump_slot(va);
+	uint32_t i = jump_slot(v, va);
 
 	if (!tune_on(v->memory->tune, TUNE_JUMP_TABLE))
 		return;
@@ -320,7 +326,7 @@ static uint8_t *next_code(struct vcpu *v, uint32_t site)
 		}
 		context_refresh(v);
 		if (site == NO_SITE) {
-			slot = (uint32_t)v->bt_scratch[S_JUMP_WANT] + bt_jump_slot(v->rip);
+			slot = jump_slot(v, v->rip);
 			if (v->jump_key[slot] == v->rip) {
 				jump_base_set(v);
 				if (LIKELY(!atomic_load(&v->pending))) {

@@ -26,7 +26,7 @@ static void jump_table(struct tr *t, struct emit *e, uint32_t site)
 
 	e_mov_imm(e, T1, 0);
 	e_crc32(e, T1, T0);
-	e_alu_imm(e, false, 4, T1, JUMP_TABLE_ENTRIES - 1);
+	e_alu_imm(e, false, 4, T1, (int32_t)bt_jump_entries(t->mode) - 1);
 	e_op_gs(e, true, 0x03, T1, SLOT(S_JUMP_BASE));
 	e_u8(e, 0x65); /* cmp T0, gs:[T1*8 + jump_key] */
 	e_op_mem(e, true, 0x3b, T0, NO_BASE, T1, 8, VOFF(jump_key));
