@@ -40,7 +40,7 @@ static const struct feature_row features[] = {
 	F(7, 0, ECX, 10, HOST, VPCLMUL), F(7, 0, ECX, 22, OURS, RDPID), F(7, 0, ECX, 27, HOST, MOVDIRI), F(7, 0, ECX, 28, OURS, MOVDIR64B),
 	B(7, 0, EDX, 4, HOST) /* FSRM */, F(7, 1, EAX, 4, HOST, AVX_VNNI),
 	F(0xd, 1, EAX, 0, HOST, XSAVEOPT), F(0xd, 1, EAX, 1, HOST, XSAVEC), B(0xd, 1, EAX, 2, HOST) /* XGETBV with ECX 1 */,
-	B(0x80000001, 0, ECX, 0, HOST) /* LAHF in long mode */, B(0x80000001, 0, ECX, 4, OURS) /* CR8 by LOCK MOV CR0 */,
+	B(0x80000001, 0, ECX, 0, HOST) /* LAHF in long mode */,
 	F(0x80000001, 0, ECX, 5, HOST, LZCNT), F(0x80000001, 0, ECX, 6, HOST, SSE4A), B(0x80000001, 0, ECX, 7, HOST) /* misaligned SSE */,
 	F(0x80000001, 0, ECX, 8, HOST, PREFETCHW), B(0x80000001, 0, EDX, 11, OURS) /* SYSCALL */, B(0x80000001, 0, EDX, 20, OURS) /* NX */,
 	B(0x80000001, 0, EDX, 22, HOST) /* MMX extensions */, B(0x80000001, 0, EDX, 26, OURS) /* 1 GiB pages */,
@@ -201,7 +201,7 @@ void cpuid_read(const struct vcpu *v, uint32_t leaf, uint32_t sub, uint32_t reg[
 		reg[CPUID_EDX] = v->id;
 		break;
 	case 0xd:
-		if (sub == 0)
+		if (sub < 2) /* standard and compacted size for the present XCR0 */
 			reg[CPUID_EBX] = v->xcr0 & XCR0_AVX ? 832 : 576;
 		break;
 	default:

@@ -135,11 +135,10 @@ bool exec_must_step(const struct vcpu *v)
 }
 
 /* Traps of the instruction just finished: single step and data breakpoints (AMD APM vol. 2, "Debug Exception"). */
-static enum exec_result after(struct vcpu *v, const struct exec *x, uint8_t shadow_before)
+static enum exec_result after(struct vcpu *v, const struct exec *x)
 {
 	struct exception db;
 
-	(void)shadow_before;
 	if (LIKELY(!x->tf && !v->debug_hits))
 		return EXEC_NEXT;
 	if (v->inhibit & INHIBIT_MOV_SS)
@@ -197,7 +196,7 @@ enum exec_result exec_insn(struct vcpu *v, const struct insn *in)
 	}
 	if (UNLIKELY(shadow) && v->irq_waiting)
 		exec_irq_recheck(v);
-	return after(v, &x, shadow);
+	return after(v, &x);
 }
 
 /*

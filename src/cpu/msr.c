@@ -29,7 +29,11 @@ static bool read_tsc(struct vcpu *v, uint64_t *value)
 
 static bool write_tsc(struct vcpu *v, uint64_t value)
 {
+	uint64_t deadline = lapic_get_tsc_deadline(v);
+
 	v->tsc_offset = value - clock_tsc();
+	if (deadline)
+		lapic_set_tsc_deadline(v, deadline);
 	return true;
 }
 

@@ -124,6 +124,7 @@ static inline void machine_free(struct machine *m)
 	fpu_save(m->v);
 	vcpu_destroy(m->v);
 	memory_destroy(&m->memory);
+	free(m->bus.lock);
 	free(m->v);
 	free(m);
 }
