@@ -21,7 +21,7 @@
 
 struct uart;
 #define CONSOLE_RING 65536u
-#define CONSOLE_INPUT 4096u
+#define CONSOLE_INPUT 65536u	/* a paste of this size waits for the guest; what goes beyond is lost, as on a wire */
 
 struct console {
 	struct loop *loop;
