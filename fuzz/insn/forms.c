@@ -34,6 +34,7 @@ static const struct class_rule { enum form_use use; const char *reason; } class_
 	[INSN_WRGSBASE] = { USE_NEVER, "CR4.FSGSBASE is the host kernel's choice" },
 	[INSN_SYSCALL] = { USE_NEVER, "enters the host kernel" },
 	[INSN_VMCALL] = { USE_NEVER, "enters the host's hypervisor" },
+	[INSN_SVM] = { USE_NEVER, "a host under a hypervisor has its EFER.SVME" },
 	[INSN_MONITOR] = { USE_NEVER, "CPUID.MONITOR is the hypervisor's choice" },
 	[INSN_MWAIT] = { USE_NEVER, "CPUID.MONITOR is the hypervisor's choice" },
 	[INSN_INVPCID] = { USE_NEVER, "guests are offered it whether or not the host has it" },
@@ -46,6 +47,11 @@ static const struct class_rule { enum form_use use; const char *reason; } class_
 	[INSN_FPU_ENV] = { USE_FIRST, 0 },
 	[INSN_INVALID] = { USE_FIRST, 0 }, [INSN_TOO_LONG] = { USE_FIRST, 0 },
 };
+
+static bool has_prefix(const struct insn *in, uint8_t prefix)
+{
+	return memchr(in->bytes, prefix, in->opcode_off) != 0;
+}
 
 enum form_use form_use_of(const struct insn *in, const char **reason)
 {
@@ -69,14 +75,26 @@ enum form_use form_use_of(const struct insn *in, const char **reason)
 	}
 	switch (in->cls) {
 	case INSN_MOV_TO_SEG: case INSN_LOAD_FAR: case INSN_POP:
-		if (in->sreg == SEG_FS || in->sreg == SEG_GS) {
+		if (in->sreg == SEG_FS || in->sreg == SEG_GS || (in->cls == INSN_LOAD_FAR && in->opcode != 0xb2)) {
 			*reason = "would lose the sandbox's FS and GS bases";
 			return USE_NEVER;
 		}
 		break;
 	case INSN_INT:
-		if ((uint8_t)in->imm == 0x80) {
-			*reason = "enters the host kernel";
+		if ((uint8_t)in->imm == 0x80 || ((uint8_t)in->imm >= 0x14 && (uint8_t)in->imm < 0x20)) {
+			*reason = "enters the host kernel, or gates it leaves open";
+			return USE_NEVER;
+		}
+		break;
+	case INSN_LOOP:
+		if (has_prefix(in, 0xf2) || has_prefix(in, 0xf3)) {
+			*reason = "repeat prefixes turn LOOPE and LOOPNE around on some processors";
+			return USE_NEVER;
+		}
+		break;
+	case INSN_NOP:
+		if (in->opcode == 0x90 && has_prefix(in, 0xf3) && in->rex_off && in->bytes[in->rex_off - 1] & 1) {
+			*reason = "PAUSE with REX.B is half an XCHG on some processors";
 			return USE_NEVER;
 		}
 		break;
@@ -101,7 +119,7 @@ bool form_always_faults(const struct insn *in)
 		INSN_INT, INSN_INT1, INSN_INT3, INSN_UD, INSN_SYSRET, INSN_SYSENTER, INSN_SYSEXIT, INSN_INS, INSN_OUTS, INSN_IN, INSN_OUT,
 		INSN_CLI, INSN_STI, INSN_CLAC, INSN_STAC, INSN_RDMSR, INSN_WRMSR, INSN_SWAPGS, INSN_MOV_FROM_CR, INSN_MOV_TO_CR,
 		INSN_MOV_FROM_DR, INSN_MOV_TO_DR, INSN_CLTS, INSN_LMSW, INSN_LGDT, INSN_LIDT, INSN_LLDT, INSN_LTR, INSN_INVLPG,
-		INSN_INVD, INSN_WBINVD, INSN_HLT, INSN_XSETBV, INSN_XSAVES, INSN_XRSTORS, INSN_SVM, INSN_VMX,
+		INSN_INVD, INSN_WBINVD, INSN_HLT, INSN_XSETBV, INSN_XSAVES, INSN_XRSTORS, INSN_VMX,
 	};
 
 	/* 16-bit IRET cannot come back to code above 64 KiB. */

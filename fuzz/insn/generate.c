@@ -395,7 +395,11 @@ void generate_code(struct plan *p, struct rng *r, const struct mnemonic *force)
 		}
 		if (!make_insn(p, r, c->insns ? 0 : force, c->in.rip + c->code_len, &in, b) || !append(p, b, &in))
 			break;
-		if (in.cls == INSN_INVALID || in.cls == INSN_TOO_LONG)
+		/* An image with bytes that need not agree: nobody may read it. */
+		if (in.cls == INSN_FPU_ENV || (in.cls >= INSN_XSAVE && in.cls <= INSN_FXSAVE))
+			break;
+		/* Run once, with the selector they were given: the host kernel's table is not the guest's. */
+		if (in.cls >= INSN_LAR && in.cls <= INSN_VERW)
 			break;
 	}
 	if (!c->insns) {
@@ -403,13 +407,15 @@ void generate_code(struct plan *p, struct rng *r, const struct mnemonic *force)
 		insn_decode(&in, b, 15, INSN_MODE_64);
 		append(p, b, &in);
 	}
-	if (p->loop) {
+	if (p->loop && !(p->all[0].cls >= INSN_LAR && p->all[0].cls <= INSN_VERW)) {
 		static const uint8_t loop[15] = { 0xe2 };
 		insn_decode(&in, loop, 15, INSN_MODE_64);
 		if (c->insns > 1)
 			append(p, loop, &in);
 		else
 			p->loop = false;
+	} else {
+		p->loop = false;
 	}
 	if (run_off && c->code_at + c->code_len <= (int)CODE_AREA)
 		place_at_end(p);

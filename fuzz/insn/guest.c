@@ -102,12 +102,14 @@ static void make_tables(struct guest *g)
 	uint64_t gdt[16] = { 0, 0x00cf9b000000ffff, 0x00af9b000000ffff, 0x00cf93000000ffff, 0x00cffb000000ffff, 0x00cff3000000ffff,
 		0x00affb000000ffff, 0 };
 	uint64_t tss = VA_SYS(SYS_TSS), idt[512], rsp0 = STACK_TOP;
+	uint16_t no_io_bitmap = 0x68;
 	uint8_t handlers[256 * HANDLER_STRIDE];
 
 	gdt[8] = 0x67 | (tss & 0xffffff) << 16 | 0x8bull << 40 | (tss >> 24 & 0xff) << 56;
 	gdt[9] = tss >> 32;
 	put(g, PA_SYSTEM + SYS_GDT * PAGE_SIZE, gdt, sizeof(gdt));
 	put(g, PA_SYSTEM + SYS_TSS * PAGE_SIZE + 4, &rsp0, 8);
+	put(g, PA_SYSTEM + SYS_TSS * PAGE_SIZE + 102, &no_io_bitmap, 2);
 	for (unsigned v = 0; v < 256; v++) {
 		uint64_t h = VA_SYS(SYS_HANDLERS) + v * HANDLER_STRIDE;
 		unsigned dpl = v == VEC_BP || v == VEC_OF ? 3 : 0;
@@ -130,7 +132,8 @@ static void map_all(struct guest *g)
 
 		map_page(g, m->va, PA_SANDBOX + (uint64_t)m->page * PAGE_SIZE, PTE_U | (m->write ? PTE_W : 0) | (m->exec ? 0 : PTE_NX));
 	}
-	memset(halt, 0xf4, sizeof(halt));
+	memset(halt, 0, sizeof(halt));
+	halt[0] = 0xf4;
 	put(g, PA_EXIT, halt, sizeof(halt));
 	map_page(g, VA_EXIT, PA_EXIT, PTE_U);
 	for (uint64_t i = 0; i < SYS_PAGES; i++)
@@ -157,8 +160,10 @@ static void set_system_registers(struct vcpu *v)
 
 struct guest *guest_start(unsigned which, enum paging_mode mode)
 {
-	struct guest *g = calloc(1, sizeof(*g));
+	struct guest *g = aligned_alloc(PAGE_SIZE, ALIGN_UP(sizeof(*g), PAGE_SIZE)); /* the vcpu has aligned members */
 
+	if (g)
+		memset(g, 0, sizeof(*g));
 	if (!g || memory_init(&g->memory, RAM, PLACEMENT_SCATTER, 1))
 		broken("memory");
 	g->engines = which;

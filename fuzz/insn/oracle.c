@@ -69,7 +69,7 @@ static struct {
 	struct regs at_fault;
 } child;
 
-static struct { uint64_t start, end; } keep[5]; /* ascending: what stays mapped */
+static struct { uint64_t start, end; } keep[6]; /* ascending: what stays mapped */
 static unsigned keeps;
 
 static BARE bool is_ours(uint64_t rip)
@@ -240,7 +240,8 @@ static void catch_signals(void)
 
 static NORETURN void child_start(struct shared *shared)
 {
-	static const uint8_t leave[] = { 0xff, 0x25, 0, 0, 0, 0 }; /* jmp *0(%rip) */
+	/* jmp *2(%rip): the pointer is aligned, for cases that set AC. */
+	static const uint8_t leave[8] = { 0xff, 0x25, 2 };
 	size_t stack_size = 1 << 18;
 	int fd = memfd_create("sandbox", 0);
 
@@ -253,7 +254,7 @@ static NORETURN void child_start(struct shared *shared)
 	child.mem = map_at(0, PAGE_COUNT * PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	for (unsigned i = 0; i < sandbox_mapping_count; i++) {
 		const struct sandbox_mapping *m = &sandbox_mappings[i];
-		map_at(m->va, PAGE_SIZE, PROT_READ | (m->write ? PROT_WRITE : 0) | (m->exec ? PROT_EXEC : 0), MAP_SHARED, fd,
+		map_at(m->va, PAGE_SIZE, PROT_READ | (m->write ? PROT_WRITE : 0) | (m->exec ? PROT_EXEC : 0), MAP_SHARED | MAP_POPULATE, fd,
 		       (off_t)(m->page * PAGE_SIZE));
 	}
 	uint8_t *exit_page = map_at(VA_EXIT, PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -269,7 +270,8 @@ static NORETURN void child_start(struct shared *shared)
 	keep_range(shared, shared + 1);
 	keep_range(child.mem, child.mem + PAGE_COUNT);
 	keep_range(stack, stack + stack_size);
-	keep_range((void *)VA_DATA, (void *)(VA_EXIT + PAGE_SIZE)); /* holes inside are holes already */
+	keep_range((void *)VA_DATA, (void *)(VA_CODE + CODE_AREA)); /* holes inside are holes already */
+	keep_range(exit_page, exit_page + PAGE_SIZE);
 	oracle_on_stack(stack + stack_size - 64, child_loop);
 }
 

@@ -24,7 +24,9 @@ struct run {
 	struct guest *guest;
 	struct batch batch[2];
 	struct outcome out, host, again;
-	uint64_t next, done, faults, timeouts, strayed, unstable, failures;
+	uint64_t next, done, faults, timeouts, strayed, unstable, failures, alike;
+	uint64_t kind[256];
+	unsigned kinds;
 	uint64_t by_vector[32];
 	struct { uint64_t runs, completed; bool must_fault; } seen[4096]; /* by mnemonic id */
 };
@@ -38,7 +40,7 @@ static void run_engine(struct run *r, unsigned e, const struct icase *c, struct 
 	r->progress->running = false;
 }
 
-struct judge { struct run *r; unsigned e; char what[256]; };
+struct judge { struct run *r; unsigned e; bool any; int host_vector, guest_vector, guest_kind; char what[256]; };
 
 static bool still_differs(const struct icase *c, void *arg)
 {
@@ -51,6 +53,10 @@ static bool still_differs(const struct icase *c, void *arg)
 		return false;
 	run_engine(r, j->e, c, &r->out);
 	if (!compare_differs(c, &r->host, &r->out, engine_names[j->e].bit, &r->opt->compare, j->what, sizeof(j->what)))
+		return false;
+	/* Made small, it must stay the same kind of difference. */
+	if (!j->any && (r->host.vector != j->host_vector || r->out.kind != j->guest_kind ||
+			(r->out.kind == OUTCOME_DONE && r->out.vector != j->guest_vector)))
 		return false;
 	/* The host must agree with itself, masks included. */
 	for (int i = 0; i < 2; i++) {
@@ -77,11 +83,26 @@ static void keep_case(struct run *r, const struct icase *c, unsigned e, const ch
 		printf("  kept as %s\n", path);
 }
 
+/* Differences of one kind are reported once: same engine, same vectors, same first instruction that matters, same thing that differs. */
+static uint64_t kind_of(const struct icase *c, const struct judge *j)
+{
+	uint64_t kind = (uint64_t)j->e << 60 ^ (uint64_t)(j->host_vector & 255) << 48 ^ (uint64_t)(j->guest_vector & 255) << 40;
+	uint8_t b[15 + CODE_MAX] = { 0 };
+	struct insn in;
+
+	memcpy(b, c->code, c->code_len);
+	for (unsigned i = 0; i < c->insns; i++)
+		if (!insn_decode(&in, b + c->insn_at[i], 15, INSN_MODE_64) && in.opcode != 0x90)
+			return kind ^ (uint64_t)in.mnemonic << 8 ^ (uint8_t)j->what[0] ^ (uint8_t)j->what[1];
+	return kind;
+}
+
 /* Confirms, shrinks, reports. */
 static void difference(struct run *r, const struct icase *first, unsigned e, const char *what)
 {
-	struct judge j = { .r = r, .e = e };
+	struct judge j = { .r = r, .e = e, .any = true };
 	struct icase c = *first;
+	uint64_t kind;
 
 	if (!still_differs(&c, &j)) {
 		r->unstable++;
@@ -89,11 +110,20 @@ static void difference(struct run *r, const struct icase *first, unsigned e, con
 			printf("case %lu: not confirmed: %s: %s\n", (unsigned long)first->number, engine_names[e].name, what);
 		return;
 	}
+	j = (struct judge){ .r = r, .e = e, .host_vector = r->host.vector, .guest_vector = r->out.vector, .guest_kind = r->out.kind };
+	shrink_case(&c, still_differs, &j);
+	still_differs(&c, &j);
+	kind = kind_of(&c, &j);
+	for (unsigned i = 0; i < r->kinds; i++)
+		if (r->kind[i] == kind) {
+			r->alike++;
+			return;
+		}
+	if (r->kinds < ARRAY_LEN(r->kind))
+		r->kind[r->kinds++] = kind;
 	r->failures++;
 	printf("case %lu (seed %lu): %s differs from the host: %s\n", (unsigned long)first->number, (unsigned long)r->opt->seed,
 	       engine_names[e].name, what);
-	shrink_case(&c, still_differs, &j);
-	still_differs(&c, &j);
 	printf("  made small: %s\n", j.what);
 	compare_report(&c, &r->host, &r->out, engine_names[e].name);
 	keep_case(r, &c, e, j.what);
@@ -237,9 +267,9 @@ int run_fuzz(const struct options *opt, struct progress *progress)
 		w = !w;
 	}
 	double seconds = (double)(clock_ns() - start) / 1e9;
-	printf("insn: %lu cases (%lu faulted), %lu differences, %lu unconfirmed, %lu endless, %lu strayed; %.0f cases/s\n",
-	       (unsigned long)r->done, (unsigned long)r->faults, (unsigned long)r->failures, (unsigned long)r->unstable,
-	       (unsigned long)r->timeouts, (unsigned long)r->strayed, (double)r->done / (seconds > 0 ? seconds : 1));
+	printf("insn: %lu cases (%lu faulted), %lu differences (and %lu like them), %lu unconfirmed, %lu endless, %lu strayed; %.0f cases/s\n",
+	       (unsigned long)r->done, (unsigned long)r->faults, (unsigned long)r->failures, (unsigned long)r->alike,
+	       (unsigned long)r->unstable, (unsigned long)r->timeouts, (unsigned long)r->strayed, (double)r->done / (seconds > 0 ? seconds : 1));
 	bad = r->failures != 0;
 	/* Twice round all mnemonics is what a run must have had before it can be blamed for missing one. */
 	if (opt->coverage || r->done > 60ull * STATES_PER_CODE * mnemonic_count)

@@ -254,9 +254,10 @@ static uint64_t aim_first(struct icase *c, const struct plan *p, struct rng *r)
 	return effective_address(c, in);
 }
 
+/* Null ones, the two that every Linux has for user code, and ones beyond any table. */
 static uint16_t pick_selector(struct rng *r)
 {
-	static const uint16_t some[] = { 0, 1, 2, 3, 0x2b, 0x2b, 0x2a, 0x28, 0x33, 0x33, 0x30, 0x23, 0x10, 0x13, 0x18, 0x43, 0x63, 0x83, 0xffff };
+	static const uint16_t some[] = { 0, 1, 2, 3, 0x2b, 0x2b, 0x2a, 0x28, 0x33, 0x33, 0x30, 0x10, 0x13, 0x18, 0xfff3, 0xffff };
 
 	return some[rng_below(r, ARRAY_LEN(some))];
 }
@@ -275,8 +276,6 @@ static void far_frame(struct icase *c, struct rng *r, uint64_t va, unsigned widt
 		slot[4] = pick_selector(r);
 	if (rng_chance(r, 5))
 		slot[rng_below(r, count)] = rng_next(r);
-	if (slot[1] == 0x23)
-		slot[1] = SEL_USER_CS; /* 32-bit mode is not this sandbox's */
 	slot[2] &= ~(uint64_t)FL_TF;
 	p = add_patch(c, va, count * width);
 	for (unsigned i = 0; i < count; i++)
@@ -306,8 +305,6 @@ static void special_operands(struct icase *c, const struct plan *p, struct rng *
 			uint64_t where = code_address(c, r);
 			memcpy(patch->bytes, &where, patch->len - 2u);
 			store_u16(patch->bytes + patch->len - 2, in->cls == INSN_LOAD_FAR || rng_chance(r, 20) ? pick_selector(r) : SEL_USER_CS);
-			if (load_u16(patch->bytes + patch->len - 2) == 0x23)
-				store_u16(patch->bytes + patch->len - 2, SEL_USER_CS);
 		}
 		break;
 	case INSN_MOV_TO_SEG: case INSN_LAR: case INSN_LSL: case INSN_VERR: case INSN_VERW: {
@@ -347,7 +344,7 @@ static void mask_pointers(struct icase *c, const struct insn *in, uint64_t ea)
 
 	switch (in->cls) {
 	case INSN_FXSAVE: case INSN_XSAVE: case INSN_XSAVEOPT: case INSN_XSAVEC: *m = (struct mask){ (uint32_t)ea + 6, 18 }; break;
-	case INSN_FPU_ENV: *m = in->osz ? (struct mask){ (uint32_t)ea + 6, 8 } : (struct mask){ (uint32_t)ea + 12, 16 }; break;
+	case INSN_FPU_ENV: *m = in->osz && !(in->rex_off && in->bytes[in->rex_off - 1] & 8) ? (struct mask){ (uint32_t)ea + 6, 8 } : (struct mask){ (uint32_t)ea + 12, 16 }; break;
 	default: return;
 	}
 	c->masks = 1;
