@@ -34,8 +34,9 @@ static void terminal_restore_now(void)
 void terminal_raw(int fd)
 {
 	struct termios raw;
+	const pid_t foreground = isatty(fd) ? tcgetpgrp(fd) : -1; /* -1 also for a terminal that does not control us */
 
-	if (terminal_is_raw || !isatty(fd) || tcgetpgrp(fd) != getpgrp() || tcgetattr(fd, &terminal_found))
+	if (terminal_is_raw || (foreground >= 0 && foreground != getpgrp()) || tcgetattr(fd, &terminal_found))
 		return;
 	terminal_fd = fd;
 	raw = terminal_found;

@@ -23,6 +23,7 @@
 #define RING_BUSY (CONSOLE_RING * 3 / 4)	/* the port says busy from here on */
 #define RING_RESUME (CONSOLE_RING / 4)
 #define WRITE_MAX 4096u
+#define GUEST_DEAF_NS 1000000000u
 
 /* The last words of a Linux kernel that will not reboot (kernel/panic.c). */
 static const char panic_text[] = "---[ end Kernel panic - not syncing";
@@ -141,6 +142,8 @@ static void console_deliver(struct console *c)
 	bus_lock(c->bus);
 	const size_t taken = c->input_len ? uart_receive(c->uart, c->input, c->input_len) : 0;
 	c->input_len -= taken;
+	if (taken)
+		c->input_taken_ns = clock_ns();
 	memmove(c->input, c->input + taken, c->input_len);
 	atomic_store(&c->input_waits, c->input_len || (c->in_regular && !c->in_eof));
 	bus_unlock(c->bus);
@@ -162,14 +165,19 @@ static void console_read(void *console, uint32_t events)
 {
 	struct console *c = console;
 	uint8_t piece[256];
-	/* A terminal is always read, so that the escape key works while the guest does not listen; others wait. */
 	const bool full = c->input_len + sizeof(piece) > CONSOLE_INPUT;
 
 	(void)events;
 	if (c->in_eof)
 		return;
-	if (full && !isatty(c->in)) {
+	/*
+	 * What does not fit waits outside. But the user of a terminal must be able to quit a guest that no longer listens, so
+	 * there, after a while, what is typed is read for its keys only.
+	 */
+	if (full && (!isatty(c->in) || clock_ns() - c->input_taken_ns < GUEST_DEAF_NS)) {
 		console_pause_input(c);
+		if (isatty(c->in))
+			loop_timer_set(&c->input_retry, clock_ns() + GUEST_DEAF_NS);
 		return;
 	}
 	const ssize_t n = read(c->in, piece, sizeof(piece));
@@ -204,6 +212,12 @@ void console_resume_input(struct console *c)
 		ASSERT(!loop_add(c->loop, &c->in_source, c->in, EPOLLIN, console_read, c));
 }
 
+static void console_on_input_retry(void *console, uint32_t events)
+{
+	(void)events;
+	console_resume_input(console);
+}
+
 static void console_on_input_room(void *console, uint32_t events)
 {
 	struct console *c = console;
@@ -214,7 +228,7 @@ static void console_on_input_room(void *console, uint32_t events)
 		return;
 	if (c->in_regular)
 		console_read(c, 0);
-	else if (!isatty(c->in))
+	else
 		console_resume_input(c);
 }
 
@@ -257,6 +271,8 @@ int console_init(struct console *c, struct loop *loop, struct bus *bus, struct u
 		err = loop_add_event(loop, &c->flush_now, console_flush, c);
 	if (!err)
 		err = loop_add_event(loop, &c->input_room, console_on_input_room, c);
+	if (!err)
+		err = loop_add_timer(loop, &c->input_retry, console_on_input_retry, c);
 	/* Files and the like are always ready: epoll refuses them, and they need no watching. */
 	if (!err && c->out >= 0 && !loop_add(loop, &c->out_source, c->out, 0, console_flush, c)) {
 		c->out_pollable = true;
@@ -297,6 +313,7 @@ void console_destroy(struct console *c)
 	loop_remove(c->loop, &c->flush_timer);
 	loop_remove(c->loop, &c->flush_now);
 	loop_remove(c->loop, &c->input_room);
+	loop_remove(c->loop, &c->input_retry);
 	loop_remove(c->loop, &c->in_source);
 	loop_remove(c->loop, &c->out_source);
 	if (c->out_owned)

@@ -34,10 +34,11 @@ struct console {
 
 	int in, out;
 	bool out_owned;			/* our own open file description, which we made non-blocking */
-	struct loop_source in_source, out_source, flush_timer, flush_now, input_room;
+	struct loop_source in_source, out_source, flush_timer, flush_now, input_room, input_retry;
 	bool in_regular, in_eof, in_paused, out_pollable;
 	uint8_t input[CONSOLE_INPUT];
 	size_t input_len;
+	uint64_t input_taken_ns;	/* when the port last took some */
 
 	pthread_cond_t room;		/* with the device lock: the ring has room, or the console closed */
 	uint8_t ring[CONSOLE_RING];

@@ -7,9 +7,11 @@
 #include <cmocka.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <pty.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -234,6 +236,67 @@ static void input_is_filtered_and_waits_for_room_in_the_port(void **state)
 	assert_int_equal(guest_receives(r), -1);
 }
 
+/* A rig whose input is a terminal in raw mode; the master is the user. */
+static int open_terminal(struct rig *r, int *master, int *slave)
+{
+	struct termios raw;
+	assert_int_equal(openpty(master, slave, 0, 0, 0), 0);
+	tcgetattr(*slave, &raw);
+	cfmakeraw(&raw);
+	tcsetattr(*slave, TCSANOW, &raw);
+	fcntl(*master, F_SETFL, O_NONBLOCK);
+	return open_rig(r, *slave, -1);
+}
+
+static void a_paste_into_a_terminal_arrives_whole(void **state)
+{
+	struct rig r = { 0 };
+	int master, slave, c;
+	unsigned sent = 0;
+	(void)state;
+	assert_int_equal(open_terminal(&r, &master, &slave), 0);
+	for (unsigned got = 0, turns = 0; got < 60000; turns++) {
+		assert_true(turns < 200000);
+		while (sent < 60000 && write(master, &(char){ (char)('a' + sent % 23) }, 1) == 1)
+			sent++;
+		turn(&r);
+		/* Slowly, so that everything on the way fills up. */
+		for (unsigned i = 0; i < 16 && (c = guest_receives(&r)) >= 0; i++, got++)
+			assert_int_equal(c, 'a' + got % 23);
+	}
+	close_rig(&r);
+	close(master);
+	close(slave);
+}
+
+static size_t count_keys(void *opaque, uint8_t *bytes, size_t len)
+{
+	(void)bytes;
+	((struct rig *)opaque)->panics += (unsigned)len;
+	return len;
+}
+
+static void the_keys_of_a_terminal_work_while_the_guest_is_deaf(void **state)
+{
+	struct rig r = { 0 };
+	int master, slave;
+	(void)state;
+	assert_int_equal(open_terminal(&r, &master, &slave), 0);
+	r.console.keys = count_keys;
+	for (unsigned i = 0; i < 6000; i++) {
+		while (write(master, "x", 1) != 1)
+			turn(&r);
+	}
+	const uint64_t from = clock_ns();
+	while (r.panics < 6000) {
+		assert_true(clock_ns() - from < 20000000000);
+		turn(&r);
+	}
+	close_rig(&r);
+	close(master);
+	close(slave);
+}
+
 static void the_end_of_input_does_not_spin_the_loop(void **state)
 {
 	struct rig *r = *state;
@@ -322,6 +385,8 @@ int main(void)
 		T(an_end_does_not_wait_for_a_stalled_reader_beyond_its_deadline),
 		T(a_reader_that_went_away_holds_nobody_up),
 		T(input_is_filtered_and_waits_for_room_in_the_port),
+		T(a_paste_into_a_terminal_arrives_whole),
+		T(the_keys_of_a_terminal_work_while_the_guest_is_deaf),
 		T(the_end_of_input_does_not_spin_the_loop),
 		T(a_file_as_input_arrives_whole),
 		T(a_file_as_output_is_written_where_its_offset_stands),
