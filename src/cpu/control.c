@@ -168,10 +168,12 @@ static enum exec_op debug_access(struct exec *x, unsigned *dr)
 {
 	struct vcpu *v = x->v;
 
-	if (*dr > 7 || ((*dr == 4 || *dr == 5) && (v->cr4 & CR4_DE)))
+	if (*dr > 7)
 		return exec_undefined(x);
 	if (v->cpl)
 		return exec_gp(x, 0);
+	if ((*dr == 4 || *dr == 5) && (v->cr4 & CR4_DE))
+		return exec_undefined(x);
 	if (v->dr[7] & DR7_GD) {
 		x->exc = exc_plain(VEC_DB);
 		x->exc.dr6 = DR6_BD;

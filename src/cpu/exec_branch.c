@@ -7,6 +7,8 @@ bool exec_branch_target(struct exec *x, uint64_t target)
 	struct vcpu *v = x->v;
 
 	if (LIKELY(vcpu_long64(v))) {
+		if (UNLIKELY(x->in->opsize == 2))
+			target &= size_mask(2);
 		if (UNLIKELY(!is_canonical(target)))
 			goto fault;
 		x->next = target;
@@ -88,6 +90,21 @@ enum exec_op op_jmp_ind(struct exec *x)
 	return exec_branch_target(x, target) ? OP_DONE : OP_FAULT;
 }
 
+/* A target that must #GP (x->exc says so): a page fault of the push would come before it, but nothing is pushed. */
+static enum exec_op bad_call(struct exec *x)
+{
+	struct exception exc = x->exc, push;
+	unsigned size = x->in->opsize;
+	struct vmem_span span;
+	struct stack s;
+
+	stack_open(x, &s);
+	if (vcpu_long64(x->v) &&
+	    vmem_map(x->v, s.sp - size, size, exec_acc(x, SEG_SS) | ACC_WRITE, &span, &push) == VMEM_FAULT && push.vector == VEC_PF)
+		exc = push;
+	return exec_fault(x, exc);
+}
+
 static enum exec_op call_to(struct exec *x, uint64_t target)
 {
 	uint64_t link = x->next;
@@ -95,7 +112,7 @@ static enum exec_op call_to(struct exec *x, uint64_t target)
 	enum exec_op op;
 
 	if (!exec_branch_target(x, target))
-		return OP_FAULT;
+		return bad_call(x);
 	stack_open(x, &s);
 	op = stack_push(x, &s, link, x->in->opsize);
 	if (op == OP_DONE)

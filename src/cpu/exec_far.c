@@ -109,7 +109,7 @@ static enum exec_op go_far(struct exec *x, bool call)
 {
 	struct vcpu *v = x->v;
 	const struct insn *in = x->in;
-	unsigned size = in->opsize;
+	unsigned size = in->opsize, width;
 	uint8_t pointer[10];
 	uint16_t selector;
 	uint64_t rip, low, high;
@@ -117,15 +117,17 @@ static enum exec_op go_far(struct exec *x, bool call)
 	unsigned err, dpl;
 	enum exec_op op;
 
+	/* The offset in memory is narrower than what is pushed when REX.W is there (x86/insn.c). */
+	width = in->mem.present ? in->mem.size - 2u : size;
 	if (in->mem.present) {
-		op = exec_read_bytes(x, in->mem.seg, exec_ea(x), pointer, size + 2);
+		op = exec_read_bytes(x, in->mem.seg, exec_ea(x), pointer, width + 2);
 		if (op != OP_DONE)
 			return op;
 	} else {
-		copy_bytes(pointer, in->bytes + in->len - size - 2, size + 2);
+		copy_bytes(pointer, in->bytes + in->len - width - 2, width + 2);
 	}
-	rip = size == 2 ? load_u16(pointer) : size == 4 ? load_u32(pointer) : load_u64(pointer);
-	selector = load_u16(pointer + size);
+	rip = width == 2 ? load_u16(pointer) : width == 4 ? load_u32(pointer) : load_u64(pointer);
+	selector = load_u16(pointer + width);
 	err = selector & ~3u;
 	if (!err)
 		return exec_gp(x, 0);

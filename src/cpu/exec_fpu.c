@@ -44,7 +44,7 @@ static bool image_address(struct exec *x, unsigned len, unsigned align, bool wri
 	if (!exec_linear(x, x->in->mem.seg, exec_ea(x), len, write, la))
 		return false;
 	if (*la & (align - 1)) {
-		x->exc = exc_gp(0);
+		x->exc = vcpu_long64(x->v) && x->in->mem.seg == SEG_SS && !is_canonical(*la) ? exc_error(VEC_SS, 0) : exc_gp(0);
 		return false;
 	}
 	return true;
@@ -142,7 +142,8 @@ enum exec_op op_xrstor(struct exec *x)
 		return exec_of(st);
 	if (!header_valid(v, image + IMAGE_HEADER))
 		return exec_gp(x, 0);
-	if (mask & load_u64(image + IMAGE_HEADER) & XCR0_AVX) {
+	/* The standard format is read as far as the mask asks, whatever XSTATE_BV says. */
+	if (mask & XCR0_AVX && (load_u64(image + IMAGE_HEADER) & XCR0_AVX || !(load_u64(image + IMAGE_HEADER + 8) & COMPACTED))) {
 		st = vmem_read(v, la + IMAGE_AVX, image + IMAGE_AVX, IMAGE_END - IMAGE_AVX, acc, &x->exc);
 		if (st != VMEM_OK)
 			return exec_of(st);
@@ -185,7 +186,8 @@ enum exec_op op_fpu_env(struct exec *x)
 {
 	struct vcpu *v = x->v;
 	const struct insn *in = x->in;
-	bool narrow = in->mode == INSN_MODE_16 ? !in->osz : in->osz, whole = in->opcode == 0xdd, store = (in->modrm >> 3 & 7) == 6;
+	bool wide = in->rex_off && in->bytes[in->rex_off - 1] & 8; /* REX.W beats 66 */
+	bool narrow = in->mode == INSN_MODE_16 ? !in->osz : in->osz && !wide, whole = in->opcode == 0xdd, store = (in->modrm >> 3 & 7) == 6;
 	unsigned env = narrow ? 14 : 28, len = env + (whole ? 80 : 0);
 	struct pointers ptr = { narrow ? 6 : 12, env };
 	uint8_t *image = v->stub->data->bounce;
@@ -194,9 +196,20 @@ enum exec_op op_fpu_env(struct exec *x)
 	enum vmem_status st;
 	enum exec_op op;
 
+	if (!store) { /* loads wait: a pending exception comes before the access */
+		uint16_t fsw;
+
+		fpu_load(v);
+		__asm__ volatile("fnstsw %0" : "=m"(fsw));
+		if (fsw & 0x80)
+			return exec_fault(x, exc_plain(VEC_MF));
+	}
 	if (!image_address(x, len, 1, store, &la))
 		return OP_FAULT;
-	st = vmem_map(v, la, len, exec_acc(x, in->mem.seg) | (store ? ACC_WRITE : ACC_READ), &span, &x->exc);
+	/* Alignment checking asks for that of the parts: 2 or 4. */
+	st = vmem_map(v, la, narrow ? 2 : 4, exec_acc(x, in->mem.seg) | (store ? ACC_WRITE : ACC_READ), &span, &x->exc);
+	if (st == VMEM_OK)
+		st = vmem_map(v, la, len, exec_acc(x, in->mem.seg) | (store ? ACC_WRITE : ACC_READ) | VMEM_NO_ALIGN, &span, &x->exc);
 	if (st != VMEM_OK)
 		return exec_of(st);
 	if (!store)

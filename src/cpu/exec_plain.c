@@ -51,6 +51,78 @@ static enum exec_op run_bounced(struct exec *x, const struct vmem_span *span, ui
 	return op;
 }
 
+static bool has_prefix(const struct insn *in, uint8_t prefix)
+{
+	for (unsigned i = 0; i < in->opcode_off; i++)
+		if (in->bytes[i] == prefix)
+			return true;
+	return false;
+}
+
+/* Must the operand be aligned to its size whatever EFLAGS.AC says ("SSE Alignment", "Memory Alignment" of AVX)? */
+static bool needs_alignment(const struct vcpu *v, const struct insn *in)
+{
+	uint32_t mxcsr;
+
+	if (in->mem.size < 16 || in->map == 0)
+		return false;
+	if (in->need & NEED_AVX) {
+		if (in->map == 2)
+			return in->opcode == 0x2a; /* vmovntdqa */
+		if (in->map != 1)
+			return false;
+		if (in->opcode == 0x6f || in->opcode == 0x7f) /* vmovdqa, by VEX.pp; vmovdqu */
+			return (in->bytes[in->vex_off - 1] == 0xc5 ? in->bytes[in->vex_off] & 3 : in->bytes[in->vex_off + 1] & 3) == 1;
+		return in->opcode == 0x28 || in->opcode == 0x29 || in->opcode == 0x2b || in->opcode == 0xe7;
+	}
+	if (in->map == 1 && in->opcode == 0xc7)
+		return true; /* cmpxchg16b */
+	if (!(in->need & NEED_SSE))
+		return false;
+	if (in->map == 1 && (in->opcode == 0x10 || in->opcode == 0x11 || in->opcode == 0xf0))
+		return false; /* movups, movupd, lddqu */
+	if (in->map == 1 && (in->opcode == 0x6f || in->opcode == 0x7f))
+		return !has_prefix(in, 0xf3); /* movdqu */
+	if (in->map == 3 && in->opcode >= 0x60 && in->opcode <= 0x63)
+		return false; /* pcmpXstrX */
+	if ((in->map == 2 && in->opcode >= 0xc8 && in->opcode <= 0xcd) || (in->map == 3 && in->opcode == 0xcc))
+		return false; /* sha1*, sha256*: their page is looked at first */
+	mxcsr = load_u32(v->fpu.area + 24);
+	if (v->fpu.live)
+		__asm__ volatile("stmxcsr %0" : "=m"(mxcsr));
+	return !(mxcsr & 1u << 17); /* MXCSR.MM: misaligned accesses allowed (AMD) */
+}
+
+/* Does the instruction raise an x87 exception that is pending? */
+static bool waits_for_x87(const struct insn *in)
+{
+	if (in->need & NEED_X87) /* all but fnstcw and fnstsw */
+		return !((in->opcode == 0xd9 || in->opcode == 0xdd) && in->map == 0 && (in->modrm >> 3 & 7) == 7);
+	if (in->need & NEED_MMX)
+		return true;
+	/* cvtps2pi, cvtpd2pi and the truncating ones write an MMX register */
+	return in->need & NEED_SSE && in->map == 1 && (in->opcode | 1) == 0x2d && !has_prefix(in, 0xf2) && !has_prefix(in, 0xf3);
+}
+
+/* Faults that a processor finds before it looks at the page: a misaligned operand, an x87 exception still pending. */
+static enum exec_op outranking_fault(struct exec *x, uint64_t la)
+{
+	struct vcpu *v = x->v;
+	const struct insn *in = x->in;
+
+	if (waits_for_x87(in)) {
+		uint16_t fsw;
+
+		fpu_load(v);
+		__asm__ volatile("fnstsw %0" : "=m"(fsw));
+		if (fsw & 0x80)
+			return exec_fault(x, exc_plain(VEC_MF));
+	}
+	if (needs_alignment(v, in) && la & (in->mem.size - 1u))
+		return exec_gp(x, 0);
+	return OP_FAULT;
+}
+
 static enum exec_op run_on_memory(struct exec *x, uint64_t la)
 {
 	struct vcpu *v = x->v;
@@ -62,7 +134,7 @@ static enum exec_op run_on_memory(struct exec *x, uint64_t la)
 
 	st = vmem_map(v, la, in->mem.size, acc, &span, &x->exc);
 	if (st != VMEM_OK)
-		return exec_of(st);
+		return st == VMEM_FAULT ? outranking_fault(x, la) : exec_of(st);
 	if (UNLIKELY(span.parts != 1 || !span.part[0].hva))
 		return run_bounced(x, &span, la);
 	if (in->need & NEED_FPU_STATE)

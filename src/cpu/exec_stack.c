@@ -129,7 +129,7 @@ enum exec_op op_enter(struct exec *x)
 
 		if (!exec_linear(x, SEG_SS, s.sp, size, true, &la))
 			return OP_FAULT;
-		st = vmem_map(v, la, size, exec_acc(x, SEG_SS) | ACC_WRITE | VMEM_NO_ALIGN, &span, &x->exc);
+		st = vmem_map(v, la, size, exec_acc(x, SEG_SS) | ACC_WRITE, &span, &x->exc);
 		if (st != VMEM_OK)
 			return exec_of(st);
 	}

@@ -26,6 +26,19 @@ static void ymm_set(struct vcpu *v, unsigned r, const struct ymm *in)
 	v->fpu.area[IMAGE_XSTATE_BV] |= XCR0_SSE | XCR0_AVX;
 }
 
+/* The state as it is, in the area: components that XSAVE left out because they are in their initial state are zero. */
+static void save_whole(struct vcpu *v)
+{
+	uint8_t in_use;
+
+	fpu_save(v);
+	in_use = v->fpu.area[IMAGE_XSTATE_BV];
+	if (!(in_use & XCR0_SSE))
+		fill_bytes(v->fpu.area + IMAGE_XMM, 0, 256);
+	if (!(in_use & XCR0_AVX))
+		fill_bytes(v->fpu.area + IMAGE_YMM_HIGH, 0, 256);
+}
+
 static uint64_t element_get(const struct ymm *y, unsigned i, unsigned size)
 {
 	return size == 4 ? load_u32(y->b + 4 * i) : load_u64(y->b + 8 * i);
@@ -55,6 +68,16 @@ static void vex_fields(const struct insn *in, struct vex *f)
 	f->l = p[2] & 4;
 }
 
+/* Elements are exempt from alignment checking. */
+static enum exec_op read_element(struct exec *x, unsigned seg, uint64_t ea, uint64_t *value, unsigned size)
+{
+	uint64_t la;
+
+	if (!exec_linear(x, seg, ea, size, false, &la))
+		return OP_FAULT;
+	return exec_of(vmem_read_int(x->v, la, value, size, exec_acc(x, seg) | ACC_READ | VMEM_NO_ALIGN, &x->exc));
+}
+
 enum exec_op op_gather(struct exec *x)
 {
 	struct vcpu *v = x->v;
@@ -69,22 +92,22 @@ enum exec_op op_gather(struct exec *x)
 	vex_fields(in, &f);
 	if (f.reg == f.vvvv || f.reg == f.index || f.vvvv == f.index)
 		return exec_undefined(x);
-	fpu_save(v);
+	save_whole(v);
 	ymm_get(v, f.reg, &dest);
 	ymm_get(v, f.vvvv, &mask);
 	ymm_get(v, f.index, &index);
 	data = f.w ? 8 : 4;
 	idx = in->opcode & 1 ? 8 : 4; /* 90, 92: doubleword indices; 91, 93: quadword */
 	n = (f.l ? 32u : 16u) / (data > idx ? data : idx);
-	for (unsigned i = 0; i < n; i++)
-		element_set(&mask, i, data, element_sign(&mask, i, data) ? ~0ull : 0);
 	for (unsigned i = 0; i < n; i++) {
 		uint64_t ea, value;
 
-		if (!element_sign(&mask, i, data))
+		if (!element_sign(&mask, i, data)) {
+			element_set(&mask, i, data, 0);
 			continue;
+		}
 		ea = (base + (uint64_t)sign_extend(element_get(&index, i, idx), idx) * m->scale) & size_mask(in->addrsize);
-		op = exec_read_mem(x, m->seg, ea, &value, data);
+		op = read_element(x, m->seg, ea, &value, data);
 		if (op != OP_DONE)
 			break;
 		element_set(&dest, i, data, value);
@@ -115,7 +138,7 @@ enum exec_op op_vmaskmov(struct exec *x)
 	vex_fields(in, &f);
 	size = in->opcode == 0x2d || in->opcode == 0x2f || (in->opcode >= 0x80 && f.w) ? 8 : 4;
 	n = (f.l ? 32 : 16) / size;
-	fpu_save(v);
+	save_whole(v);
 	ymm_get(v, f.vvvv, &mask);
 	if (!store) {
 		fill_bytes(value.b, 0, sizeof(value.b));
@@ -124,7 +147,7 @@ enum exec_op op_vmaskmov(struct exec *x)
 
 			if (!element_sign(&mask, i, size))
 				continue;
-			op = exec_read_mem(x, in->mem.seg, ea + size * i, &e, size);
+			op = read_element(x, in->mem.seg, ea + size * i, &e, size);
 			element_set(&value, i, size, e);
 		}
 		if (op == OP_DONE)
@@ -157,10 +180,12 @@ enum exec_op op_maskmov(struct exec *x)
 {
 	struct vcpu *v = x->v;
 	const struct insn *in = x->in;
-	bool mmx = !in->vex_off && !in->osz;
+	bool mmx = in->need & NEED_MMX;
 	unsigned n = mmx ? 8 : 16, reg = (in->modrm >> 3) & 7, rm = in->modrm & 7;
-	uint64_t di = gpr_get(v, RDI, in->addrsize);
+	uint64_t di = gpr_get(v, RDI, in->addrsize), la;
 	uint8_t value[16], mask[16];
+	struct vmem_span span;
+	enum vmem_status st;
 
 	if (in->vex_off) {
 		const uint8_t *p = in->bytes + in->vex_off - 1;
@@ -185,28 +210,24 @@ enum exec_op op_maskmov(struct exec *x)
 		copy_bytes(value, copy, 8);
 		copy_bytes(mask, copy + 8, 8);
 	} else {
-		fpu_save(v);
+		save_whole(v);
 		copy_bytes(value, v->fpu.area + IMAGE_XMM + 16 * reg, 16);
 		copy_bytes(mask, v->fpu.area + IMAGE_XMM + 16 * rm, 16);
 	}
-	for (unsigned pass = 0; pass < 2; pass++) {
-		for (unsigned i = 0; i < n; i++) {
-			struct vmem_span span;
-			uint64_t la;
-			enum vmem_status st;
-
-			if (!(mask[i] & 0x80))
-				continue;
-			if (!exec_linear(x, in->mem.seg, (di + i) & size_mask(in->addrsize), 1, true, &la))
-				return OP_FAULT;
-			st = vmem_map(v, la, 1, exec_acc(x, in->mem.seg) | ACC_WRITE, &span, &x->exc);
-			if (st != VMEM_OK)
-				return exec_of(st);
-			if (pass)
-				vmem_store(v, &span, value + i);
-		}
+	/* The whole operand must be writable, even if no byte is chosen; that is what AMD's processors do. */
+	if (!exec_linear(x, in->mem.seg, di, n, true, &la))
+		return OP_FAULT;
+	st = vmem_map(v, la, 8, exec_acc(x, in->mem.seg) | ACC_WRITE, &span, &x->exc);
+	if (st == VMEM_OK)
+		st = vmem_map(v, la, n, exec_acc(x, in->mem.seg) | ACC_WRITE | VMEM_NO_ALIGN, &span, &x->exc);
+	for (unsigned i = 0; i < n && st == VMEM_OK; i++) {
+		if (!(mask[i] & 0x80))
+			continue;
+		st = vmem_map(v, la + i, 1, exec_acc(x, in->mem.seg) | ACC_WRITE, &span, &x->exc);
+		if (st == VMEM_OK)
+			vmem_store(v, &span, value + i);
 	}
-	return OP_DONE;
+	return exec_of(st);
 }
 
 /* CLFLUSH and others are checked like a read of a byte; host caches need no care. */

@@ -183,8 +183,11 @@ static void take_reg(struct insn *in, const ZydisDecodedOperand *op)
 		if (explicit && op->reg.value >= ZYDIS_REGISTER_AH && op->reg.value <= ZYDIS_REGISTER_BH)
 			in->gpr_high |= (uint16_t)(1u << (r = (uint8_t)(op->reg.value - ZYDIS_REGISTER_AH)));
 	}
-	if (!explicit)
+	if (!explicit) {
+		if ((in->cls == INSN_PUSH || in->cls == INSN_POP) && ZydisRegisterGetClass(op->reg.value) == ZYDIS_REGCLASS_SEGMENT)
+			in->sreg = seg_of(op->reg.value);
 		return;
+	}
 	switch (op->encoding) {
 	case ZYDIS_OPERAND_ENCODING_MODRM_REG: in->reg_gpr |= gpr; break;
 	case ZYDIS_OPERAND_ENCODING_NDSNDD: in->vvvv_gpr |= gpr; break;
@@ -351,6 +354,34 @@ static void take_needs(struct insn *in, const ZydisDecodedInstruction *z)
 		in->need = NEED_NEVER;
 }
 
+/*
+ * Where AMD differs from what Zydis says: a PREFETCH of a register is undefined; a near branch with 66 prefix (and no REX.W) cuts the target to 16 bits; far pointers
+ * in memory have no 64-bit offset (AMD APM vol. 3, "CALL (Far)", "JMP (Far)", "LDS, LES, LFS, LGS, LSS").
+ */
+static void apply_amd_rules(struct insn *in, const ZydisDecodedInstruction *z)
+{
+	switch (in->cls) {
+	case INSN_JCC: case INSN_JMP: case INSN_JMP_IND: case INSN_CALL: case INSN_CALL_IND: case INSN_RET: case INSN_LOOP:
+		if (in->osz && !z->raw.rex.W) {
+			in->opsize = 2;
+			in->mem.size = in->mem.present ? 2 : 0;
+		}
+		break;
+	case INSN_JMP_FAR: case INSN_CALL_FAR: case INSN_LOAD_FAR:
+		if (in->opsize == 8)
+			in->mem.size = 6; /* what a call pushes is as wide as REX.W says */
+		if (in->opsize == 8 && in->cls == INSN_LOAD_FAR)
+			in->opsize = 4;
+		break;
+	case INSN_NOP:
+		if (in->map == 1 && in->opcode == 0x0d && in->modrm >> 6 == 3) /* PREFETCH of a register */
+			in->cls = INSN_INVALID;
+		break;
+	default:
+		break;
+	}
+}
+
 static void decoder_init(ZydisDecoder *d, enum insn_mode mode)
 {
 	static const ZydisDecoderMode off[] = { ZYDIS_DECODER_MODE_MPX, ZYDIS_DECODER_MODE_CET, ZYDIS_DECODER_MODE_CLDEMOTE,
@@ -431,6 +462,8 @@ int insn_decode(struct insn *in, const uint8_t *bytes, unsigned avail, enum insn
 		in->cc = in->opcode & 3;
 	if ((in->cls == INSN_PUSH || in->cls == INSN_POP) && in->sreg != INSN_NO_REG)
 		in->opsize = z.operand_width == 16 ? 2 : mode == INSN_MODE_64 ? 8 : (uint8_t)(z.operand_width / 8);
+	if (mode == INSN_MODE_64)
+		apply_amd_rules(in, &z);
 	take_flags(in, &z);
 	take_needs(in, &z);
 	return 0;
