@@ -17,7 +17,10 @@
  *  T2  tag_write is valid only if the guest's D bit is set, the guest allows the write in this set, and the
  *      machine frame is not watched (struct frame.flags & FRAME_TRACKED) nor shared
  *  T3  level 1 holds translations of the current space (and global ones) only
+ *  T5  a valid stack entry equals a writable level-1 entry that was valid since the last drop or clear of any
  *  T4  flushing a space never sweeps another's entries: it gives the space a new id
+ *  T5  every entry that can be found names a frame that is handed out and is the p2m's frame for the gfn in its record; a
+ *      large entry, 512 of them
  */
 #ifndef MMU_TLB_H
 #define MMU_TLB_H
@@ -38,6 +41,14 @@ struct tlb_entry {
 	uint64_t host;		/* host address of the page's first byte */
 	uint64_t aux;		/* for tlb.c */
 };
+
+/*
+ * One more entry a set, for the page that the guest's stack pointer is in: probed by PUSH, POP, CALL, RET and accesses based on RSP, with no index to
+ * compute. hit = va - tag < limit (limit 0: invalid; else 4096 - 7, for accesses of up to 8 bytes). Always a copy of a writable
+ * level-1 entry; whatever drops or changes level-1 entries invalidates it (T5).
+ */
+struct tlb_stack { uint64_t tag, limit, host; };
+#define TLB_STACK_SIZE 8
 
 static inline unsigned tlb_l1_index(uint64_t va) { return (unsigned)(va >> PAGE_SHIFT) & (TLB_L1_ENTRIES - 1); }
 
