@@ -56,6 +56,8 @@ static const struct feature_row features[] = {
 /* Features that make no sense without AVX state in XCR0. */
 #define NEEDS_AVX (FEATURE(AVX) | FEATURE(FMA) | FEATURE(F16C) | FEATURE(AVX2) | FEATURE(VAES) | FEATURE(VPCLMUL) | FEATURE(AVX_VNNI))
 
+#define L3_MAX_512K 64u	/* 32 MiB */
+
 /* family 1Ah, model 2, stepping 1; 80000001 EDX repeats these bits of leaf 1 EDX. */
 #define SIGNATURE 0x00b00f21u
 #define EXT_EDX_COPIES 0x0183f3ffu
@@ -146,6 +148,9 @@ static void build_other_rows(struct cpuid_policy *p)
 		put_row(p, 0x80000002 + i, 0, text(brand + 16 * i), text(brand + 16 * i + 4), text(brand + 16 * i + 8), text(brand + 16 * i + 12));
 	for (uint32_t leaf = 0x80000005; leaf <= 0x80000006; leaf++) { /* caches and TLBs: the host's */
 		host_cpuid(leaf, 0, host);
+		/* A server's level 3 is everybody's: programs size buffers and copies by what they take for their own. */
+		if (leaf == 0x80000006 && host[3] >> 18 > L3_MAX_512K)
+			host[3] = (host[3] & 0x3ffff) | L3_MAX_512K << 18;
 		put_row(p, leaf, 0, host[0], host[1], host[2], host[3]);
 	}
 	put_row(p, 0x80000008, 0, CPU_PHYS_BITS | 48u << 8, 0, 0, 0);
