@@ -20,6 +20,7 @@
 
 #define SAMPLE_NS 4000000
 #define SAMPLE_SIGNAL SIGRTMIN
+#define STOP_SECONDS 5	/* a vcpu answers a request within microseconds; longer than this is our bug */
 
 static _Thread_local struct vm_vcpu *thread_self;
 
@@ -216,11 +217,17 @@ int vm_vcpu_start(struct vm_vcpu *t)
 	return -err;
 }
 
-void vm_vcpu_join(struct vm_vcpu *t)
+bool vm_vcpu_join(struct vm_vcpu *t)
 {
+	struct timespec until;
+
 	if (!t->started)
-		return;
+		return true;
 	vcpu_request(&t->v, REQ_STOP);
-	pthread_join(t->thread, 0);
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += STOP_SECONDS;
+	if (pthread_timedjoin_np(t->thread, 0, &until))
+		return false;
 	t->started = false;
+	return true;
 }

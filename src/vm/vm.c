@@ -235,7 +235,9 @@ const struct vm_end *vm_run(struct vm *vm)
 
 	console_close(&vm->console);
 	for (unsigned i = 0; i < vm->vcpus; i++)
-		vm_vcpu_join(vm->vcpu[i]);
+		vm->stuck |= !vm_vcpu_join(vm->vcpu[i]);
+	if (vm->stuck)
+		log_error("internal error: a vcpu does not stop, at guest address 0x%llx", (unsigned long long)vm->vcpu[0]->v.rip);
 	const bool chosen = vm->end.kind != VM_TIMEOUT && vm->end.kind != VM_QUIT && vm->end.kind != VM_SIGNAL;
 	vm->draining = true;
 	console_drain(&vm->console, chosen ? LOOP_NEVER : clock_ns() + DRAIN_NS, &vm->abandon);
@@ -250,7 +252,7 @@ void vm_console_resume(struct vm *vm)
 
 void vm_destroy(struct vm *vm)
 {
-	if (!vm)
+	if (!vm || vm->stuck)
 		return;
 	for (unsigned i = 0; i < vm->vcpus; i++)
 		vm_vcpu_destroy(vm->vcpu[i]);

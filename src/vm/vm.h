@@ -9,7 +9,8 @@
  *
  * Invariants
  *  W1  the first end wins; later ones are ignored
- *  W2  after vm_run no vcpu thread exists, and all console output was written or its reader is gone or too slow
+ *  W2  after vm_run no vcpu thread exists (unless one does not answer, which is a bug of ours: it is reported, and vm_destroy then
+ *      frees nothing), and all console output was written or its reader is gone or too slow
  */
 #ifndef VM_VM_H
 #define VM_VM_H

@@ -61,6 +61,7 @@ struct vm {
 	struct vm_end end;
 	_Atomic bool ended;
 	bool draining, abandon;		/* a second stop while output drains: give up (end_lock) */
+	bool stuck;			/* a vcpu does not stop: nothing that it may use can be freed */
 	struct loop_source timeout;
 	struct loop_source panic_check;
 	struct { uint64_t syscalls, halts; unsigned rounds; } panic;
@@ -77,7 +78,7 @@ struct vm {
 int vm_vcpu_create(struct vm *vm, unsigned id);
 void vm_vcpu_destroy(struct vm_vcpu *t);
 int vm_vcpu_start(struct vm_vcpu *t);
-void vm_vcpu_join(struct vm_vcpu *t);
+bool vm_vcpu_join(struct vm_vcpu *t);	/* false: it does not answer, and still runs */
 
 /* wake.c: may run with guest vector registers live; compiled with general registers only. */
 void vm_vcpu_kick(struct vcpu *v);
