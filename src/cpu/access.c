@@ -173,7 +173,7 @@ enum vmem_status vmem_map(struct vcpu *v, uint64_t la, unsigned len, unsigned ac
 	}
 	if (vmem_checked(v)) {
 		if (!(acc & (VMEM_NO_ALIGN | ACC_IMPLICIT)) && v->cpl == 3 && (v->rflags & FL_AC) && (v->cr0 & CR0_AM) &&
-		    (la & (wanted_alignment(len) - 1))) {
+		    (la & ((acc >> 16 ? acc >> 16 : wanted_alignment(len)) - 1))) {
 			*exc = exc_error(VEC_AC, 0);
 			return VMEM_FAULT;
 		}

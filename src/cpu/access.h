@@ -20,6 +20,7 @@ enum vmem_status {
 
 #define VMEM_STACK 0x1000u	/* a non-canonical address raises #SS(0), not #GP(0) */
 #define VMEM_NO_ALIGN 0x2000u	/* exempt from alignment checking */
+#define VMEM_ALIGN(n) ((n) << 16)	/* what alignment checking asks for, where it is not the access's length */
 #define VMEM_SYSTEM (ACC_IMPLICIT | VMEM_NO_ALIGN)
 
 /* Flags of an ordinary data access at the present CPL. */

@@ -109,25 +109,24 @@ static enum exec_op go_far(struct exec *x, bool call)
 {
 	struct vcpu *v = x->v;
 	const struct insn *in = x->in;
-	unsigned size = in->opsize, width;
-	uint8_t pointer[10];
+	unsigned size = in->opsize;
 	uint16_t selector;
 	uint64_t rip, low, high;
 	struct segment cs;
 	unsigned err, dpl;
 	enum exec_op op;
 
-	/* The offset in memory is narrower than what is pushed when REX.W is there (x86/insn.c). */
-	width = in->mem.present ? in->mem.size - 2u : size;
 	if (in->mem.present) {
-		op = exec_read_bytes(x, in->mem.seg, exec_ea(x), pointer, width + 2);
+		/* The offset in memory is narrower than what is pushed when REX.W is there (x86/insn.c). */
+		op = exec_read_far_pointer(x, in->mem.size - 2u, &rip, &selector);
 		if (op != OP_DONE)
 			return op;
 	} else {
-		copy_bytes(pointer, in->bytes + in->len - width - 2, width + 2);
+		const uint8_t *pointer = in->bytes + in->len - size - 2;
+
+		rip = size == 2 ? load_u16(pointer) : load_u32(pointer);
+		selector = load_u16(pointer + size);
 	}
-	rip = width == 2 ? load_u16(pointer) : width == 4 ? load_u32(pointer) : load_u64(pointer);
-	selector = load_u16(pointer + width);
 	err = selector & ~3u;
 	if (!err)
 		return exec_gp(x, 0);
@@ -238,13 +237,13 @@ static enum exec_op far_return(struct exec *x, uint64_t rip, uint16_t cs_selecto
 	if (op != OP_DONE)
 		return op;
 	outer = rpl > v->cpl;
+	if (!rip_fits(&cs, rip))
+		return exec_gp(x, 0);
 	if (stack_words) {
 		op = return_stack(x, ss_selector, rpl, code_long64(&cs), &ss);
 		if (op != OP_DONE)
 			return op;
 	}
-	if (!rip_fits(&cs, rip))
-		return exec_gp(x, 0);
 	set_cs(x, &cs, cs_selector, rpl);
 	if (stack_words) {
 		v->seg[SEG_SS] = ss;

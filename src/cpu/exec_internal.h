@@ -104,6 +104,8 @@ enum exec_op exec_write_mem(struct exec *x, unsigned seg, uint64_t ea, uint64_t 
 enum exec_op exec_read_operand(struct exec *x, uint64_t *value, unsigned size);	/* register or memory by ModRM.rm */
 enum exec_op exec_write_operand(struct exec *x, uint64_t value, unsigned size);
 enum exec_op exec_read_bytes(struct exec *x, unsigned seg, uint64_t ea, void *buf, unsigned len);
+/* The memory operand as offset (width bytes) and selector. */
+enum exec_op exec_read_far_pointer(struct exec *x, unsigned width, uint64_t *offset, uint16_t *selector);
 enum exec_op exec_write_bytes(struct exec *x, unsigned seg, uint64_t ea, const void *buf, unsigned len);
 
 /*

@@ -50,6 +50,23 @@ enum exec_op exec_read_bytes(struct exec *x, unsigned seg, uint64_t ea, void *bu
 	return exec_of(vmem_read(x->v, la, buf, len, exec_acc(x, seg), &x->exc));
 }
 
+enum exec_op exec_read_far_pointer(struct exec *x, unsigned width, uint64_t *offset, uint16_t *selector)
+{
+	const struct insn *in = x->in;
+	uint8_t image[10];
+	uint64_t la;
+	enum exec_op op;
+
+	if (!exec_linear(x, in->mem.seg, exec_ea(x), width + 2, false, &la))
+		return OP_FAULT;
+	op = exec_of(vmem_read(x->v, la, image, width + 2, exec_acc(x, in->mem.seg) | VMEM_ALIGN(width), &x->exc));
+	if (op != OP_DONE)
+		return op;
+	*offset = width == 2 ? load_u16(image) : width == 4 ? load_u32(image) : load_u64(image);
+	*selector = load_u16(image + width);
+	return OP_DONE;
+}
+
 enum exec_op exec_write_bytes(struct exec *x, unsigned seg, uint64_t ea, const void *buf, unsigned len)
 {
 	uint64_t la;

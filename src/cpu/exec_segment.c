@@ -11,13 +11,23 @@ enum exec_op op_store_table(struct exec *x)
 {
 	struct vcpu *v = x->v;
 	const struct table_reg *t = x->in->cls == INSN_SGDT ? &v->gdtr : &v->idtr;
+	unsigned len = vcpu_long64(v) ? 10 : 6;
 	uint8_t image[10];
+	struct vmem_span span;
+	enum vmem_status st;
+	uint64_t la;
 
 	if (umip_denies(v))
 		return exec_gp(x, 0);
 	store_u16(image, t->limit);
 	store_u64(image + 2, t->base);
-	return exec_write_bytes(x, x->in->mem.seg, exec_ea(x), image, vcpu_long64(v) ? 10 : 6);
+	if (!exec_linear(x, x->in->mem.seg, exec_ea(x), len, true, &la))
+		return OP_FAULT;
+	/* Alignment checking looks at where the base goes. */
+	st = vmem_map(v, la + 2, len - 2, exec_acc(x, x->in->mem.seg) | ACC_WRITE, &span, &x->exc);
+	if (st == VMEM_OK)
+		st = vmem_write(v, la, image, len, exec_acc(x, x->in->mem.seg) | VMEM_NO_ALIGN, &x->exc);
+	return exec_of(st);
 }
 
 enum exec_op op_load_table(struct exec *x)
@@ -238,17 +248,17 @@ enum exec_op op_mov_to_seg(struct exec *x)
 enum exec_op op_load_far(struct exec *x)
 {
 	const struct insn *in = x->in;
-	unsigned size = in->opsize;
-	uint8_t pointer[10];
-	enum exec_op op = exec_read_bytes(x, in->mem.seg, exec_ea(x), pointer, size + 2);
+	uint16_t selector;
+	uint64_t offset;
+	enum exec_op op = exec_read_far_pointer(x, in->opsize, &offset, &selector);
 	unsigned seg;
 
 	if (op != OP_DONE)
 		return op;
 	/* LSS 0F B2, LFS 0F B4, LGS 0F B5, LES C4, LDS C5 */
 	seg = in->map == 1 ? (in->opcode == 0xb2 ? SEG_SS : in->opcode == 0xb4 ? SEG_FS : SEG_GS) : in->opcode == 0xc4 ? SEG_ES : SEG_DS;
-	op = segment_load(x, seg, load_u16(pointer + size));
+	op = segment_load(x, seg, selector);
 	if (op == OP_DONE)
-		gpr_set(x->v, in->reg, size == 2 ? load_u16(pointer) : size == 4 ? load_u32(pointer) : load_u64(pointer), size);
+		gpr_set(x->v, in->reg, offset, in->opsize);
 	return op;
 }

@@ -217,19 +217,22 @@ enum exec_op op_lods(struct exec *x)
 	return repeat(x, &s, lods_one, NULL);
 }
 
-/* Arithmetic flags of a - b, by the host's own comparison. */
+/* Arithmetic flags of a - b, by the host's own comparison. No PUSHF: the compiler may be using the red zone. */
+#define COMPARE(suffix, mod) \
+	__asm__("cmp" suffix " %" mod "2, %" mod "1\n\tlahf\n\tseto %%al" : "=&a"(ax) : "r"(a), "r"(b) : "cc")
 static uint64_t compare_flags(uint64_t a, uint64_t b, unsigned size)
 {
-	uint64_t flags;
+	uint16_t ax;
 
 	switch (size) {
-	case 1: __asm__("cmpb %b2, %b1\n\tpushfq\n\tpopq %0" : "=r"(flags) : "q"(a), "q"(b) : "cc"); break;
-	case 2: __asm__("cmpw %w2, %w1\n\tpushfq\n\tpopq %0" : "=r"(flags) : "r"(a), "r"(b) : "cc"); break;
-	case 4: __asm__("cmpl %k2, %k1\n\tpushfq\n\tpopq %0" : "=r"(flags) : "r"(a), "r"(b) : "cc"); break;
-	default: __asm__("cmpq %2, %1\n\tpushfq\n\tpopq %0" : "=r"(flags) : "r"(a), "r"(b) : "cc"); break;
+	case 1: COMPARE("b", "b"); break;
+	case 2: COMPARE("w", "w"); break;
+	case 4: COMPARE("l", "k"); break;
+	default: COMPARE("q", "q"); break;
 	}
-	return flags & FL_ARITH;
+	return ((ax >> 8) & (FL_CF | FL_PF | FL_AF | FL_ZF | FL_SF)) | (ax & 1 ? FL_OF : 0);
 }
+#undef COMPARE
 
 /* CMPS and SCAS: stop on ZF as REPE/REPNE say. The flags of the last comparison stay. */
 static enum exec_op compare(struct exec *x, bool scas)

@@ -26,6 +26,9 @@ static void on_fault(int signo, siginfo_t *info, void *opaque)
 	ucontext_t *uc = opaque;
 	uintptr_t rip = (uintptr_t)uc->uc_mcontext.gregs[REG_RIP];
 
+	/* The kernel leaves EFLAGS.AC as it was, and our own code does not always align. */
+	__builtin_ia32_writeeflags_u64(__builtin_ia32_readeflags_u64() & ~0x40000ull);
+
 	/* si_code > 0: raised by the kernel for this instruction, not sent by kill(). */
 	for (size_t i = 0; info->si_code > 0 && i < HOST_FAULT_MAX_RANGES; i++) {
 		host_fault_handler *h = atomic_load_explicit(&ranges[i].handler, memory_order_acquire);
