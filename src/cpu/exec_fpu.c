@@ -2,7 +2,7 @@
  * exec_fpu.c - images of FPU and vector state: XSAVE and its family, FXSAVE, FNSTENV and theirs, XCR0.
  *
  * The host's own instruction makes and takes the image, with the guest's XCR0 applied to the mask. Instruction and data
- * pointers of the x87 would be addresses of ours, so images carry zeros there (a deviation; docs/translator.md).
+ * pointers of the x87 would be addresses of ours, so images carry zeros there (a deviation; docs/cpu.md).
  * Sources: Intel SDM vol. 1, "Managing State Using the XSAVE Feature Set"; AMD APM vol. 2, "Saving Media and x87 State".
  */
 #include "cpu/exec_internal.h"

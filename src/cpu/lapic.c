@@ -266,6 +266,14 @@ void lapic_set_tsc_deadline(struct vcpu *v, uint64_t guest_tsc)
 	arm(v, clock_ns() + clock_tsc_to_ns((uint64_t)left) + 1);
 }
 
+/* How long until the guest's TSC is at its deadline; 0 if it is. The two clocks run apart a little, and a timer must not be early. */
+static uint64_t deadline_left_ns(const struct vcpu *v)
+{
+	int64_t left = (int64_t)(v->lapic.tsc_deadline - (clock_tsc() + v->tsc_offset));
+
+	return left > 0 ? clock_tsc_to_ns((uint64_t)left) + 1 : 0;
+}
+
 uint64_t lapic_timer_poll(struct vcpu *v, uint64_t now_ns)
 {
 	struct lapic *l = &v->lapic;
@@ -282,9 +290,15 @@ uint64_t lapic_timer_poll(struct vcpu *v, uint64_t now_ns)
 			if (next <= now_ns) /* missed periods collapse into one interrupt */
 				next = now_ns + period - (now_ns - deadline) % period;
 		}
+		if ((lvt & LVT_TIMER_MODE) == LVT_DEADLINE) {
+			uint64_t left = deadline_left_ns(v);
+
+			if (left)
+				next = now_ns + left;
+		}
 		if (!atomic_compare_exchange_strong(&l->deadline_ns, &deadline, next))
 			continue; /* the vcpu's thread has set another one */
-		if (!(lvt & LVT_MASKED)) {
+		if (((lvt & LVT_TIMER_MODE) != LVT_DEADLINE || next == NEVER) && !(lvt & LVT_MASKED)) {
 			struct irq_message msg = { .vector = (uint8_t)lvt, .delivery_mode = DELIVER_FIXED };
 
 			lapic_post(v, &msg);

@@ -238,6 +238,23 @@ static void the_deadline_is_where_the_tsc_will_be(void **state)
 	assert_in_range(atomic_load(&m->v->lapic.deadline_ns) - ns, 9900000, 10100000);
 }
 
+static void the_deadline_timer_is_never_early(void **state)
+{
+	struct machine *m = *state;
+	uint64_t deadline;
+
+	lapic_write(m->v, R_TIMER, 0x40041);
+	lapic_set_tsc_deadline(m->v, clock_tsc() + m->v->tsc_offset + clock_ns_to_tsc(3000000));
+	deadline = atomic_load(&m->v->lapic.deadline_ns);
+	/* Polled with a clock that is ahead of the TSC: armed again for the rest. */
+	assert_in_range(lapic_timer_poll(m->v, deadline), deadline + 1, deadline + 3000001);
+	assert_int_equal(lapic_pending(m->v), -1);
+	while (clock_tsc() + m->v->tsc_offset < m->v->lapic.tsc_deadline)
+		;
+	assert_int_equal(lapic_timer_poll(m->v, deadline + 4000000), ~0ull);
+	assert_int_equal(lapic_ack(m->v), 0x41);
+}
+
 static void x2apic_mode_is_entered_and_left_only_the_allowed_way(void **state)
 {
 	struct machine *m = *state;
@@ -340,6 +357,7 @@ int main(void)
 		TEST(the_periodic_timer_rearms_and_collapses_what_it_missed),
 		TEST(a_tsc_deadline_in_the_past_fires_at_once),
 		TEST(the_deadline_is_where_the_tsc_will_be),
+		TEST(the_deadline_timer_is_never_early),
 		TEST(x2apic_mode_is_entered_and_left_only_the_allowed_way),
 		TEST(x2apic_refuses_what_does_not_exist_or_is_reserved),
 		TEST(an_ipi_to_self_arrives_by_any_name),
