@@ -1,13 +1,12 @@
 /*
- * lapic.c - the local APIC (lapic.h): registers, priorities, messages and the timer, whose bus clock is 1 GHz.
+ * lapic.c - the local APIC (lapic.h): registers, priorities and messages. The timer is in lapic_timer.c.
  *
- * Register behaviour is a table of rows by offset; x2APIC differs only in which registers exist and in what raises #GP.
+ * MMIO and MSR accesses share one read and one write; x2APIC mode differs in which registers exist and in what raises #GP.
  */
 #include "cpu/lapic.h"
 
-#include "base/clock.h"
-#include "cpu/exec_internal.h"
-#include "cpu/vcpu.h"
+#include "cpu/exec.h"
+#include "cpu/lapic_internal.h"
 
 enum {
 	R_ID = 0x020, R_VERSION = 0x030, R_TPR = 0x080, R_APR = 0x090, R_PPR = 0x0a0, R_EOI = 0x0b0, R_RRD = 0x0c0, R_LDR = 0x0d0,
@@ -16,20 +15,10 @@ enum {
 	R_SELF_IPI = 0x3f0,
 };
 
-enum lvt { LVT_CMCI, LVT_TIMER, LVT_THERMAL, LVT_PMC, LVT_LINT0, LVT_LINT1, LVT_ERROR };
-
 #define VERSION 0x00050014u /* integrated APIC, LVT entries 0-5 */
-#define SVR_ENABLE (1u << 8)
-#define LVT_MASKED (1u << 16)
-#define LVT_TIMER_MODE (3u << 17)
-#define LVT_PERIODIC (1u << 17)
-#define LVT_DEADLINE (2u << 17)
 #define ESR_SEND_ILLEGAL (1u << 5)
 #define ESR_RECEIVE_ILLEGAL (1u << 6)
 #define ESR_ILLEGAL_REGISTER (1u << 7)
-#define NEVER (~0ull)
-
-enum { DELIVER_FIXED, DELIVER_LOWEST, DELIVER_SMI, DELIVER_NMI = 4, DELIVER_INIT, DELIVER_STARTUP, DELIVER_EXTINT };
 
 static bool x2apic(const struct lapic *l) { return l->base_msr & LAPIC_BASE_X2APIC; }
 
@@ -110,8 +99,7 @@ int lapic_ack(struct vcpu *v)
 	return vector;
 }
 
-/* An interrupt of our own, on the vcpu's thread: no kick is needed. */
-static void raise_local(struct vcpu *v, uint8_t vector)
+void lapic_raise(struct vcpu *v, uint8_t vector)
 {
 	if (vector < 16) {
 		v->lapic.esr_pending |= ESR_RECEIVE_ILLEGAL;
@@ -174,140 +162,6 @@ static void end_of_interrupt(struct vcpu *v)
 	exec_irq_recheck(v);
 }
 
-/* -- timer ------------------------------------------------------------------------------------------------------------ */
-
-static unsigned divisor(const struct lapic *l)
-{
-	unsigned code = (l->timer_divide & 3) | ((l->timer_divide >> 1) & 4);
-
-	return code == 7 ? 1 : 2u << code;
-}
-
-static void changed_cold(void *arg)
-{
-	struct lapic *l = arg;
-
-	l->timer_changed(l->timer_opaque);
-}
-
-static void arm(struct vcpu *v, uint64_t deadline)
-{
-	struct lapic *l = &v->lapic;
-
-	atomic_store(&l->deadline_ns, deadline);
-	if (deadline != NEVER && l->timer_changed)
-		fpu_call_cold(v, changed_cold, l);
-}
-
-static void disarm(struct lapic *l)
-{
-	atomic_store(&l->deadline_ns, NEVER);
-	l->tsc_deadline = 0;
-	l->timer_initial = 0;
-}
-
-static void start_count(struct vcpu *v, uint32_t initial)
-{
-	struct lapic *l = &v->lapic;
-
-	l->timer_initial = initial;
-	l->timer_start_ns = clock_ns();
-	if (!initial)
-		atomic_store(&l->deadline_ns, NEVER);
-	else
-		arm(v, l->timer_start_ns + (uint64_t)initial * divisor(l));
-}
-
-static uint32_t current_count(const struct lapic *l)
-{
-	uint64_t ticks;
-
-	if (!l->timer_initial || (l->lvt[LVT_TIMER] & LVT_TIMER_MODE) == LVT_DEADLINE)
-		return 0;
-	ticks = (clock_ns() - l->timer_start_ns) / divisor(l);
-	if ((l->lvt[LVT_TIMER] & LVT_TIMER_MODE) == LVT_PERIODIC)
-		return (uint32_t)(l->timer_initial - ticks % l->timer_initial);
-	return ticks >= l->timer_initial ? 0 : (uint32_t)(l->timer_initial - ticks);
-}
-
-uint64_t lapic_get_tsc_deadline(const struct vcpu *v)
-{
-	const struct lapic *l = &v->lapic;
-
-	if ((l->lvt[LVT_TIMER] & LVT_TIMER_MODE) != LVT_DEADLINE || atomic_load(&l->deadline_ns) == NEVER)
-		return 0;
-	return l->tsc_deadline;
-}
-
-void lapic_set_tsc_deadline(struct vcpu *v, uint64_t guest_tsc)
-{
-	struct lapic *l = &v->lapic;
-	uint64_t now;
-	int64_t left;
-
-	if ((l->lvt[LVT_TIMER] & LVT_TIMER_MODE) != LVT_DEADLINE)
-		return;
-	l->tsc_deadline = guest_tsc;
-	if (!guest_tsc) {
-		atomic_store(&l->deadline_ns, NEVER);
-		return;
-	}
-	now = clock_tsc() + v->tsc_offset;
-	left = (int64_t)(guest_tsc - now);
-	if (guest_tsc <= now) {
-		atomic_store(&l->deadline_ns, NEVER);
-		l->tsc_deadline = 0;
-		if (!(l->lvt[LVT_TIMER] & LVT_MASKED))
-			raise_local(v, (uint8_t)l->lvt[LVT_TIMER]);
-		return;
-	}
-	if (left < 0 || left > INT64_MAX / 2) /* centuries ahead */
-		left = INT64_MAX / 2;
-	arm(v, clock_ns() + clock_tsc_to_ns((uint64_t)left) + 1);
-}
-
-/* How long until the guest's TSC is at its deadline; 0 if it is. The two clocks run apart a little, and a timer must not be early. */
-static uint64_t deadline_left_ns(const struct vcpu *v)
-{
-	int64_t left = (int64_t)(v->lapic.tsc_deadline - (clock_tsc() + v->tsc_offset));
-
-	return left > 0 ? clock_tsc_to_ns((uint64_t)left) + 1 : 0;
-}
-
-uint64_t lapic_timer_poll(struct vcpu *v, uint64_t now_ns)
-{
-	struct lapic *l = &v->lapic;
-	uint64_t deadline = atomic_load(&l->deadline_ns);
-
-	while (deadline <= now_ns) {
-		uint32_t lvt = l->lvt[LVT_TIMER];
-		uint64_t next = NEVER;
-
-		if ((lvt & LVT_TIMER_MODE) == LVT_PERIODIC && l->timer_initial) {
-			uint64_t period = (uint64_t)l->timer_initial * divisor(l);
-
-			next = deadline + period;
-			if (next <= now_ns) /* missed periods collapse into one interrupt */
-				next = now_ns + period - (now_ns - deadline) % period;
-		}
-		if ((lvt & LVT_TIMER_MODE) == LVT_DEADLINE) {
-			uint64_t left = deadline_left_ns(v);
-
-			if (left)
-				next = now_ns + left;
-		}
-		if (!atomic_compare_exchange_strong(&l->deadline_ns, &deadline, next))
-			continue; /* the vcpu's thread has set another one */
-		if (((lvt & LVT_TIMER_MODE) != LVT_DEADLINE || next == NEVER) && !(lvt & LVT_MASKED)) {
-			struct irq_message msg = { .vector = (uint8_t)lvt, .delivery_mode = DELIVER_FIXED };
-
-			lapic_post(v, &msg);
-		}
-		return next;
-	}
-	return deadline;
-}
-
 /* -- interrupt command register --------------------------------------------------------------------------------------- */
 
 struct ipi { struct lapic *l; struct irq_message msg; unsigned shorthand; uint32_t dest; };
@@ -354,7 +208,7 @@ static void send_ipi(struct vcpu *v, uint32_t command, uint32_t dest)
 	self = i.shorthand == 1 || i.shorthand == 2 || (!i.shorthand && lapic_matches(l, dest, logical));
 	if (self && i.msg.delivery_mode <= DELIVER_LOWEST) {
 		if (l->svr & SVR_ENABLE)
-			raise_local(v, i.msg.vector);
+			lapic_raise(v, i.msg.vector);
 	} else if (self && i.msg.delivery_mode == DELIVER_NMI) {
 		atomic_store(&l->nmi_pending, 1);
 		atomic_fetch_or(&v->pending, REQ_INTERRUPT);
@@ -411,7 +265,7 @@ int lapic_read(struct vcpu *v, uint32_t offset, uint64_t *value)
 	case R_ESR: *value = l->esr; break;
 	case R_ICR: *value = x2apic(l) ? l->icr_low | (uint64_t)l->icr_high << 32 : l->icr_low; break;
 	case R_INITIAL: *value = l->timer_initial; break;
-	case R_CURRENT: *value = current_count(l); break;
+	case R_CURRENT: *value = lapic_timer_count(l); break;
 	case R_DIVIDE: *value = l->timer_divide; break;
 	case R_DFR:
 		if (x2apic(l))
@@ -446,7 +300,7 @@ static int write_lvt(struct vcpu *v, uint32_t offset, uint32_t value)
 	if (!(l->svr & SVR_ENABLE))
 		value |= LVT_MASKED;
 	if (i == LVT_TIMER && ((value ^ old) & LVT_DEADLINE))
-		disarm(l);
+		lapic_timer_disarm(l);
 	l->lvt[i] = value;
 	return 0;
 }
@@ -476,19 +330,6 @@ static int write_icr(struct vcpu *v, uint64_t value)
 	return 0;
 }
 
-static void write_divide(struct vcpu *v, uint32_t value)
-{
-	struct lapic *l = &v->lapic;
-	uint32_t left = current_count(l), initial = l->timer_initial;
-
-	l->timer_divide = value & 0xb;
-	if (left && (l->lvt[LVT_TIMER] & LVT_TIMER_MODE) != LVT_DEADLINE) {
-		/* The count goes on from where it is, at the new pace. */
-		l->timer_start_ns = clock_ns() - (uint64_t)(initial - left) * divisor(l);
-		arm(v, l->timer_start_ns + (uint64_t)initial * divisor(l));
-	}
-}
-
 int lapic_write(struct vcpu *v, uint32_t offset, uint64_t value)
 {
 	struct lapic *l = &v->lapic;
@@ -514,12 +355,12 @@ int lapic_write(struct vcpu *v, uint32_t offset, uint64_t value)
 	case R_ICR: return write_icr(v, value);
 	case R_INITIAL:
 		if ((l->lvt[LVT_TIMER] & LVT_TIMER_MODE) != LVT_DEADLINE)
-			start_count(v, (uint32_t)value);
+			lapic_timer_start(v, (uint32_t)value);
 		return 0;
 	case R_DIVIDE:
 		if (x2 && (value & ~0xbull))
 			return -1;
-		write_divide(v, (uint32_t)value);
+		lapic_timer_divide(v, (uint32_t)value);
 		return 0;
 	case R_ESR:
 		if (x2 && value)
@@ -532,7 +373,7 @@ int lapic_write(struct vcpu *v, uint32_t offset, uint64_t value)
 			return no_register(l);
 		if (value & ~0xffull)
 			return -1;
-		raise_local(v, (uint8_t)value);
+		lapic_raise(v, (uint8_t)value);
 		return 0;
 	case R_LDR:
 		if (x2)

@@ -1,0 +1,150 @@
+/*
+ * lapic_timer.c - the local APIC's timer: one-shot and periodic on a bus clock of 1 GHz, and TSC-deadline (lapic.h).
+ */
+#include "base/clock.h"
+#include "cpu/lapic_internal.h"
+
+static unsigned divisor(const struct lapic *l)
+{
+	unsigned code = (l->timer_divide & 3) | ((l->timer_divide >> 1) & 4);
+
+	return code == 7 ? 1 : 2u << code;
+}
+
+static void changed_cold(void *arg)
+{
+	struct lapic *l = arg;
+
+	l->timer_changed(l->timer_opaque);
+}
+
+static void arm(struct vcpu *v, uint64_t deadline)
+{
+	struct lapic *l = &v->lapic;
+
+	atomic_store(&l->deadline_ns, deadline);
+	if (deadline != NEVER && l->timer_changed)
+		fpu_call_cold(v, changed_cold, l);
+}
+
+void lapic_timer_disarm(struct lapic *l)
+{
+	atomic_store(&l->deadline_ns, NEVER);
+	l->tsc_deadline = 0;
+	l->timer_initial = 0;
+}
+
+void lapic_timer_start(struct vcpu *v, uint32_t initial)
+{
+	struct lapic *l = &v->lapic;
+
+	l->timer_initial = initial;
+	l->timer_start_ns = clock_ns();
+	if (!initial)
+		atomic_store(&l->deadline_ns, NEVER);
+	else
+		arm(v, l->timer_start_ns + (uint64_t)initial * divisor(l));
+}
+
+uint32_t lapic_timer_count(const struct lapic *l)
+{
+	uint64_t ticks;
+
+	if (!l->timer_initial || (l->lvt[LVT_TIMER] & LVT_TIMER_MODE) == LVT_DEADLINE)
+		return 0;
+	ticks = (clock_ns() - l->timer_start_ns) / divisor(l);
+	if ((l->lvt[LVT_TIMER] & LVT_TIMER_MODE) == LVT_PERIODIC)
+		return (uint32_t)(l->timer_initial - ticks % l->timer_initial);
+	return ticks >= l->timer_initial ? 0 : (uint32_t)(l->timer_initial - ticks);
+}
+
+uint64_t lapic_get_tsc_deadline(const struct vcpu *v)
+{
+	const struct lapic *l = &v->lapic;
+
+	if ((l->lvt[LVT_TIMER] & LVT_TIMER_MODE) != LVT_DEADLINE || atomic_load(&l->deadline_ns) == NEVER)
+		return 0;
+	return l->tsc_deadline;
+}
+
+void lapic_set_tsc_deadline(struct vcpu *v, uint64_t guest_tsc)
+{
+	struct lapic *l = &v->lapic;
+	uint64_t now;
+	int64_t left;
+
+	if ((l->lvt[LVT_TIMER] & LVT_TIMER_MODE) != LVT_DEADLINE)
+		return;
+	l->tsc_deadline = guest_tsc;
+	if (!guest_tsc) {
+		atomic_store(&l->deadline_ns, NEVER);
+		return;
+	}
+	now = clock_tsc() + v->tsc_offset;
+	left = (int64_t)(guest_tsc - now);
+	if (guest_tsc <= now) {
+		atomic_store(&l->deadline_ns, NEVER);
+		l->tsc_deadline = 0;
+		if (!(l->lvt[LVT_TIMER] & LVT_MASKED))
+			lapic_raise(v, (uint8_t)l->lvt[LVT_TIMER]);
+		return;
+	}
+	if (left < 0 || left > INT64_MAX / 2) /* centuries ahead */
+		left = INT64_MAX / 2;
+	arm(v, clock_ns() + clock_tsc_to_ns((uint64_t)left) + 1);
+}
+
+/* How long until the guest's TSC is at its deadline; 0 if it is. The two clocks run apart a little, and a timer must not be early. */
+static uint64_t deadline_left_ns(const struct vcpu *v)
+{
+	int64_t left = (int64_t)(v->lapic.tsc_deadline - (clock_tsc() + v->tsc_offset));
+
+	return left > 0 ? clock_tsc_to_ns((uint64_t)left) + 1 : 0;
+}
+
+uint64_t lapic_timer_poll(struct vcpu *v, uint64_t now_ns)
+{
+	struct lapic *l = &v->lapic;
+	uint64_t deadline = atomic_load(&l->deadline_ns);
+
+	while (deadline <= now_ns) {
+		uint32_t lvt = l->lvt[LVT_TIMER];
+		uint64_t next = NEVER;
+
+		if ((lvt & LVT_TIMER_MODE) == LVT_PERIODIC && l->timer_initial) {
+			uint64_t period = (uint64_t)l->timer_initial * divisor(l);
+
+			next = deadline + period;
+			if (next <= now_ns) /* missed periods collapse into one interrupt */
+				next = now_ns + period - (now_ns - deadline) % period;
+		}
+		if ((lvt & LVT_TIMER_MODE) == LVT_DEADLINE) {
+			uint64_t left = deadline_left_ns(v);
+
+			if (left)
+				next = now_ns + left;
+		}
+		if (!atomic_compare_exchange_strong(&l->deadline_ns, &deadline, next))
+			continue; /* the vcpu's thread has set another one */
+		if (((lvt & LVT_TIMER_MODE) != LVT_DEADLINE || next == NEVER) && !(lvt & LVT_MASKED)) {
+			struct irq_message msg = { .vector = (uint8_t)lvt, .delivery_mode = DELIVER_FIXED };
+
+			lapic_post(v, &msg);
+		}
+		return next;
+	}
+	return deadline;
+}
+
+void lapic_timer_divide(struct vcpu *v, uint32_t value)
+{
+	struct lapic *l = &v->lapic;
+	uint32_t left = lapic_timer_count(l), initial = l->timer_initial;
+
+	l->timer_divide = value & 0xb;
+	if (left && (l->lvt[LVT_TIMER] & LVT_TIMER_MODE) != LVT_DEADLINE) {
+		/* The count goes on from where it is, at the new pace. */
+		l->timer_start_ns = clock_ns() - (uint64_t)(initial - left) * divisor(l);
+		arm(v, l->timer_start_ns + (uint64_t)initial * divisor(l));
+	}
+}
