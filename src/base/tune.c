@@ -7,7 +7,7 @@
 #include <string.h>
 
 const struct tune_row tune_rows[TUNE_COUNT] = {
-	[TUNE_CONSOLE_BUFFER] = { "console-buffer", true, "gather console output for 2 ms before writing it" },
+	[TUNE_CONSOLE_BUFFER] = { "console-buffer", true, "gather console output for a moment before writing it" },
 	[TUNE_PRECISE_FLAGS] = { "precise-flags", false, "keep arithmetic flags exact at every fault, dead ones too (slower)" },
 	[TUNE_LINK] = { "link", true, "jump directly between translated blocks of a page" },
 	[TUNE_COUNT_BLOCKS] = { "count-blocks", false, "count every translated block that runs, not just entries from C (slower)" },

@@ -1,8 +1,10 @@
 /*
  * main.c - the command line's first word.
  */
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "ui/run.h"
@@ -39,8 +41,21 @@ static int main_help(int argc, char **argv)
 	return fflush(stdout) ? EXIT_ERROR : 0;
 }
 
+/* A caller may have closed standard descriptors; what we open later must not be taken for them. */
+static bool main_open_standard(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	return fd >= 0 && !close(fd);
+}
+
 int main(int argc, char **argv)
 {
+	if (!main_open_standard())
+		return EXIT_ERROR;
 	log_catch_fatal_signals();
 	if (argc < 2)
 		return main_help(0, 0);

@@ -161,7 +161,7 @@ static int run_start(struct options *o)
 	}
 	/* Learn now, not after the run, that the file cannot be written. */
 	if (o->stats) {
-		const int fd = open(o->stats, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY, 0666);
+		const int fd = open(o->stats, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0666);
 		if (fd < 0) {
 			snprintf(error, sizeof(error), "cannot write %s: %s", o->stats, strerror(errno));
 			return run_error(error);

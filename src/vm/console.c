@@ -19,7 +19,10 @@
 #include "base/log.h"
 #include "dev/uart.h"
 
-#define FLUSH_DELAY_NS 2000000u
+/* What the user types comes back at once; where much is printed, few writes matter more than a moment. */
+#define FLUSH_SOON_NS 1000000u
+#define FLUSH_LATER_NS 10000000u
+#define FLUSH_MUCH 64u
 #define RING_BUSY (CONSOLE_RING * 3 / 4)	/* the port says busy from here on */
 #define RING_RESUME (CONSOLE_RING / 4)
 #define WRITE_MAX 4096u
@@ -54,7 +57,7 @@ void console_tx(void *console, uint8_t byte)
 	if (c->unbuffered)
 		loop_event_raise(&c->flush_now);
 	else if (c->used == 1)
-		loop_timer_set(&c->flush_timer, clock_ns() + FLUSH_DELAY_NS);
+		loop_timer_set(&c->flush_timer, clock_ns() + c->flush_delay_ns);
 	else if (c->used == RING_BUSY / 2)
 		loop_event_raise(&c->flush_now);
 }
@@ -106,10 +109,12 @@ static void console_flush(void *console, uint32_t events)
 {
 	struct console *c = console;
 	uint8_t piece[WRITE_MAX];
+	size_t total = 0;
 
 	(void)events;
 	for (;;) {
 		bus_lock(c->bus);
+		c->flush_delay_ns = total > FLUSH_MUCH ? FLUSH_LATER_NS : FLUSH_SOON_NS;
 		const size_t n = c->used < sizeof(piece) ? c->used : sizeof(piece);
 		const size_t first = n < CONSOLE_RING - c->head ? n : CONSOLE_RING - c->head;
 		memcpy(piece, c->ring + c->head, first);
@@ -130,6 +135,7 @@ static void console_flush(void *console, uint32_t events)
 			console_out_gone(c, errno);
 			return;
 		}
+		total += (size_t)done;
 		bus_lock(c->bus);
 		console_consumed(c, (size_t)done);
 		bus_unlock(c->bus);
@@ -261,6 +267,7 @@ int console_init(struct console *c, struct loop *loop, struct bus *bus, struct u
 	c->loop = loop;
 	c->bus = bus;
 	c->uart = uart;
+	c->flush_delay_ns = FLUSH_SOON_NS;
 	c->in = in;
 	c->in_eof = in < 0;
 	c->gone = out < 0;

@@ -1,8 +1,8 @@
 /*
  * console.h - between the serial port and two file descriptors.
  *
- * Output: the vcpu's thread appends to a ring; the I/O thread writes it out some 2 ms later, so that a line costs one
- * write. When the reader is slow the ring fills, and the guest is held (the port says busy; a guest that sends nevertheless
+ * Output: the vcpu's thread appends to a ring; the I/O thread writes it out a moment later (1 ms, or 10 ms after a
+ * write of more than a few words), so that many bytes cost one write. When the reader is slow the ring fills, and the guest is held (the port says busy; a guest that sends nevertheless
  * waits). Input: the I/O thread reads, filters keys, and offers what is left to the port.
  *
  * The ring is guarded by the device lock. All other state belongs to the I/O thread.
@@ -21,7 +21,7 @@
 
 struct uart;
 #define CONSOLE_RING 65536u
-#define CONSOLE_INPUT 65536u	/* a paste of this size waits for the guest; what goes beyond is lost, as on a wire */
+#define CONSOLE_INPUT 4096u	/* more waits with its sender */
 
 struct console {
 	struct loop *loop;
@@ -43,6 +43,7 @@ struct console {
 	pthread_cond_t room;		/* with the device lock: the ring has room, or the console closed */
 	uint8_t ring[CONSOLE_RING];
 	unsigned head, used;
+	uint64_t flush_delay_ns;
 	bool held;			/* the port was told that there is no room */
 	bool gone;			/* nobody reads any more: output is dropped */
 	bool closing;			/* the VM ended: never wait */
