@@ -63,7 +63,7 @@ struct mark {
 };
 
 /* A memory access that may miss the TLB, or an exit: what the cold path must know. */
-enum site_kind { SITE_READ, SITE_WRITE, SITE_LINK, SITE_BRANCH };
+enum site_kind { SITE_READ, SITE_WRITE, SITE_STACK_READ, SITE_STACK_WRITE, SITE_LINK, SITE_BRANCH };
 struct site {
 	uint32_t block;
 	uint32_t host;		/* READ, WRITE: where to try again, T0 holding the address; LINK: the rel32 to patch */
@@ -80,7 +80,8 @@ struct site {
 #define VOFF(member) ((int32_t)offsetof(struct vcpu, member))
 #define SLOT(n) ((int32_t)(offsetof(struct vcpu, bt_scratch) + 8 * (n)))
 enum { S_HOST_RSP, S_SELF, S_TARGET, S_JUMP_BASE /* first slot of the current jump table */, S_JUMP_WANT /* the same, never poisoned */,
-       S_RAX, S_RCX, S_TMP0, S_TMP1, S_SITE, S_EA, S_REASON, S_FAULT, S_FLAGS /* AH, AL of lahf; seto al */, S_COUNT };
+       S_ODD_RSP, S_ODD_RIP /* see odd_stack */,
+       S_RAX, S_RCX, S_TMP0, S_TMP1, S_SITE, S_EA, S_REASON, S_FAULT, S_FLAGS /* AH, AL of lahf; seto al */, S_BACK /* where a stack probe's cold path returns */, S_COUNT };
 
 /* Why generated code left. */
 enum leave_reason {
@@ -105,7 +106,10 @@ struct bt {
 	uint8_t *hot_start;		/* after the stubs */
 	uint8_t *leave[8];	/* stubs by leave_reason */
 	uint8_t *slow[2];	/* TLB miss, read and write */
+	/* Stack probe of 1 << n bytes that missed its entry: T0 the address, S_SITE and S_BACK set; read and write. */
+	uint8_t *stack[TLB_SETS][2][TLB_STACK_SIZES];
 	uint8_t *string;	/* MOVS, STOS, LODS: S_SITE set */
+	uint8_t *odd_stack;	/* goes on with S_ODD_RSP at S_ODD_RIP: what a signal handler cannot return to */
 	uint8_t *jump_miss;	/* T0 the target, S_SITE set, flags in S_FLAGS */
 	void (*enter)(struct vcpu *v, uint8_t *host);
 	struct block *block;
@@ -130,6 +134,7 @@ struct bt_vcpu {
 	struct exception slow_exc;	/* LEAVE_SLOW: what the access raised, if slow_inject */
 	bool slow_inject;
 	struct { uint32_t fetch_id, mode; uint64_t stamp; bool used; } context[JUMP_TABLES];
+	uint64_t odd_tsc;		/* host TSC at the last return through odd_stack */
 	uint64_t stamp;
 	uint32_t current;		/* index in context */
 	uint32_t fetch_epoch, flush_generation;

@@ -146,7 +146,8 @@ static uint64_t tlb_miss(struct vcpu *v, uint64_t va, uint32_t site, bool write)
 		const struct tlb_entry *e = &v->mmu.l1[vcpu_tlb_set(v)][tlb_l1_index(va)];
 
 		if (LIKELY((write ? e->tag_write : e->tag_read) == (va & PAGE_MASK)))
-			return (uint64_t)(uintptr_t)(bv->bt->cache + s->host);
+			return (uint64_t)(uintptr_t)(s->kind >= SITE_STACK_READ ? bv->bt->stack[vcpu_tlb_set(v)][write][__builtin_ctz(s->size)] :
+						     bv->bt->cache + s->host);
 	} else if (kind == MMU_INJECT) {
 		bv->slow_exc = out.exc;
 		bv->slow_inject = true;
@@ -318,7 +319,7 @@ static uint8_t *next_code(struct vcpu *v, uint32_t site)
 		}
 		if (UNLIKELY(atomic_load_explicit(&v->memory->track.code_writes, memory_order_relaxed)))
 			bt_drain_code_writes(bt);
-		if (UNLIKELY(v->inhibit || exec_must_step(v))) {
+		if (UNLIKELY(v->inhibit || exec_must_step(v) || !is_canonical(v->gpr[RSP]))) {
 			if (!exec_one(v))
 				return 0;
 			site = NO_SITE;
@@ -455,6 +456,40 @@ static void bt_run(struct vcpu *v)
 	fpu_save(v);
 }
 
+/*
+ * The guest's RSP is in the host's, and may be non-canonical. The host kernel cannot return to such a context: IRET faults on AMD, after a
+ * signal as well as after a mere timer tick, and Linux reports that as #GP where the context was. So returns are made
+ * with the host's RSP, through a stub that brings the guest's back and goes on.
+ */
+#define ODD_WINDOW 1000000 /* TSC ticks: longer than a signal takes to come back, shorter than between two ticks of a timer */
+
+static void odd_stack_return(struct vcpu *v, greg_t *g)
+{
+	uint8_t *stub = BV(v)->bt->odd_stack;
+	uint64_t rip = (uint64_t)g[REG_RIP], in_stub = rip - (uint64_t)(uintptr_t)stub;
+
+	if (is_canonical((uint64_t)g[REG_RSP]))
+		return;
+	if (in_stub >= (uint64_t)(BV(v)->bt->jump_miss - stub)) { /* else the slots say already where to go */
+		v->bt_scratch[S_ODD_RSP] = (uint64_t)g[REG_RSP];
+		v->bt_scratch[S_ODD_RIP] = rip;
+	}
+	g[REG_RSP] = (greg_t)v->bt_scratch[S_HOST_RSP];
+	g[REG_RIP] = (greg_t)(uintptr_t)stub;
+}
+
+/* Was this #GP raised by the kernel's return, not by the guest's instruction? One of the guest's would come again at once. */
+static bool odd_stack_fault(struct vcpu *v, const greg_t *g)
+{
+	uint64_t now = __builtin_ia32_rdtsc();
+	bool again = (uint64_t)g[REG_RIP] == v->bt_scratch[S_ODD_RIP] && now - BV(v)->odd_tsc < ODD_WINDOW;
+
+	if (is_canonical((uint64_t)g[REG_RSP]))
+		return false;
+	BV(v)->odd_tsc = now;
+	return !again;
+}
+
 /* A signal raised by copied guest instructions: leave with the trap number, at the host address of the fault. */
 static bool on_host_fault(ucontext_t *context, int signo, siginfo_t *info, int trapno)
 {
@@ -464,10 +499,26 @@ static bool on_host_fault(ucontext_t *context, int signo, siginfo_t *info, int t
 	(void)signo, (void)info;
 	if (trapno == VEC_PF)
 		return false; /* a bug of ours: host memory that should be there is not */
+	/*
+	 * Linux cannot return to user code whose RSP is not canonical: any interrupt of the host then ends here, at whatever instruction. See
+	 * docs/translator.md, "Stack pointers that are not canonical".
+	 */
+	if (trapno == VEC_GP && !is_canonical((uint64_t)g[REG_RSP])) {
+		g[REG_RSP] = 0;
+		return true;
+	}
 	__asm__("mov %%gs:%c1, %0" : "=r"(v) : "i"(offsetof(struct vcpu, bt_scratch) + 8 * S_SELF));
+	if (trapno == VEC_GP && odd_stack_fault(v, g)) {
+		odd_stack_return(v, g);
+		return true;
+	}
 	v->bt_scratch[S_EA] = (uint64_t)g[REG_RIP] - (uint64_t)(uintptr_t)BV(v)->bt->cache;
 	v->bt_scratch[S_FAULT] = (uint64_t)trapno;
+	v->gpr[RSP] = (uint64_t)g[REG_RSP];
+	g[REG_RSP] = (greg_t)v->bt_scratch[S_HOST_RSP];
+	g[REG_EFL] &= ~(greg_t)(FL_AC | FL_DF | FL_TF);
 	g[REG_RIP] = (greg_t)(uintptr_t)BV(v)->bt->leave[LEAVE_FAULT];
+	odd_stack_return(v, g);
 	return true;
 }
 

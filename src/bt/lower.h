@@ -76,6 +76,8 @@ void tr_before_clobber(struct tr *t);
 void lower_address(struct tr *t, const struct insn *in, int32_t adjust);
 /* T0, an address, becomes a host address at which size bytes may be read or written. Clobbers T1 and (tracked) flags. */
 void lower_probe(struct tr *t, unsigned size, bool write);
+/* The same for an address based on RSP, of up to 8 bytes: tries the stack entry first. */
+void lower_probe_stack(struct tr *t, unsigned size, bool write);
 void lower_plain(struct tr *t, const struct insn *in);
 void lower_bt_mem(struct tr *t, const struct insn *in);
 

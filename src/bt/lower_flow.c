@@ -182,7 +182,7 @@ void lower_ret(struct tr *t, const struct insn *in)
 	}
 	site = branch_site(t, (int16_t)-pop);
 	e_mov_rr(e, T0, RSP);
-	lower_probe(t, 8, false);
+	lower_probe_stack(t, 8, false);
 	e_load(e, T0, T0);
 	tr_before_clobber(t);
 	e_lea(e, true, RSP, RSP, NO_BASE, 1, pop);

@@ -74,6 +74,36 @@ void lower_probe(struct tr *t, unsigned size, bool write)
 	e_jmp_to(&t->cold, t->bt->slow[write]);
 }
 
+void lower_probe_stack(struct tr *t, unsigned size, bool write)
+{
+	struct emit *e = &t->e, *c = &t->cold;
+	int32_t entry = VOFF(mmu.stack) + (int32_t)((t->mode & MODE_SET) * sizeof(struct tlb_stack));
+	uint32_t site;
+	uint8_t *miss, *back;
+	unsigned n = (unsigned)__builtin_ctz(size);
+
+	if (size & (size - 1) || n >= TLB_STACK_SIZES) {
+		lower_probe(t, size, write);
+		return;
+	}
+	site = tr_site(t, write ? SITE_STACK_WRITE : SITE_STACK_READ);
+	tr_before_clobber(t);
+	t->bt->site[site].flags_saved = t->in_slot;
+	t->bt->site[site].size = (uint16_t)size;
+	e_op_gs(e, true, 0x2b, T0, entry + (int32_t)offsetof(struct tlb_stack, tag));
+	e_op_gs(e, true, 0x3b, T0, entry + (int32_t)offsetof(struct tlb_stack, limit[n]));
+	miss = e_jcc(e, CC_AE);
+	e_op_gs(e, true, 0x03, T0, entry + (int32_t)offsetof(struct tlb_stack, host));
+	back = e->p;
+	e_patch(miss, c->p);
+	e_op_gs(c, true, 0x03, T0, entry + (int32_t)offsetof(struct tlb_stack, tag));
+	e_u8(c, 0x4c), e_u8(c, 0x8d), e_u8(c, 0x1d); /* lea T1, [rip + back] */
+	e_u32(c, (uint32_t)(back - (c->p + 4)));
+	e_store_gs(c, SLOT(S_BACK), T1);
+	e_store_gs_imm32(c, SLOT(S_SITE), site);
+	e_jmp_to(c, t->bt->stack[t->mode & MODE_SET][write][n]);
+}
+
 /* After the probe: makes flags right for an instruction that reads them or leaves some live ones alone. */
 static void settle_flags(struct tr *t, const struct insn *in)
 {
@@ -147,7 +177,7 @@ static void plain_memory(struct tr *t, const struct insn *in)
 {
 	struct emit *e = &t->e;
 	uint16_t named = 0; /* R10 or R11 as a register operand */
-	uint8_t temp = INSN_NO_REG, base = T0;
+	uint8_t temp = INSN_NO_REG;
 	uint8_t code[24];
 	unsigned n;
 
@@ -175,29 +205,21 @@ static void plain_memory(struct tr *t, const struct insn *in)
 	}
 	if (named)
 		temp = named & 1u << R10 ? R10 : R11;
-	n = insn_emit_base(code, in, base, temp, temp == INSN_NO_REG ? INSN_NO_REG : T1);
-	if (!n) { /* AH..BH exclude REX: use RSI or RDI as base for a moment */
-		base = (in->gpr_read | in->gpr_write) & 1u << RSI ? RDI : RSI;
-		n = temp == INSN_NO_REG && !((in->gpr_read | in->gpr_write) & 1u << base) ?
-			insn_emit_base(code, in, base, INSN_NO_REG, INSN_NO_REG) : 0;
-		if (!n) {
-			lower_executor(t);
-			return;
-		}
+	n = insn_emit_base(code, in, T0, temp, temp == INSN_NO_REG ? INSN_NO_REG : T1);
+	if (!n) { /* AH..BH exclude the REX prefix that T0 needs: rare */
+		lower_executor(t);
+		return;
 	}
 	lower_address(t, in, 0);
-	lower_probe(t, in->mem.size, in->mem.write);
+	if (in->mem.base == RSP && in->mem.index == INSN_NO_REG && !in->seg_prefix)
+		lower_probe_stack(t, in->mem.size, in->mem.write);
+	else
+		lower_probe(t, in->mem.size, in->mem.write);
 	settle_flags(t, in);
 	if (temp != INSN_NO_REG)
 		e_load_gs(e, T1, VOFF(gpr[temp]));
-	if (base != T0) {
-		e_store_gs(e, SLOT(S_TMP0), base);
-		e_mov_rr(e, base, T0);
-	}
 	tr_mark(t);
 	copy(e, code, n);
-	if (base != T0)
-		e_load_gs(e, base, SLOT(S_TMP0));
 	if (temp != INSN_NO_REG && in->gpr_write & 1u << temp)
 		e_store_gs(e, VOFF(gpr[temp]), T1);
 	note_flags(t, in);

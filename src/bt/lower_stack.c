@@ -7,13 +7,13 @@
 static void probe_push(struct tr *t, unsigned size)
 {
 	e_lea(&t->e, true, T0, RSP, NO_BASE, 1, -(int32_t)size);
-	lower_probe(t, size, true);
+	lower_probe_stack(t, size, true);
 }
 
 static void probe_top(struct tr *t, unsigned size)
 {
 	e_mov_rr(&t->e, T0, RSP);
-	lower_probe(t, size, false);
+	lower_probe_stack(t, size, false);
 }
 
 static void move_rsp(struct tr *t, int32_t by) { e_lea(&t->e, true, RSP, RSP, NO_BASE, 1, by); }
@@ -110,7 +110,7 @@ void lower_leave(struct tr *t, const struct insn *in)
 		return;
 	}
 	e_mov_rr(e, T0, RBP);
-	lower_probe(t, 8, false);
+	lower_probe_stack(t, 8, false);
 	e_lea(e, true, RSP, RBP, NO_BASE, 1, 8);
 	e_load(e, RBP, T0);
 }

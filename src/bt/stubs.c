@@ -57,13 +57,16 @@ static void make_enter(struct emit *e)
 	e_jmp_gs(e, SLOT(S_TARGET));
 }
 
-/* All guest state to struct vcpu, then back to enter's caller. */
-static void make_leave_common(struct emit *e)
+/* All guest state to struct vcpu, then back to enter's caller. Returns the entry for when RSP is the host's already. */
+static uint8_t *make_leave_common(struct emit *e)
 {
-	for (size_t i = 0; i < ARRAY_LEN(resident); i++)
-		e_store_gs(e, VOFF(gpr[resident[i]]), resident[i]);
+	uint8_t *rsp_is_host;
+
 	e_store_gs(e, VOFF(gpr[RSP]), RSP);
 	e_load_gs(e, RSP, SLOT(S_HOST_RSP));
+	rsp_is_host = e->p;
+	for (size_t i = 0; i < ARRAY_LEN(resident); i++)
+		e_store_gs(e, VOFF(gpr[resident[i]]), resident[i]);
 	BYTES(e, "\x9f"			/* lahf */
 		 "\x0f\x90\xc0"		/* seto al */
 		 "\x0f\xb6\xcc"		/* movzx ecx, ah */
@@ -79,6 +82,7 @@ static void make_leave_common(struct emit *e)
 	for (size_t i = ARRAY_LEN(callee_saved); i-- > 0;)
 		pop_reg(e, callee_saved[i]);
 	e_u8(e, 0xc3);
+	return rsp_is_host;
 }
 
 /*
@@ -113,26 +117,71 @@ static void make_slow(struct emit *e, uint64_t fn, const uint8_t *leave_slow)
 	e_jmp_to(e, leave_slow);
 }
 
+/*
+ * Stack probe that missed the stack entry: T0 is the address. If the level-1 TLB has the page writable, it becomes the stack entry; a
+ * read from a page that is not writable is served without. On a miss C fills level 1 and comes back to the start.
+ */
+static void make_stack(struct bt *bt, struct emit *e, unsigned set, bool write, unsigned n)
+{
+	int32_t l1 = VOFF(mmu.l1) + (int32_t)(set * sizeof(struct tlb_entry) * TLB_L1_ENTRIES);
+	int32_t entry = VOFF(mmu.stack) + (int32_t)(set * sizeof(struct tlb_stack));
+	int32_t tag[2] = { (int32_t)offsetof(struct tlb_entry, tag_write), (int32_t)offsetof(struct tlb_entry, tag_read) };
+	uint8_t *miss;
+
+	bt->stack[set][write][n] = e->p;
+	e_rorx32(e, T1, T0, PAGE_SHIFT - 5);
+	e_alu_imm(e, false, 4, T1, (TLB_L1_ENTRIES - 1) << 5);
+	for (unsigned pass = 0; pass < (write ? 1 : 2); pass++) {
+		e_op_gs_base(e, true, 0x2b, T0, T1, NO_BASE, 1, l1 + tag[pass]);
+		e_alu_imm(e, true, 7, T0, 4096 - (1 << n));
+		miss = e_jcc(e, CC_A);
+		if (!pass) {
+			e_store_gs(e, SLOT(S_EA), T0);
+			e_op_gs_base(e, true, 0x8b, T0, T1, NO_BASE, 1, l1 + tag[0]);
+			e_store_gs(e, entry + (int32_t)offsetof(struct tlb_stack, tag), T0);
+			e_op_gs_base(e, true, 0x8b, T0, T1, NO_BASE, 1, l1 + (int32_t)offsetof(struct tlb_entry, host));
+			e_store_gs(e, entry + (int32_t)offsetof(struct tlb_stack, host), T0);
+			for (unsigned k = 0; k < TLB_STACK_SIZES; k++)
+				e_store_gs_imm(e, entry + (int32_t)offsetof(struct tlb_stack, limit[k]), 4096 - (1 << k) + 1);
+			e_op_gs(e, true, 0x03, T0, SLOT(S_EA));
+		} else {
+			e_op_gs_base(e, true, 0x03, T0, T1, NO_BASE, 1, l1 + (int32_t)offsetof(struct tlb_entry, host));
+		}
+		e_jmp_gs(e, SLOT(S_BACK));
+		e_patch(miss, e->p);
+		e_op_gs_base(e, true, 0x03, T0, T1, NO_BASE, 1, l1 + tag[pass]);
+	}
+	e_jmp_to(e, bt->slow[write]);
+}
+
 void bt_make_stubs(struct bt *bt)
 {
 	struct emit e = { bt->cache };
-	uint8_t *common;
+	uint8_t *common, *rsp_is_host;
 
 	bt->enter = (void (*)(struct vcpu *, uint8_t *))(uintptr_t)e.p;
 	make_enter(&e);
 	common = e.p;
-	make_leave_common(&e);
+	rsp_is_host = make_leave_common(&e);
 	for (unsigned reason = 0; reason < ARRAY_LEN(bt->leave); reason++) {
 		bt->leave[reason] = e.p;
 		e_store_gs_imm32(&e, SLOT(S_REASON), reason);
-		e_jmp_to(&e, common);
+		e_jmp_to(&e, reason == LEAVE_FAULT ? rsp_is_host : common); /* the signal handler has switched it */
 	}
 	bt->slow[0] = e.p;
 	make_slow(&e, (uint64_t)(uintptr_t)bt_tlb_miss_read, bt->leave[LEAVE_SLOW]);
 	bt->slow[1] = e.p;
 	make_slow(&e, (uint64_t)(uintptr_t)bt_tlb_miss_write, bt->leave[LEAVE_SLOW]);
+	for (unsigned set = 0; set < TLB_SETS; set++)
+		for (unsigned n = 0; n < TLB_STACK_SIZES; n++) {
+			make_stack(bt, &e, set, false, n);
+			make_stack(bt, &e, set, true, n);
+		}
 	bt->string = e.p;
 	make_slow(&e, (uint64_t)(uintptr_t)bt_string, bt->leave[LEAVE_SLOW]);
+	bt->odd_stack = e.p;
+	e_load_gs(&e, RSP, SLOT(S_ODD_RSP));
+	e_jmp_gs(&e, SLOT(S_ODD_RIP));
 	bt->jump_miss = e.p;
 	e_store_gs(&e, VOFF(rip), T0);
 	e_restore_flags(&e);

@@ -192,6 +192,13 @@ void tlb1_fill(struct mmu *mmu, uint64_t va, enum tlb_set set, uint64_t data)
 		filter_add(&t->fragments_l1, va >> 21);
 }
 
+static void stack_drop(struct mmu *mmu)
+{
+	for (unsigned s = 0; s < TLB_SETS; s++)
+		for (unsigned n = 0; n < TLB_STACK_SIZES; n++)
+			mmu->stack[s].limit[n] = 0;
+}
+
 static void invalidate(struct mmu *mmu, unsigned set, unsigned i)
 {
 	mmu->l1[set][i].tag_read = TLB_INVALID_TAG(i);
@@ -202,6 +209,7 @@ void tlb1_drop(struct mmu *mmu, uint64_t va)
 {
 	unsigned i = tlb_l1_index(va);
 
+	stack_drop(mmu);
 	for (unsigned s = 0; s < TLB_SETS; s++)
 		if (mmu->l1[s][i].tag_read == (va & PAGE_MASK))
 			invalidate(mmu, s, i);
@@ -209,6 +217,7 @@ void tlb1_drop(struct mmu *mmu, uint64_t va)
 
 void tlb1_clear(struct mmu *mmu)
 {
+	stack_drop(mmu);
 	for (unsigned s = 0; s < TLB_SETS; s++) {
 		for (unsigned i = 0; i < TLB_L1_ENTRIES; i++)
 			invalidate(mmu, s, i);
@@ -220,6 +229,7 @@ void tlb1_clear(struct mmu *mmu)
 
 void tlb1_clear_local(struct mmu *mmu)
 {
+	stack_drop(mmu);
 	for (unsigned s = 0; s < TLB_SETS; s++) {
 		for (unsigned w = 0; w < TLB_L1_ENTRIES / 64; w++) {
 			uint64_t bits = mmu->priv->tlb2.local[s][w];
@@ -237,6 +247,7 @@ void tlb1_write_protect(struct mmu *mmu, mfn_t m)
 {
 	uint64_t host = (uint64_t)(uintptr_t)pool_ptr(&mmu->memory->pool, m);
 
+	stack_drop(mmu);
 	for (unsigned s = 0; s < TLB_SETS; s++)
 		for (unsigned i = 0; i < TLB_L1_ENTRIES; i++)
 			if (mmu->l1[s][i].host == host)

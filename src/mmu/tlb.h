@@ -44,11 +44,11 @@ struct tlb_entry {
 
 /*
  * One more entry a set, for the page that the guest's stack pointer is in: probed by PUSH, POP, CALL, RET and accesses based on RSP, with no index to
- * compute. hit = va - tag < limit (limit 0: invalid; else 4096 - 7, for accesses of up to 8 bytes). Always a copy of a writable
- * level-1 entry; whatever drops or changes level-1 entries invalidates it (T5).
+ * compute. An access of 1 << n bytes (n < TLB_STACK_SIZES) hits if va - tag < limit[n]: 4096 - (1 << n) + 1, or 0 when invalid.
+ * Always a copy of a writable level-1 entry; whatever drops or changes level-1 entries invalidates it (T5).
  */
-struct tlb_stack { uint64_t tag, limit, host; };
-#define TLB_STACK_SIZE 8
+#define TLB_STACK_SIZES 4
+struct tlb_stack { uint64_t tag, host, limit[TLB_STACK_SIZES]; };
 
 static inline unsigned tlb_l1_index(uint64_t va) { return (unsigned)(va >> PAGE_SHIFT) & (TLB_L1_ENTRIES - 1); }
 
