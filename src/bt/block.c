@@ -92,8 +92,7 @@ static void patch_head(struct bt *bt, uint32_t entry, const uint8_t *to)
 void bt_forward(struct bt *bt, struct block *dead, const struct block *b)
 {
 	patch_head(bt, dead->entry, bt->cache + b->entry);
-	if (dead->jump_entry != dead->entry)
-		patch_head(bt, dead->jump_entry, bt->cache + b->jump_entry);
+	patch_head(bt, dead->jump_entry, bt->cache + b->jump_entry);
 }
 
 /* b stands in frame m's list where *frame_at points. */
@@ -114,10 +113,8 @@ static void kill_block(struct bt *bt, struct block *b, uint64_t m, uint32_t *fra
 	ASSERT(cold_room(bt));
 	patch_head(bt, b->entry, e.p);
 	cold_leave(bt, &e, b->va, DEAD_SITE | (me - 1), false, LEAVE_DISPATCH);
-	if (b->jump_entry != b->entry) {
-		patch_head(bt, b->jump_entry, e.p);
-		cold_leave(bt, &e, b->va, DEAD_SITE | (me - 1), true, LEAVE_DISPATCH);
-	}
+	patch_head(bt, b->jump_entry, e.p);
+	cold_leave(bt, &e, b->va, DEAD_SITE | (me - 1), true, LEAVE_DISPATCH);
 	bt->cold = e.p;
 }
 
@@ -248,7 +245,7 @@ uint8_t *bt_poll_entry(struct bt *bt, struct block *b, bool flags_saved)
 	if (!cold_room(bt))
 		return 0;
 	*slot = (uint32_t)(e.p - bt->cache);
-	if (flags_saved || b->entry == b->jump_entry) { /* EFLAGS are free */
+	if (flags_saved) { /* EFLAGS are free */
 		uint8_t *none;
 
 		e_u8(&e, 0x65); /* cmp dword gs:[pending], 0 */

@@ -44,7 +44,7 @@ struct block {
 	uint64_t va;
 	uint64_t mfn, mfn2;	/* mfn2: frame of the second page, ~0 if within one */
 	uint32_t entry;		/* offset in the code cache: entry with the arithmetic flags in the host's EFLAGS */
-	uint32_t jump_entry;	/* entry with the flags in S_FLAGS; equal to entry if flags do not matter */
+	uint32_t jump_entry;	/* entry with the flags in S_FLAGS; at least five bytes from entry */
 	uint32_t host_end;	/* end of the hot code; hot code begins at min(entry, jump_entry) */
 	uint32_t poll[2];	/* entries of backward jumps (flags in EFLAGS, in S_FLAGS): look at v->pending first; 0 until needed */
 	uint32_t first_mark;	/* into bt->mark */
@@ -70,7 +70,8 @@ struct site {
 	uint16_t guest_off;	/* of the instruction */
 	uint16_t size;
 	uint8_t kind;
-	uint8_t flags_saved;	/* as in struct mark */
+	uint8_t flags_saved : 1; /* as in struct mark */
+	uint8_t careful : 1;	/* READ, WRITE: another fault may come before #PF, so let the executor find it */
 	int16_t rsp_undo;	/* BRANCH: what to add to RSP if the target turns out not to be canonical */
 };
 #define NO_SITE 0xffffffffu

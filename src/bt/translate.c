@@ -47,7 +47,8 @@ uint32_t tr_site(struct tr *t, enum site_kind kind)
 
 	ASSERT(n < MAX_SITES);
 	t->bt->site[n] = (struct site){ .block = t->index, .kind = (uint8_t)kind,
-		.guest_off = t->i < t->n ? t->off[t->i] : t->off[t->n] };
+		.guest_off = t->i < t->n ? t->off[t->i] : t->off[t->n],
+		.careful = t->i < t->n && (t->insn[t->i].need & NEED_FPU_STATE || t->insn[t->i].mem.size >= 16) };
 	return n;
 }
 
@@ -149,8 +150,8 @@ static enum flags_in flags_wanted(const struct tr *t)
 			      in->cls == INSN_STI || in->cls == INSN_CLD || in->cls == INSN_STD || in->cls == INSN_STAC ||
 			      in->cls == INSN_CLAC;
 
-		if (!t->live[i])
-			return FLAGS_ANY;
+		if (!t->live[i]) /* later than at the start: an exit on the way (LOOP, JRCXZ) wants them */
+			return i ? FLAGS_HOST : FLAGS_ANY;
 		if (for_executor(t, in))
 			return FLAGS_HOST;
 		if (probes)
@@ -166,8 +167,14 @@ static void emit_entries(struct tr *t)
 	struct block *b = t->b;
 
 	switch (flags_wanted(t)) {
-	case FLAGS_ANY: /* dead: both entries are one; calling them "in host" costs nothing */
-		b->entry = b->jump_entry = tr_offset(t, t->e.p);
+	case FLAGS_ANY:
+		/*
+		 * Dead: calling them "in host" costs nothing. But other code may come in the place of this, to which they matter: a
+		 * dead block's entries must still tell who comes with the flags in the slot.
+		 */
+		b->jump_entry = tr_offset(t, t->e.p);
+		e_nop5(&t->e);
+		b->entry = tr_offset(t, t->e.p);
 		t->in_host = true;
 		break;
 	case FLAGS_HOST:
