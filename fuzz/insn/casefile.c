@@ -5,6 +5,7 @@
  *   at OFFSET             where in the code area
  *   code BYTE...          the instructions; may be repeated
  *   exit                  after them, the jump that ends a case
+ *   rewrites              the code modifies itself (translated with precise flags)
  *   rax VALUE ... r15, rflags, fcw, fsw, ftw, mxcsr, bv (XSTATE_BV)
  *   st0..st7, xmm0..15, ymm0..15 (upper half)   one number
  *   memory ADDRESS BYTE...   contents of the window
@@ -131,6 +132,8 @@ static bool parse_line(struct icase *c, const char *word, const char *rest, bool
 	}
 	if (!strcmp(word, "exit"))
 		return *exit_jump = true;
+	if (!strcmp(word, "rewrites"))
+		return c->rewrites = true;
 	if (!strcmp(word, "memory") && c->patches < PATCHES_MAX) {
 		struct patch *p = &c->patch[c->patches++];
 		p->va = (uint32_t)strtoul(rest, &end, 16);
@@ -255,6 +258,8 @@ int casefile_write(const char *path, const struct icase *c, const char *note)
 	set_defaults(&plain);
 	fprintf(f, "# %s\nat %x\n", note, c->code_at);
 	write_code(f, c);
+	if (c->rewrites)
+		fputs("rewrites\n", f);
 	for (unsigned i = 0; i < ARRAY_LEN(names); i++)
 		if (*slot_of((struct state *)&c->in, i) != *slot_of(&plain.in, i))
 			fprintf(f, "%s %lx\n", names[i], (unsigned long)*slot_of((struct state *)&c->in, i));

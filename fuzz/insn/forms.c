@@ -113,6 +113,11 @@ enum form_use form_use_of(const struct insn *in, const char **reason)
 
 bool form_allowed(const struct insn *in) { return form_use_of(in, 0) != USE_NEVER; }
 
+bool insn_multiplies(const struct insn *in)
+{
+	return in->mnemonic == ZYDIS_MNEMONIC_MUL || in->mnemonic == ZYDIS_MNEMONIC_IMUL;
+}
+
 bool form_always_faults(const struct insn *in)
 {
 	static const uint8_t classes[] = {

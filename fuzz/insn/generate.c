@@ -209,6 +209,8 @@ static bool make_insn(struct plan *p, struct rng *r, const struct mnemonic *forc
 			continue;
 		if (p->c.insns && form_use_of(in, 0) != USE_ANYWHERE)
 			continue;
+		if (in->fl_read & p->undefined || (p->loop && insn_multiplies(in)))
+			continue;
 		if (p->loop && (in->gpr_write & 1u << RCX || in->cls == INSN_LOOP))
 			continue;
 		if (!force && in->gpr_write & p->pointers & ~(1u << RSP) && in->cls == INSN_PLAIN && rng_chance(r, 80))
@@ -228,6 +230,9 @@ static bool append(struct plan *p, const uint8_t *bytes, const struct insn *in)
 	c->insn_at[c->insns++] = (uint8_t)c->code_len;
 	memcpy(c->code + c->code_len, bytes, in->len);
 	c->code_len = (uint16_t)(c->code_len + in->len);
+	/* Jumps may skip what defines a flag again, so only what is never skipped would do: nothing is forgotten. */
+	if (insn_multiplies(in))
+		p->undefined |= in->fl_undef;
 	return true;
 }
 
@@ -421,7 +426,7 @@ void generate_code(struct plan *p, struct rng *r, const struct mnemonic *force)
 		place_at_end(p);
 	aim_branches(p, r);
 	if (smc && smc < c->insns && p->all[smc].opcode == 0xc6 && p->all[smc].cls == INSN_PLAIN)
-		aim_store(p, r, smc, alias);
+		c->rewrites = true, aim_store(p, r, smc, alias);
 	p->first = p->all[0];
 	insn_decode(&p->first, c->code, 15, INSN_MODE_64);
 	p->division = p->first.map == 0 && (p->first.opcode | 1) == 0xf7 && (p->first.modrm >> 3 & 7) >= 6;

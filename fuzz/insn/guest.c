@@ -1,7 +1,7 @@
 /*
  * guest.c - the second and third opinions: cases run in a guest at CPL 3, by the translator and by the executor.
  *
- * One vcpu over scattered memory serves both engines in turn, so the translator also lives with pages that the executor writes. The guest's
+ * Each engine has a guest of its own, over scattered memory. The guest's
  * tables map the sandbox and, supervisor-only above, a GDT, TSS and IDT. Every gate leads to an own HLT at CPL 0 with
  * interrupts off, which ends the run; the stack then holds error code, RIP, RFLAGS and RSP. The exit page holds HLT: reaching
  * it is #GP at VA_EXIT.
@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/clock.h"
+#include "base/tune.h"
 #include "cpu/cpuid.h"
 #include "cpu/engine.h"
 #include "cpu/exec.h"
@@ -34,17 +35,17 @@ enum { SYS_GDT, SYS_TSS, SYS_IDT, SYS_HANDLERS, SYS_STACK, SYS_PAGES };
 
 struct guest {
 	struct memory memory;
+	struct tune tune;
 	struct bus bus;
 	struct vcpu vcpu;
-	void *engine_state[2];
-	unsigned engines;
+	const struct engine *engine;
+	void *engine_state;
+	bool precise;
 	uint64_t next_table;
 	uint8_t *page[PAGE_COUNT];	/* the sandbox's backing pages in the pool */
 	uint8_t *stack;			/* kernel stack page */
 	uint8_t image[PAGE_COUNT][PAGE_SIZE];
 };
-
-static const struct engine *const engines[] = { &engine_exec, &engine_bt };
 
 static NORETURN void broken(const char *what)
 {
@@ -158,7 +159,7 @@ static void set_system_registers(struct vcpu *v)
 	mmu_set_cr3(&v->mmu, v->cr3);
 }
 
-struct guest *guest_start(unsigned which, enum paging_mode mode)
+struct guest *guest_start(unsigned engine, enum paging_mode mode, bool precise)
 {
 	struct guest *g = aligned_alloc(PAGE_SIZE, ALIGN_UP(sizeof(*g), PAGE_SIZE)); /* the vcpu has aligned members */
 
@@ -166,7 +167,10 @@ struct guest *guest_start(unsigned which, enum paging_mode mode)
 		memset(g, 0, sizeof(*g));
 	if (!g || memory_init(&g->memory, RAM, PLACEMENT_SCATTER, 1))
 		broken("memory");
-	g->engines = which;
+	g->engine = engine == RUN_BT ? &engine_bt : &engine_exec;
+	tune_defaults(&g->tune);
+	g->memory.tune = &g->tune;
+	g->precise = precise;
 	bus_init(&g->bus);
 	clock_init();
 	if (vcpu_init(&g->vcpu, &g->memory, &g->bus, mode, 0))
@@ -174,16 +178,12 @@ struct guest *guest_start(unsigned which, enum paging_mode mode)
 	make_tables(g);
 	map_all(g);
 	set_system_registers(&g->vcpu);
-	for (unsigned i = 0; i < 2; i++) {
-		if (!(which >> i & 1))
-			continue;
-		if (engines[i]->vm_init && engines[i]->vm_init(&g->memory, &g->engine_state[i]))
-			broken("vm_init");
-		if (engines[i]->vcpu_init && engines[i]->vcpu_init(&g->vcpu, g->engine_state[i]))
-			broken("vcpu_init of the engine");
-		if (engines[i]->thread_start && engines[i]->thread_start(&g->vcpu))
-			broken("thread_start");
-	}
+	if (g->engine->vm_init && g->engine->vm_init(&g->memory, &g->engine_state))
+		broken("vm_init");
+	if (g->engine->vcpu_init && g->engine->vcpu_init(&g->vcpu, g->engine_state))
+		broken("vcpu_init of the engine");
+	if (g->engine->thread_start && g->engine->thread_start(&g->vcpu))
+		broken("thread_start");
 	return g;
 }
 
@@ -264,11 +264,13 @@ static void take_outcome(struct guest *g, struct outcome *o)
 		o->vector = NO_VECTOR;
 }
 
-void guest_run(struct guest *g, unsigned engine, const struct icase *c, struct outcome *out)
+void guest_run(struct guest *g, const struct icase *c, struct outcome *out)
 {
+	/* Code that rewrites itself may read flags that the code it was translated from did not. */
+	g->tune.on[TUNE_PRECISE_FLAGS] = g->precise || c->rewrites;
 	set_memory(g, c);
 	set_state(g, c);
-	engines[engine == RUN_BT]->run(&g->vcpu);
+	g->engine->run(&g->vcpu);
 	take_outcome(g, out);
 }
 
@@ -297,14 +299,10 @@ bool guest_stays_inside(struct guest *g, const struct icase *c, bool (*allowed)(
 
 void guest_stop(struct guest *g)
 {
-	for (unsigned i = 2; i-- > 0;) {
-		if (!(g->engines >> i & 1))
-			continue;
-		if (engines[i]->vcpu_destroy)
-			engines[i]->vcpu_destroy(&g->vcpu);
-		if (engines[i]->vm_destroy)
-			engines[i]->vm_destroy(g->engine_state[i]);
-	}
+	if (g->engine->vcpu_destroy)
+		g->engine->vcpu_destroy(&g->vcpu);
+	if (g->engine->vm_destroy)
+		g->engine->vm_destroy(g->engine_state);
 	vcpu_destroy(&g->vcpu);
 	memory_destroy(&g->memory);
 	free(g);

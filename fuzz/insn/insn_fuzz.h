@@ -63,7 +63,8 @@ struct icase {
 	struct state in;		/* in.rip is where the code starts */
 	uint64_t number;
 	uint16_t code_at, code_len;	/* offset in the code area */
-	uint8_t insns, patches, masks, loops;
+	uint8_t insns, patches, masks;
+	bool rewrites;			/* meant to modify itself */
 	uint8_t insn_at[LOCATED_MAX];	/* offsets in code */
 	uint8_t code[CODE_MAX];
 	struct patch patch[PATCHES_MAX];
@@ -111,9 +112,10 @@ void oracle_stop(struct oracle *o);
 /* guest.c: the same in a guest. */
 enum { RUN_EXEC = 1, RUN_BT = 2 };
 struct guest;
-struct guest *guest_start(unsigned engines, enum paging_mode mode);
-void guest_run(struct guest *g, unsigned engine, const struct icase *c, struct outcome *out);
-/* Runs by single executor steps; false if an instruction outside the generator's classes was met (allowed). */
+/* precise: the translator keeps all flags (--tune precise-flags=on). */
+struct guest *guest_start(unsigned engine, enum paging_mode mode, bool precise);
+void guest_run(struct guest *g, const struct icase *c, struct outcome *out);
+/* For an executor's guest. Runs by single steps; false if an instruction outside the generator's classes was met (allowed). */
 bool guest_stays_inside(struct guest *g, const struct icase *c, bool (*allowed)(const struct insn *in));
 uint64_t guest_features(const struct guest *g);
 void guest_stop(struct guest *g);
@@ -137,6 +139,8 @@ extern unsigned form_count, mnemonic_count;
 enum form_use { USE_ANYWHERE, USE_FIRST, USE_NEVER };
 enum form_use form_use_of(const struct insn *in, const char **reason);
 bool form_allowed(const struct insn *in);
+/* MUL and IMUL: real processors leave their undefined flags alone, the translator need not (compare.c). */
+bool insn_multiplies(const struct insn *in);
 /* True for classes that no case can complete: privileged, undefined... */
 bool form_always_faults(const struct insn *in);
 
@@ -159,6 +163,7 @@ struct plan {
 	uint16_t pointers;		/* GPRs that should hold addresses in the window */
 	uint16_t smalls;		/* GPRs that should hold small numbers */
 	uint16_t code_pointers;		/* GPRs that should hold addresses of instructions */
+	uint32_t undefined;		/* flags that a multiplication has left undefined */
 	bool loop;			/* RCX counts */
 	bool division;			/* RDX small */
 	struct insn first;		/* the first instruction */

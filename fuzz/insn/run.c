@@ -21,7 +21,7 @@ struct run {
 	const struct options *opt;
 	struct progress *progress;
 	struct oracle *oracle;
-	struct guest *guest;
+	struct guest *guest[2];	/* as engine_names; the executor's is always there */
 	struct batch batch[2];
 	struct outcome out, host, again;
 	uint64_t next, done, faults, timeouts, strayed, unstable, failures, alike;
@@ -36,7 +36,7 @@ static void run_engine(struct run *r, unsigned e, const struct icase *c, struct 
 	r->progress->c = *c;
 	r->progress->engine = engine_names[e].name;
 	r->progress->running = true;
-	guest_run(r->guest, engine_names[e].bit, c, out);
+	guest_run(r->guest[e], c, out);
 	r->progress->running = false;
 }
 
@@ -64,7 +64,7 @@ static bool still_differs(const struct icase *c, void *arg)
 		if (r->again.kind != OUTCOME_DONE || compare_differs(c, &r->host, &r->again, RUN_EXEC, &r->opt->compare, unused, sizeof(unused)))
 			return false;
 	}
-	return guest_stays_inside(r->guest, c, form_allowed);
+	return guest_stays_inside(r->guest[0], c, form_allowed);
 }
 
 static void keep_case(struct run *r, const struct icase *c, unsigned e, const char *what)
@@ -235,14 +235,18 @@ static struct run *run_open(const struct options *opt, struct progress *progress
 	r->opt = opt;
 	r->progress = progress;
 	r->oracle = oracle_start();
-	r->guest = guest_start(opt->engines, opt->paging);
-	forms_init(guest_features(r->guest));
+	for (unsigned e = 0; e < ARRAY_LEN(engine_names); e++)
+		if (e == 0 || opt->engines & engine_names[e].bit)
+			r->guest[e] = guest_start(engine_names[e].bit, opt->paging, opt->compare.precise_flags);
+	forms_init(guest_features(r->guest[0]));
 	return r;
 }
 
 static void run_close(struct run *r)
 {
-	guest_stop(r->guest);
+	for (unsigned e = 0; e < ARRAY_LEN(engine_names); e++)
+		if (r->guest[e])
+			guest_stop(r->guest[e]);
 	oracle_stop(r->oracle);
 	free(r);
 }
@@ -297,7 +301,7 @@ int run_case_file(const struct options *opt, struct progress *progress, const ch
 		for (unsigned k = 0; k < c.insns; k++) {
 			uint8_t b[15 + CODE_MAX] = { 0 };
 			memcpy(b, c.code, c.code_len);
-			if (!insn_decode(&in, b + c.insn_at[k], 15, INSN_MODE_64) && !form_allowed(&in) && (in.feature & ~guest_features(r->guest)))
+			if (!insn_decode(&in, b + c.insn_at[k], 15, INSN_MODE_64) && !form_allowed(&in) && (in.feature & ~guest_features(r->guest[0])))
 				offered = false;
 		}
 		if (!offered) {
