@@ -9,6 +9,8 @@
 #include <elf.h>
 #include <string.h>
 
+#define ELF_PREPARE_MAX MIB(128)
+
 void elf_start(struct elf_loader *l, struct boot_context *ctx)
 {
 	memset(l, 0, sizeof(*l));
@@ -99,6 +101,9 @@ static bool elf_parse(struct elf_loader *l, size_t have)
 	if (!l->segments)
 		return boot_fail(l->ctx, "kernel ELF has nothing to load");
 	l->parsed = true;
+	/* A file may promise more than it holds: a limit keeps that cheap. */
+	for (unsigned i = 0; i < l->segments && l->needed <= ELF_PREPARE_MAX; i++)
+		memory_prepare(l->ctx->memory, gpa(l->segment[i].paddr), l->segment[i].filesz);
 	return elf_find_entry(l, entry);
 }
 

@@ -143,6 +143,17 @@ int memory_write(struct memory *mem, gpa_t p, const void *buf, size_t len)
 	return 0;
 }
 
+void memory_prepare(struct memory *mem, gpa_t p, uint64_t len)
+{
+	const uint64_t start = ALIGN_UP(p.v, PAGE_SIZE), end = p.v + len;
+
+	if (start >= end)
+		return;
+	memory_lock(mem);
+	pool_prepare(&mem->pool, start >> PAGE_SHIFT, (end - start) >> PAGE_SHIFT);
+	memory_unlock(mem);
+}
+
 static int move_locked(struct memory *mem, gpa_t p)
 {
 	struct p2m_entry old;

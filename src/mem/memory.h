@@ -71,6 +71,9 @@ void memory_release(struct memory *mem);
 int memory_read(struct memory *mem, gpa_t p, void *buf, size_t len);
 int memory_write(struct memory *mem, gpa_t p, const void *buf, size_t len);
 
+/* For loaders: [p, p + len), which is RAM, will be written as a whole (pool_prepare). */
+void memory_prepare(struct memory *mem, gpa_t p, uint64_t len);
+
 /* Checks M1 to M3 for the whole p2m; the first violation to msg. 0 if clean. Lock held. Cold. */
 int p2m_audit(const struct memory *mem, char *msg, size_t size);
 

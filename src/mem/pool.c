@@ -277,6 +277,23 @@ mfn_t pool_alloc(struct pool *pool, uint64_t gfn)
 	return mfn(m);
 }
 
+void pool_prepare(struct pool *pool, uint64_t gfn, uint64_t frames)
+{
+	const uint64_t first = ALIGN_UP(gfn, CHUNK_FRAMES) >> CHUNK_SHIFT, end = (gfn + frames) >> CHUNK_SHIFT;
+
+	if (pool->placement != PLACEMENT_LINEAR)
+		return;
+	for (uint64_t guest_chunk = first; guest_chunk < end; guest_chunk++) {
+		const uint64_t chunk = chunk_for(pool->priv, guest_chunk);
+
+		if (chunk == ~0ull)
+			return;
+		madvise(pool->base + chunk * CHUNK_BYTES, CHUNK_BYTES, MADV_HUGEPAGE);
+		if (!populate(pool, chunk << CHUNK_SHIFT, CHUNK_FRAMES))
+			return;
+	}
+}
+
 void pool_free(struct pool *pool, mfn_t m)
 {
 	struct pool_private *priv = pool->priv;

@@ -58,6 +58,12 @@ void pool_destroy(struct pool *pool);
 mfn_t pool_alloc(struct pool *pool, uint64_t gfn);
 void pool_free(struct pool *pool, mfn_t m);
 
+/*
+ * All of these guest frames are about to be written: linear placement gives whole chunks of them memory at once, in large pages of the
+ * host's if it has some. A hint: nothing is handed out, failure shows later.
+ */
+void pool_prepare(struct pool *pool, uint64_t gfn, uint64_t frames);
+
 static inline void *pool_ptr(const struct pool *pool, mfn_t m) { return pool->base + (m.v << PAGE_SHIFT); }
 static inline struct frame *pool_frame(const struct pool *pool, mfn_t m) { return &pool->frame[m.v]; }
 static inline mfn_t pool_mfn_of(const struct pool *pool, const void *hva)

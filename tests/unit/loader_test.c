@@ -222,6 +222,21 @@ static void bss_costs_no_frames(void **state)
 	assert_int_equal(memory.backed, before);
 }
 
+static void preparing_memory_hands_nothing_out(void **state)
+{
+	static const uint8_t zeros[4096];
+	teardown(state);
+	assert_int_equal(memory_init(&memory, MIB(64), PLACEMENT_LINEAR, 1), 0);
+	memory_prepare(&memory, gpa(MIB(16) + 100), MIB(9));
+	memory_prepare(&memory, gpa(MIB(40) + 1), 7);
+	assert_int_equal(memory.backed, 0);
+	assert_int_equal(memory.pool.used, 0);
+	assert_int_equal(memory_read(&memory, gpa(MIB(20)), back, 4096), 0);
+	assert_memory_equal(back, zeros, 4096);
+	assert_true(load_elf());
+	assert_kernel_in_place();
+}
+
 /* e820 entry i of the boot_params in memory. */
 static void e820(unsigned i, uint64_t *base, uint64_t *len, uint32_t *type)
 {
@@ -455,6 +470,7 @@ int main(void)
 		T(an_elf_vmlinux_is_loaded_as_it_is),
 		T(a_virtual_entry_point_is_translated),
 		T(bss_costs_no_frames),
+		T(preparing_memory_hands_nothing_out),
 		T(boot_params_describe_memory_command_line_and_initrd),
 		T(memory_above_the_hole_is_in_the_map),
 		T(the_identity_map_covers_four_gigabytes),
