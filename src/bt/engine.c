@@ -459,7 +459,7 @@ static void bt_run(struct vcpu *v)
 /*
  * The guest's RSP is in the host's, and may be non-canonical. The host kernel cannot return to such a context: IRET faults on AMD, after a
  * signal as well as after a mere timer tick, and Linux reports that as #GP where the context was. So returns are made
- * with the host's RSP, through a stub that brings the guest's back and goes on.
+ * with the host's RSP, through a stub that brings the guest's back and goes on. See docs/translator.md, "Stack pointers that are not canonical".
  */
 #define ODD_WINDOW 1000000 /* TSC ticks: longer than a signal takes to come back, shorter than between two ticks of a timer */
 
@@ -499,14 +499,6 @@ static bool on_host_fault(ucontext_t *context, int signo, siginfo_t *info, int t
 	(void)signo, (void)info;
 	if (trapno == VEC_PF)
 		return false; /* a bug of ours: host memory that should be there is not */
-	/*
-	 * Linux cannot return to user code whose RSP is not canonical: any interrupt of the host then ends here, at whatever instruction. See
-	 * docs/translator.md, "Stack pointers that are not canonical".
-	 */
-	if (trapno == VEC_GP && !is_canonical((uint64_t)g[REG_RSP])) {
-		g[REG_RSP] = 0;
-		return true;
-	}
 	__asm__("mov %%gs:%c1, %0" : "=r"(v) : "i"(offsetof(struct vcpu, bt_scratch) + 8 * S_SELF));
 	if (trapno == VEC_GP && odd_stack_fault(v, g)) {
 		odd_stack_return(v, g);
