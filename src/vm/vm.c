@@ -102,6 +102,8 @@ static int vm_create_devices(struct vm *vm)
 		err = rtc_init(&vm->rtc, &vm->bus, clock_realtime_ns);
 	if (!err)
 		err = power_init(&vm->power, &vm->bus, vm->config.debug_exit, vm_on_power, vm);
+	if (!err)
+		err = vm_frames_init(vm);
 	return err;
 }
 

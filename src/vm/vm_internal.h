@@ -61,6 +61,7 @@ struct vm {
 	struct vm_end end;
 	_Atomic bool ended;
 	bool draining, abandon;		/* a second stop while output drains: give up (end_lock) */
+	uint32_t frames_page;		/* selected by the guest, frames.c; device lock */
 	bool stuck;			/* a vcpu does not stop: nothing that it may use can be freed */
 	struct loop_source timeout;
 	struct loop_source panic_check;
@@ -92,6 +93,10 @@ bool vm_was_shut_down(const struct vm *vm, bool restart);
 /* The console saw the end of a panic's text: if the guest does nothing but wait from now on, it is over. */
 void vm_panic_suspected(void *vm);
 void vm_panic_check(void *vm, uint32_t events);
+
+/* frames.c */
+#define VM_FRAMES_PORT 0xf8u
+int vm_frames_init(struct vm *vm);
 
 /* report.c */
 void vm_collect_stats(struct vm *vm);
