@@ -9,9 +9,11 @@
  * Code is put in place through memory_write and only where it differs, so that translations are reused when they may and
  * must be dropped when they must.
  */
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/time.h>
 #include "base/clock.h"
 #include "base/tune.h"
 #include "cpu/cpuid.h"
@@ -159,6 +161,28 @@ static void set_system_registers(struct vcpu *v)
 	mmu_set_cr3(&v->mmu, v->cr3);
 }
 
+/* Ends a run that the host CPU finished and the guest does not. */
+#define TICK_US 50000
+#define TICKS_ALLOWED 10
+static struct guest *volatile running;
+static volatile unsigned ticks;
+
+static void on_tick(int sig)
+{
+	(void)sig;
+	if (running && ++ticks >= TICKS_ALLOWED)
+		vcpu_request(&running->vcpu, REQ_STOP);
+}
+
+static void watch(void)
+{
+	struct sigaction sa = { .sa_handler = on_tick, .sa_flags = SA_ONSTACK | SA_RESTART };
+	struct itimerval period = { { 0, TICK_US }, { 0, TICK_US } };
+
+	if (sigaction(SIGALRM, &sa, 0) || setitimer(ITIMER_REAL, &period, 0))
+		broken("no timer");
+}
+
 struct guest *guest_start(unsigned engine, enum paging_mode mode, bool precise)
 {
 	struct guest *g = aligned_alloc(PAGE_SIZE, ALIGN_UP(sizeof(*g), PAGE_SIZE)); /* the vcpu has aligned members */
@@ -184,6 +208,8 @@ struct guest *guest_start(unsigned engine, enum paging_mode mode, bool precise)
 		broken("vcpu_init of the engine");
 	if (g->engine->thread_start && g->engine->thread_start(&g->vcpu))
 		broken("thread_start");
+	g->vcpu.kick = g->engine->kick;
+	watch();
 	return g;
 }
 
@@ -270,7 +296,11 @@ void guest_run(struct guest *g, const struct icase *c, struct outcome *out)
 	g->tune.on[TUNE_PRECISE_FLAGS] = g->precise || c->rewrites;
 	set_memory(g, c);
 	set_state(g, c);
+	ticks = 0;
+	running = g;
 	g->engine->run(&g->vcpu);
+	running = 0;
+	atomic_fetch_and(&g->vcpu.pending, ~(uint32_t)REQ_STOP);
 	take_outcome(g, out);
 }
 

@@ -7,7 +7,8 @@
  * from shared memory. Only functions in this file, sandbox_fill and inline ones run there: no libc, no sanitizer.
  *
  * Faults arrive as signals; the handler notes trap number, error code, CR2 and the registers, and goes on at oracle_exit,
- * which stores the rest. A timer finds endless loops.
+ * which stores the rest. A timer finds endless loops. While RSP is not canonical, Linux cannot return to the case after any interrupt
+ * (IRET faults on AMD) and reports #GP wherever it was: rare, and run.c asks again before it believes a difference.
  */
 #include <errno.h>
 #include <linux/audit.h>
