@@ -107,9 +107,7 @@ void lower_probe_stack(struct tr *t, unsigned size, bool write)
 /* After the probe: makes flags right for an instruction that reads them or leaves some live ones alone. */
 static void settle_flags(struct tr *t, const struct insn *in)
 {
-	uint32_t written = in->fl_write & FL_ARITH, kill = in->fl_maybe ? 0 : written;
-
-	if ((in->fl_read & FL_ARITH) || (written && (t->live[t->i + 1] & ~kill)))
+	if ((in->fl_read & FL_ARITH) || ((in->fl_write & FL_ARITH) && (t->live[t->i + 1] & ~in->fl_kill)))
 		tr_need_host_flags(t);
 }
 

@@ -118,7 +118,7 @@ static bool undefined_means_unchanged(ZydisMnemonic m)
 {
 	switch (m) {
 	case M(BT): case M(BTS): case M(BTR): case M(BTC): case M(BSF): case M(BSR): case M(TZCNT): case M(LZCNT): case M(DIV):
-	case M(IDIV):
+	case M(IDIV): case M(MUL): case M(IMUL):
 		return true;
 	default:
 		return false;
@@ -304,29 +304,29 @@ static void take_string(struct insn *in, const ZydisDecodedInstruction *z)
 static void take_flags(struct insn *in, const ZydisDecodedInstruction *z)
 {
 	const ZydisAccessedFlags *f = z->cpu_flags;
+	bool maybe = false; /* all may stay as they were */
 
 	if (!f)
 		return;
 	in->fl_read = f->tested & (FL_ARITH | FL_DF);
 	in->fl_undef = f->undefined & FL_ARITH;
 	in->fl_write = (f->modified | f->set_0 | f->set_1 | f->undefined) & (FL_ARITH | FL_DF);
-	if (undefined_means_unchanged(z->mnemonic))
-		in->fl_maybe = true;
 	switch (z->mnemonic) {
 	case M(SHL): case M(SHR): case M(SAR): case M(ROL): case M(ROR): case M(RCL): case M(RCR): case M(SHLD): case M(SHRD):
 		/* A count of zero changes no flag; only immediate counts are known. D0/D1 shift by one. */
-		in->fl_maybe = true;
+		maybe = true;
 		if (in->imm_len && (in->imm & (in->opsize == 8 ? 63 : 31)) && in->opsize >= 4 && in->map == 0)
-			in->fl_maybe = false;
+			maybe = false;
 		if (in->map == 0 && (in->opcode == 0xd0 || in->opcode == 0xd1))
-			in->fl_maybe = false;
+			maybe = false;
 		break;
 	case M(CMPSB): case M(CMPSW): case M(CMPSD): case M(CMPSQ): case M(SCASB): case M(SCASW): case M(SCASD): case M(SCASQ):
-		in->fl_maybe |= in->rep || in->repne;
+		maybe = in->rep || in->repne;
 		break;
 	default:
 		break;
 	}
+	in->fl_kill = maybe ? 0 : undefined_means_unchanged(z->mnemonic) ? in->fl_write & ~in->fl_undef : in->fl_write;
 }
 
 static void take_needs(struct insn *in, const ZydisDecodedInstruction *z)

@@ -112,8 +112,8 @@ struct insn {
 	uint16_t gpr_read, gpr_write; /* incl. address registers and implicit ones */
 	uint16_t gpr_high;	/* registers 0-3 used through AH/CH/DH/BH */
 	bool reg_gpr, vvvv_gpr, rm_gpr; /* ModRM.reg, VEX.vvvv, ModRM.rm (mod=3) or opcode low bits name a GPR */
-	uint32_t fl_read, fl_write, fl_undef; /* fl_write: written for sure; fl_undef is in fl_write too */
-	bool fl_maybe;		/* may leave flags as they were (shift by CL): fl_write must not kill */
+	uint32_t fl_read, fl_write, fl_undef; /* fl_write: may change; fl_undef, a part of it: to what the manual leaves open */
+	uint32_t fl_kill;	/* never keep their old value: not those of a shift by CL, nor undefined ones that processors leave alone */
 	uint16_t mnemonic;	/* ZydisMnemonic, for messages and rare distinctions inside a class */
 	uint64_t feature;	/* guest feature required: see enum insn_feature bit, 0 if baseline x86-64 */
 	int64_t imm;		/* first immediate, sign-extended; relative branches: the displacement */
