@@ -4,7 +4,11 @@
 # BUILD=dir builds elsewhere; CC=clang and SAN=address,undefined choose compiler and sanitizers. What does not depend
 # on those (guests, downloads, set-up stamps) is always under build/.
 
+# V=1 shows whole commands.
+
 BUILD ?= build
+V ?= 0
+say = $(if $(filter 1,$(V)),,@echo "  $(1)	$(2)";)
 CC = gcc
 SAN ?=
 OPT ?= -O2
@@ -50,22 +54,22 @@ $(BUILD)/obj/src/vm/wake.c.o: CFLAGS += -mgeneral-regs-only
 
 $(BUILD)/obj/%.c.o: %.c | $(SETUP)build
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -c -o $@ $<
+	$(call say,CC,$<)$(CC) $(CFLAGS) -c -o $@ $<
 $(BUILD)/obj/%.S.o: %.S | $(SETUP)build
 	@mkdir -p $(@D)
-	$(CC) -Isrc -g -MMD -MP -c -o $@ $<
+	$(call say,AS,$<)$(CC) -Isrc -g -MMD -MP -c -o $@ $<
 
 $(BUILD)/libtrifold.a: $(LIBOBJ)
 	@rm -f $@
-	ar rcs $@ $^
+	$(call say,AR,$@)ar rcs $@ $^
 
 $(BUILD)/trifold: $(MAINOBJ) $(BUILD)/libtrifold.a
-	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+	$(call say,LD,$@)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
 # tests/unit/NAME_test.c and fuzz/NAME.c become $(BUILD)/tests/NAME_test and $(BUILD)/fuzz/NAME.
 $(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.c.o $(BUILD)/libtrifold.a
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
+	$(call say,LD,$@)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
 $(BUILD)/fuzz/%: $(BUILD)/obj/fuzz/%.c.o $(BUILD)/libtrifold.a
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -o $@ $(filter-out %.a,$^) $(BUILD)/libtrifold.a $(LDLIBS)
@@ -88,13 +92,13 @@ $(GUESTS)/busybox/bin/busybox: tools/fetch-deb | $(SETUP)guests
 	@touch $@
 $(GUESTS)/debug-exit: tools/debug-exit.c | $(SETUP)build
 	@mkdir -p $(@D)
-	$(CC) -O2 -Wall -Wextra -Werror -static -nostdlib -fno-pic -no-pie -fno-stack-protector -Wl,--build-id=none -s -o $@ $<
+	$(call say,CC,$@)$(CC) -O2 -Wall -Wextra -Werror -static -nostdlib -fno-pic -no-pie -fno-stack-protector -Wl,--build-id=none -s -o $@ $<
 INITRD = $(GUESTS)/busybox/bin/busybox $(GUESTS)/debug-exit
 $(GUESTS)/initrd.img: $(INITRD) tools/make-initrd tools/guest-init
 	@tools/make-initrd $@ $(INITRD)
 
 run: $(BUILD)/trifold guests
-	@$(BUILD)/trifold run --kernel $(GUESTS)/vmlinuz --initrd $(GUESTS)/initrd.img --append "console=ttyS0 quiet" $(RUN)
+	@$(BUILD)/trifold run --kernel $(GUESTS)/vmlinuz --initrd $(GUESTS)/initrd.img --append "quiet loglevel=3" $(RUN)
 
 # ---- tests ---------------------------------------------------------------------------------------------------------
 UNIT := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/*_test.c))
@@ -112,19 +116,19 @@ BARE_CFLAGS = -std=gnu11 -O1 -g -Wall -Wextra -Werror -ffreestanding -fno-pic -f
 bare: $(BARE)
 $(BUILD)/bare/obj/%.o: tests/guest/lib/% | $(SETUP)build
 	@mkdir -p $(@D)
-	$(CC) $(BARE_CFLAGS) -c -o $@ $<
+	$(call say,CC,$<)$(CC) $(BARE_CFLAGS) -c -o $@ $<
 $(BUILD)/bare/obj/%.c.o: tests/guest/%.c | $(SETUP)build
 	@mkdir -p $(@D)
-	$(CC) $(BARE_CFLAGS) -c -o $@ $<
+	$(call say,CC,$<)$(CC) $(BARE_CFLAGS) -c -o $@ $<
 $(BUILD)/bare/%.elf: $(BUILD)/bare/obj/%.c.o $(BARE_LIB) tests/guest/lib/guest.ld
-	$(CC) -nostdlib -static -no-pie -Wl,--build-id=none -Wl,-z,max-page-size=4096 -Wl,-z,noexecstack -Wl,--no-warn-rwx-segments -Wl,-T,tests/guest/lib/guest.ld -o $@ $(filter %.o,$^)
+	$(call say,LD,$@)$(CC) -nostdlib -static -no-pie -Wl,--build-id=none -Wl,-z,max-page-size=4096 -Wl,-z,noexecstack -Wl,--no-warn-rwx-segments -Wl,-T,tests/guest/lib/guest.ld -o $@ $(filter %.o,$^)
 
 # Programs that run inside Linux guests (and, for comparison, on the host): static, in an initramfs beside busybox.
 INGUEST := $(patsubst tests/e2e/guest-src/%.c,$(GUESTS)/test-root/bin/%,$(wildcard tests/e2e/guest-src/*.c))
 INGUEST_FLAGS = -std=gnu11 -D_GNU_SOURCE -O2 -Wall -Wextra -Werror -static -pthread
 $(GUESTS)/test-root/bin/%: tests/e2e/guest-src/%.c | $(SETUP)build
 	@mkdir -p $(@D)
-	$(CC) $(INGUEST_FLAGS) -o $@ $< -lm
+	$(call say,CC,$@)$(CC) $(INGUEST_FLAGS) -o $@ $< -lm
 $(GUESTS)/test.img: $(INGUEST) $(wildcard tests/e2e/guest/*) $(INITRD) tools/make-initrd tools/guest-init
 	@mkdir -p $(GUESTS)/test-root/tests
 	@rm -f $(GUESTS)/test-root/tests/*
@@ -156,7 +160,7 @@ fuzz-mmu: | $(SETUP)build
 # ---- measurements --------------------------------------------------------------------------------------------------
 $(GUESTS)/bench.img: bench/micro.c bench/bench.sh $(INITRD) tools/make-initrd tools/guest-init | $(SETUP)build
 	@mkdir -p $(GUESTS)/bench-root/bin
-	$(CC) -std=gnu11 -O2 -Wall -Wextra -Werror -static -o $(GUESTS)/bench-root/bin/micro bench/micro.c
+	$(call say,CC,$@)$(CC) -std=gnu11 -O2 -Wall -Wextra -Werror -static -o $(GUESTS)/bench-root/bin/micro bench/micro.c
 	@cp bench/bench.sh $(GUESTS)/bench-root/bench.sh
 	@tools/make-initrd $@ $(INITRD) $(GUESTS)/bench-root
 bench: $(SETUP)bench $(BUILD)/trifold guests $(GUESTS)/bench.img
