@@ -319,7 +319,7 @@ static uint8_t *next_code(struct vcpu *v, uint32_t site)
 		}
 		if (UNLIKELY(atomic_load_explicit(&v->memory->track.code_writes, memory_order_relaxed)))
 			bt_drain_code_writes(bt);
-		if (UNLIKELY(v->inhibit || exec_must_step(v) || !is_canonical(v->gpr[RSP]))) {
+		if (UNLIKELY(v->inhibit || exec_must_step(v))) {
 			if (!exec_one(v))
 				return 0;
 			site = NO_SITE;
@@ -458,7 +458,7 @@ static void bt_run(struct vcpu *v)
 
 /*
  * The guest's RSP is in the host's, and may be non-canonical. The host kernel cannot return to such a context: IRET faults on AMD, after a
- * signal as well as after a mere timer tick, and Linux reports that as #GP where the context was. So returns are made
+ * signal as well as after a mere timer tick, and Linux reports that as SIGSEGV where the context was, with the number of some earlier trap. So returns are made
  * with the host's RSP, through a stub that brings the guest's back and goes on. See docs/translator.md, "Stack pointers that are not canonical".
  */
 #define ODD_WINDOW 1000000 /* TSC ticks: longer than a signal takes to come back, shorter than between two ticks of a timer */
@@ -478,14 +478,15 @@ static void odd_stack_return(struct vcpu *v, greg_t *g)
 	g[REG_RIP] = (greg_t)(uintptr_t)stub;
 }
 
-/* Was this #GP raised by the kernel's return, not by the guest's instruction? One of the guest's would come again at once. */
+/* Was this SIGSEGV raised by the kernel's return, not by the guest's instruction? One of the guest's would come again at once. */
 static bool odd_stack_fault(struct vcpu *v, const greg_t *g)
 {
 	uint64_t now = __builtin_ia32_rdtsc();
-	bool again = (uint64_t)g[REG_RIP] == v->bt_scratch[S_ODD_RIP] && now - BV(v)->odd_tsc < ODD_WINDOW;
+	bool again;
 
 	if (is_canonical((uint64_t)g[REG_RSP]))
 		return false;
+	again = (uint64_t)g[REG_RIP] == v->bt_scratch[S_ODD_RIP] && now - BV(v)->odd_tsc < ODD_WINDOW;
 	BV(v)->odd_tsc = now;
 	return !again;
 }
@@ -496,14 +497,14 @@ static bool on_host_fault(ucontext_t *context, int signo, siginfo_t *info, int t
 	struct vcpu *v;
 	greg_t *g = context->uc_mcontext.gregs;
 
-	(void)signo, (void)info;
-	if (trapno == VEC_PF)
-		return false; /* a bug of ours: host memory that should be there is not */
+	(void)info;
 	__asm__("mov %%gs:%c1, %0" : "=r"(v) : "i"(offsetof(struct vcpu, bt_scratch) + 8 * S_SELF));
-	if (trapno == VEC_GP && odd_stack_fault(v, g)) {
+	if (signo == SIGSEGV && odd_stack_fault(v, g)) {
 		odd_stack_return(v, g);
 		return true;
 	}
+	if (trapno == VEC_PF)
+		return false; /* a bug of ours: host memory that should be there is not */
 	v->bt_scratch[S_EA] = (uint64_t)g[REG_RIP] - (uint64_t)(uintptr_t)BV(v)->bt->cache;
 	v->bt_scratch[S_FAULT] = (uint64_t)trapno;
 	v->gpr[RSP] = (uint64_t)g[REG_RSP];

@@ -191,42 +191,6 @@ static void emit_entries(struct tr *t)
 	}
 }
 
-/* Writes RSP with a value that is not near its old one or near RBP's. */
-static bool moves_rsp_anywhere(const struct insn *in)
-{
-	if (!(in->gpr_write & 1u << RSP))
-		return false;
-	if (in->cls == INSN_POP)
-		return in->reg == RSP && !in->mem.present;
-	if (in->cls != INSN_PLAIN)
-		return false;
-	if (in->map == 0 && (in->opcode == 0x81 || in->opcode == 0x83)) /* add, sub, and... with an immediate */
-		return false;
-	return !(in->map == 0 && in->opcode == 0x8d && (in->mem.base == RSP || in->mem.base == RBP) && in->mem.index == INSN_NO_REG);
-}
-
-/* Leaves if RSP is not canonical (docs/translator.md): the executor goes on. */
-static void check_rsp(struct tr *t)
-{
-	struct emit *e = &t->e;
-	uint8_t *bad;
-	unsigned i = t->i++; /* the flags that count are those after the instruction */
-
-	tr_before_clobber(t);
-	e_mov_rr(e, T0, RSP);
-	e_u8(e, 0x49), e_u8(e, 0xc1), e_u8(e, 0xe2), e_u8(e, 16); /* shl r10, 16 */
-	e_u8(e, 0x49), e_u8(e, 0xc1), e_u8(e, 0xfa), e_u8(e, 16); /* sar r10, 16 */
-	e_op_rr(e, true, 0x3b, T0, RSP);
-	bad = e_jcc(e, CC_NE);
-	e_patch(bad, t->cold.p);
-	if (t->in_slot)
-		e_restore_flags(&t->cold);
-	e_set_rip(&t->cold, t->b->va + t->off[t->i]);
-	e_store_gs_imm32(&t->cold, SLOT(S_SITE), NO_SITE);
-	e_jmp_to(&t->cold, t->bt->leave[LEAVE_DISPATCH]);
-	t->i = i;
-}
-
 /* One more block executed; keeps flags. */
 static void count_block(struct emit *e)
 {
@@ -248,8 +212,6 @@ static void lower_block(struct tr *t)
 			lower_executor(t);
 		else
 			lower_of[in->cls](t, in);
-		if (!t->ended && moves_rsp_anywhere(in))
-			check_rsp(t);
 	}
 	if (!t->ended) {
 		t->i = t->n;
