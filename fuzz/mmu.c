@@ -208,6 +208,25 @@ static void *probe(struct fuzz *f, uint64_t va, unsigned access, unsigned size)
 	return offset <= 4096 - size ? (void *)(uintptr_t)(e->host + offset) : NULL;
 }
 
+/* The same through the stack entry, as PUSH and POP go; a miss makes a writable entry of level 1 the stack entry. */
+static void *probe_stack(struct fuzz *f, uint64_t va, unsigned access)
+{
+	enum tlb_set set = access & ACC_USER ? TLB_USER :
+			   (f->mmu.cr4 & CR4_SMAP) && !(access & ACC_AC) ? TLB_KERNEL : TLB_KERNEL_AC;
+	const struct tlb_entry *e = &f->mmu.l1[set][(va >> 12) & (TLB_L1_ENTRIES - 1)];
+	struct tlb_stack *s = &f->mmu.stack[set];
+
+	if (va - s->tag < s->limit[3])
+		return (void *)(uintptr_t)(s->host + (va - s->tag));
+	if (va - e->tag_write <= 4096 - 8) {
+		s->tag = e->tag_write;
+		s->host = e->host;
+		for (unsigned n = 0; n < TLB_STACK_SIZES; n++)
+			s->limit[n] = 4096 - (1ull << n) + 1;
+	}
+	return probe(f, va, access, 8);
+}
+
 static void *host_of(struct fuzz *f, uint64_t pa)
 {
 	struct p2m_entry e;
@@ -277,7 +296,9 @@ static void access_once(struct fuzz *f)
 	if (chance(f, 30))
 		access |= ACC_PROBE;
 	model_ask(&f->model, va, access, &q);
-	hva = !(access & (ACC_IMPLICIT | ACC_PROBE)) && chance(f, 900) ? probe(f, va, access, 8) : NULL;
+	hva = NULL;
+	if (!(access & (ACC_IMPLICIT | ACC_PROBE)) && chance(f, 900))
+		hva = chance(f, 500) ? probe_stack(f, va, access) : probe(f, va, access, 8);
 	if (hva) {
 		f->probes++;
 		a = (struct model_answer){ MMU_MAPPED, 0, 0 };

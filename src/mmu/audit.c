@@ -80,11 +80,27 @@ static int audit_level2(struct mmu *mmu, const struct tlb2_set *set, bool large,
 	return 0;
 }
 
+static int audit_stack(struct mmu *mmu, unsigned set, char *msg, size_t size)
+{
+	const struct tlb_stack *s = &mmu->stack[set];
+	mfn_t m = pool_mfn_of(&mmu->memory->pool, (void *)(uintptr_t)s->host);
+	int bad;
+
+	if (!s->limit[0])
+		return 0;
+	bad = audit_frame(mmu, "T6", s->tag, m, msg, size);
+	if (!bad && (pool_frame(&mmu->memory->pool, m)->flags & FRAME_TRACKED))
+		FAIL("T6: set %u has a stack entry at va %#lx, its frame %#lx is watched", set, s->tag, m.v);
+	return bad;
+}
+
 static int audit_tlb(struct mmu *mmu, char *msg, size_t size)
 {
 	const struct tlb2 *t = &mmu->priv->tlb2;
 	int bad = 0;
 
+	for (unsigned s = 0; s < TLB_SETS && !bad; s++)
+		bad = audit_stack(mmu, s, msg, size);
 	for (unsigned s = 0; s < TLB_SETS && !bad; s++)
 		for (unsigned i = 0; i < TLB_L1_ENTRIES && !bad; i++)
 			bad = audit_level1(mmu, s, i, msg, size);

@@ -6,31 +6,40 @@
  * (a page fault must not be due to a translation that was made more permissive since).
  */
 #include "mmu/shadow.h"
+#include "mmu/tlb_lookup.h"
 
-static void set_result(struct mmu *mmu, uint64_t va, uint64_t data, struct mmu_result *out)
+static inline const struct frame *set_result(const struct mmu *mmu, uint64_t va, uint64_t data, struct mmu_result *out)
 {
+	const struct pool *pool = &mmu->memory->pool;
+	const struct frame *f;
+
 	out->mfn = mfn((data & TR_MFN_MASK) >> PAGE_SHIFT);
-	out->hva = (uint8_t *)pool_ptr(&mmu->memory->pool, out->mfn) + (va & (PAGE_SIZE - 1));
-	out->gpa = gpa(pool_frame(&mmu->memory->pool, out->mfn)->gfn << PAGE_SHIFT | (va & (PAGE_SIZE - 1)));
+	f = pool_frame(pool, out->mfn);
+	out->hva = pool->base + (data & TR_MFN_MASK) + (va & (PAGE_SIZE - 1));
+	out->gpa = gpa(f->gfn << PAGE_SHIFT | (va & (PAGE_SIZE - 1)));
 	out->global = data & PTE_G;
+	return f;
 }
 
 /* Fills level 1 and says whether the access itself must be followed by mmu_written. */
-static enum mmu_kind mapped(struct mmu *mmu, uint64_t va, unsigned access, uint64_t data, struct mmu_result *out)
+static inline enum mmu_kind mapped(struct mmu *mmu, uint64_t va, unsigned access, enum tlb_set set, uint64_t data,
+				   struct mmu_result *out)
 {
-	set_result(mmu, va, data, out);
-	if (!(access & (ACC_PROBE | ACC_EXEC)))
-		tlb1_fill(mmu, va, tlb_set_of(mmu, access), data);
-	if ((access & ACC_WRITE) && (pool_frame(&mmu->memory->pool, out->mfn)->flags & FRAME_TRACKED)) {
+	uint32_t flags = set_result(mmu, va, data, out)->flags & FRAME_TRACKED;
+
+	if (LIKELY(!(access & (ACC_PROBE | ACC_EXEC))))
+		tlb1_fill(mmu, va, set, data, flags);
+	if (UNLIKELY((access & ACC_WRITE) && flags)) {
 		mmu->counters.tracked_writes++;
-		if (pool_frame(&mmu->memory->pool, out->mfn)->flags & FRAME_TABLE)
+		if (flags & FRAME_TABLE)
 			mmu->counters.hidden_write_protected++;
 		return MMU_TRACKED;
 	}
 	return MMU_MAPPED;
 }
 
-static enum mmu_kind translate(struct mmu *mmu, uint64_t va, unsigned access, struct mmu_result *out)
+static __attribute__((noinline)) enum mmu_kind translate(struct mmu *mmu, uint64_t va, unsigned access, enum tlb_set set,
+						     struct mmu_result *out)
 {
 	enum translate_status status;
 	struct translation t;
@@ -46,7 +55,7 @@ static enum mmu_kind translate(struct mmu *mmu, uint64_t va, unsigned access, st
 	case TRANSLATED:
 		if (!(access & ACC_PROBE))
 			tlb2_insert(mmu, va, t.data, t.large);
-		return mapped(mmu, va, access, t.data, out);
+		return mapped(mmu, va, access, set, t.data, out);
 	case TRANSLATE_FAULT:
 		mmu->counters.guest_faults++;
 		tlb1_drop(mmu, va);
@@ -70,11 +79,12 @@ static bool data_serves(const struct mmu *mmu, uint64_t data, unsigned access)
 
 enum mmu_kind mmu_access(struct mmu *mmu, gva_t va, unsigned access, struct mmu_result *out)
 {
+	enum tlb_set set = tlb_set_of(mmu, access);
 	uint64_t data;
 
 	ASSERT(is_canonical(va.v));
 	if (!(access & ACC_EXEC)) {
-		const struct tlb_entry *e = &mmu->l1[tlb_set_of(mmu, access)][tlb_l1_index(va.v)];
+		const struct tlb_entry *e = &mmu->l1[set][tlb_l1_index(va.v)];
 
 		if ((access & ACC_WRITE ? e->tag_write : e->tag_read) == (va.v & PAGE_MASK)) {
 			set_result(mmu, va.v, e->aux, out);
@@ -82,16 +92,16 @@ enum mmu_kind mmu_access(struct mmu *mmu, gva_t va, unsigned access, struct mmu_
 		}
 		mmu->counters.tlb_l1_misses++;
 	}
-	if (tlb2_find(mmu, va.v, &data)) {
-		if (data_serves(mmu, data, access)) {
+	if (LIKELY(tlb2_find(mmu, va.v, &data))) {
+		if (LIKELY(data_serves(mmu, data, access))) {
 			mmu->counters.tlb_l2_hits++;
-			return mapped(mmu, va.v, access, data, out);
+			return mapped(mmu, va.v, access, set, data, out);
 		}
 		/* The walk may find another page size or another frame: no remnant may hide what it finds. */
 		tlb1_drop(mmu, va.v);
 		tlb2_drop(mmu, va.v);
 	}
-	return translate(mmu, va.v, access, out);
+	return translate(mmu, va.v, access, set, out);
 }
 
 enum mmu_kind mmu_fetch(struct mmu *mmu, gva_t va, bool user, struct mmu_result *out)

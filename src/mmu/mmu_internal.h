@@ -97,16 +97,14 @@ enum translate_status nested_translate(struct mmu *mmu, uint64_t va, unsigned ac
 /* The second dimension for the page a walk found: out from w. Lock held. */
 enum translate_status nested_finish(struct mmu *mmu, uint64_t va, const struct walk *w, struct translation *out);
 
-/* tlb.c */
+/* tlb.c; look-ups are in tlb_lookup.h */
 void tlb_init(struct mmu *mmu);
-enum tlb_set tlb_set_of(const struct mmu *mmu, unsigned access);
-/* Data of va's own page in *data; searches the current space and the global entries. */
-bool tlb2_find(struct mmu *mmu, uint64_t va, uint64_t *data);
 void tlb2_insert(struct mmu *mmu, uint64_t va, uint64_t data, bool large);
 /* Removes va's entries, small and large, global and of the current space. */
 void tlb2_drop(struct mmu *mmu, uint64_t va);
 void tlb2_clear(struct mmu *mmu);
-void tlb1_fill(struct mmu *mmu, uint64_t va, enum tlb_set set, uint64_t data);
+/* Level 1 is about to hold part of a large guest page. */
+void tlb1_note_fragment(struct mmu *mmu, uint64_t va);
 void tlb1_drop(struct mmu *mmu, uint64_t va);
 void tlb1_clear(struct mmu *mmu);
 void tlb1_clear_local(struct mmu *mmu);

@@ -21,6 +21,7 @@
  *  T4  flushing a space never sweeps another's entries: it gives the space a new id
  *  T5  every entry that can be found names a frame that is handed out and is the p2m's frame for the gfn in its record; a
  *      large entry, 512 of them
+ *  T6  a stack entry is invalid, or a copy of a writable level-1 entry made since anything was last dropped or changed
  */
 #ifndef MMU_TLB_H
 #define MMU_TLB_H
@@ -30,7 +31,7 @@
 /* How an access is made. KERNEL_AC: supervisor access to user pages is allowed (CR4.SMAP clear, or EFLAGS.AC set). */
 enum tlb_set { TLB_KERNEL, TLB_KERNEL_AC, TLB_USER, TLB_SETS };
 
-#define TLB_L1_SHIFT 9
+#define TLB_L1_SHIFT 10
 #define TLB_L1_ENTRIES (1u << TLB_L1_SHIFT)
 #define TLB_INVALID_TAG(i) ((uint64_t)((i) ^ 1u) << PAGE_SHIFT)
 
@@ -45,7 +46,7 @@ struct tlb_entry {
 /*
  * One more entry a set, for the page that the guest's stack pointer is in: probed by PUSH, POP, CALL, RET and accesses based on RSP, with no index to
  * compute. An access of 1 << n bytes (n < TLB_STACK_SIZES) hits if va - tag < limit[n]: 4096 - (1 << n) + 1, or 0 when invalid.
- * Always a copy of a writable level-1 entry; whatever drops or changes level-1 entries invalidates it (T5).
+ * Always a copy of a writable level-1 entry; whatever drops or changes level-1 entries invalidates it (T6).
  */
 #define TLB_STACK_SIZES 4
 struct tlb_stack { uint64_t tag, host, limit[TLB_STACK_SIZES]; };

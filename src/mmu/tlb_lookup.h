@@ -1,0 +1,82 @@
+/*
+ * tlb_lookup.h - the part of the TLB that every level-1 miss runs through, inline: the look-up in level 2 and the fill of level 1.
+ */
+#ifndef MMU_TLB_LOOKUP_H
+#define MMU_TLB_LOOKUP_H
+
+#include "mmu/mmu_internal.h"
+
+#define TLB2_HASH 0x9e3779b97f4a7c15ull
+#define TLB2_VPN_MASK ((1ull << (48 - PAGE_SHIFT)) - 1)
+
+static inline uint64_t tlb2_small_tag(uint64_t va, uint32_t id) { return (va >> PAGE_SHIFT & TLB2_VPN_MASK) << SPACE_BITS | id; }
+static inline uint64_t tlb2_large_tag(uint64_t va, uint32_t id) { return (va >> 21 & TLB2_VPN_MASK >> 9) << SPACE_BITS | id; }
+static inline struct tlb2_set *tlb2_small_set(struct tlb2 *t, uint64_t tag) { return &t->small[tag * TLB2_HASH >> (64 - L2_SMALL_SHIFT)]; }
+static inline struct tlb2_set *tlb2_large_set(struct tlb2 *t, uint64_t tag) { return &t->large[tag * TLB2_HASH >> (64 - L2_LARGE_SHIFT)]; }
+
+static inline int tlb2_way(const struct tlb2_set *set, uint64_t tag)
+{
+	for (int w = 0; w < L2_WAYS; w++)
+		if (set->tag[w] == tag)
+			return w;
+	return -1;
+}
+
+static inline bool tlb2_find_id(struct tlb2 *t, uint64_t va, uint32_t id, uint64_t *data)
+{
+	uint64_t tag = tlb2_small_tag(va, id);
+	const struct tlb2_set *set = tlb2_small_set(t, tag);
+	int w = tlb2_way(set, tag);
+
+	if (w < 0) {
+		tag = tlb2_large_tag(va, id);
+		set = tlb2_large_set(t, tag);
+		w = tlb2_way(set, tag);
+		if (w < 0)
+			return false;
+		*data = set->data[w] + (va & (MIB(2) - PAGE_SIZE)); /* the frame of va's own page */
+		return true;
+	}
+	*data = set->data[w];
+	return true;
+}
+
+/* Data of va's own page in *data; searches the current space and the global entries. */
+static inline bool tlb2_find(struct mmu *mmu, uint64_t va, uint64_t *data)
+{
+	struct tlb2 *t = &mmu->priv->tlb2;
+	uint32_t own = asid_current(mmu)->id, global = mmu->priv->asid.global_id;
+	bool upper = va >> 63; /* where kernels keep global pages */
+
+	return tlb2_find_id(t, va, upper ? global : own, data) || tlb2_find_id(t, va, upper ? own : global, data);
+}
+
+/* IMPLICIT accesses ignore EFLAGS.AC, so they are of the set that AC does not open. */
+static inline enum tlb_set tlb_set_of(const struct mmu *mmu, unsigned access)
+{
+	if ((access & (ACC_USER | ACC_IMPLICIT)) == ACC_USER)
+		return TLB_USER;
+	if (!mmu->priv->controls.smap)
+		return TLB_KERNEL_AC;
+	return (access & (ACC_AC | ACC_IMPLICIT)) == ACC_AC ? TLB_KERNEL_AC : TLB_KERNEL;
+}
+
+/* Makes `data` va's entry in the set; watched: what the frame's flags say now. */
+static inline void tlb1_fill(struct mmu *mmu, uint64_t va, enum tlb_set set, uint64_t data, bool watched)
+{
+	struct tlb2 *t = &mmu->priv->tlb2;
+	unsigned i = tlb_l1_index(va);
+	struct tlb_entry *e = &mmu->l1[set][i];
+	uint64_t page = va & PAGE_MASK, bit = 1ull << (i % 64);
+	bool may_write = (data & PTE_W) || (set != TLB_USER && !mmu->priv->controls.wp);
+
+	if (UNLIKELY(data & (TR_GUEST_2M | TR_GUEST_HUGE)))
+		tlb1_note_fragment(mmu, va);
+	e->tag_read = page;
+	e->tag_write = may_write && (data & PTE_D) && !watched ? page : TLB_INVALID_TAG(i);
+	e->host = (uint64_t)(uintptr_t)mmu->memory->pool.base + (data & TR_MFN_MASK);
+	e->aux = data;
+	t->local[set][i / 64] = (t->local[set][i / 64] & ~bit) | (data & PTE_G ? 0 : bit);
+}
+
+#endif
