@@ -110,6 +110,9 @@ static void kill_block(struct bt *bt, struct block *b, uint64_t m, uint32_t *fra
 	if (b->mfn2 != ~0ull && b->mfn2 != b->mfn)
 		frame_remove(bt, b, m == b->mfn ? b->mfn2 : b->mfn);
 	b->dead = true;
+	for (unsigned k = 0; k < 2; k++) /* what comes in the place of the code may care about flags that a poll clobbers */
+		if (b->poll[k])
+			patch_head(bt, b->poll[k], bt->cache + (k ? b->jump_entry : b->entry));
 	ASSERT(cold_room(bt));
 	patch_head(bt, b->entry, e.p);
 	cold_leave(bt, &e, b->va, DEAD_SITE | (me - 1), false, LEAVE_DISPATCH);
@@ -245,7 +248,7 @@ uint8_t *bt_poll_entry(struct bt *bt, struct block *b, bool flags_saved)
 	if (!cold_room(bt))
 		return 0;
 	*slot = (uint32_t)(e.p - bt->cache);
-	if (flags_saved) { /* EFLAGS are free */
+	if (flags_saved || b->flags_any) { /* EFLAGS are free */
 		uint8_t *none;
 
 		e_u8(&e, 0x65); /* cmp dword gs:[pending], 0 */

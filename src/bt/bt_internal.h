@@ -52,6 +52,7 @@ struct block {
 	uint16_t len;		/* guest bytes */
 	uint16_t mode;
 	bool dead;
+	bool flags_any;		/* the code does not care about the flags that it is entered with */
 	uint32_t hash_next, frame_next, frame2_next; /* index + 1 */
 };
 
@@ -136,6 +137,7 @@ struct bt_vcpu {
 	bool slow_inject;
 	struct { uint32_t fetch_id, mode; uint64_t stamp; bool used; } context[JUMP_TABLES];
 	uint64_t odd_tsc;		/* host TSC at the last return through odd_stack */
+	uint32_t odd_count;		/* returns in a row to the same place */
 	uint64_t stamp;
 	uint32_t current;		/* index in context */
 	uint32_t fetch_epoch, flush_generation;

@@ -461,7 +461,8 @@ static void bt_run(struct vcpu *v)
  * signal as well as after a mere timer tick, and Linux reports that as SIGSEGV where the context was, with the number of some earlier trap. So returns are made
  * with the host's RSP, through a stub that brings the guest's back and goes on. See docs/translator.md, "Stack pointers that are not canonical".
  */
-#define ODD_WINDOW 1000000 /* TSC ticks: longer than a signal takes to come back, shorter than between two ticks of a timer */
+#define ODD_WINDOW 200000 /* TSC ticks: longer than a signal takes to come back, shorter than between two interrupts, mostly */
+#define ODD_REPEATS 2 /* so often must it come back */
 
 static void odd_stack_return(struct vcpu *v, greg_t *g)
 {
@@ -488,7 +489,8 @@ static bool odd_stack_fault(struct vcpu *v, const greg_t *g)
 		return false;
 	again = (uint64_t)g[REG_RIP] == v->bt_scratch[S_ODD_RIP] && now - BV(v)->odd_tsc < ODD_WINDOW;
 	BV(v)->odd_tsc = now;
-	return !again;
+	BV(v)->odd_count = again ? BV(v)->odd_count + 1 : 0;
+	return BV(v)->odd_count < ODD_REPEATS;
 }
 
 /* A signal raised by copied guest instructions: leave with the trap number, at the host address of the fault. */

@@ -130,7 +130,7 @@ static void compute_liveness(struct tr *t)
 		live &= ~in->fl_kill;
 		live |= in->fl_read & FL_ARITH;
 		if (in->cls == INSN_JCC || in->cls == INSN_LOOP || for_executor(t, in) || insn_ends_block(in) ||
-		    (precise && (in->mem.present || in->cls != INSN_PLAIN)))
+		    precise) /* any may fault, also without memory: DIV, x87, SSE */
 			live = FL_ARITH;
 		t->live[i] = live;
 	}
@@ -171,6 +171,7 @@ static void emit_entries(struct tr *t)
 		 * Dead: calling them "in host" costs nothing. But other code may come in the place of this, to which they matter: a
 		 * dead block's entries must still tell who comes with the flags in the slot.
 		 */
+		b->flags_any = true;
 		b->jump_entry = tr_offset(t, t->e.p);
 		e_nop5(&t->e);
 		b->entry = tr_offset(t, t->e.p);
