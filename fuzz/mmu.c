@@ -329,11 +329,9 @@ static void access_once(struct fuzz *f)
 		write_back(f, hva, watched);
 }
 
-static void fetch_once(struct fuzz *f)
+static void fetch_at(struct fuzz *f, uint64_t va, bool user)
 {
 	static struct model_question q;
-	bool user = chance(f, 500);
-	uint64_t va = random_va(f) + pick(f, 4096);
 	struct mmu_result r = { 0 };
 	struct model_answer a = { 0 };
 	unsigned slot;
@@ -370,17 +368,24 @@ static void fetch_once(struct fuzz *f)
 	}
 }
 
-static void load_cr3(struct fuzz *f)
+static void fetch_once(struct fuzz *f) { fetch_at(f, random_va(f) + pick(f, 4096), chance(f, 500)); }
+
+static void load_root(struct fuzz *f, uint64_t root, unsigned i, bool noflush)
 {
-	uint64_t root = table_pa(pick(f, 3));
-	bool pcide = f->model.cr4 & CR4_PCIDE, noflush = pcide && chance(f, 600);
-	unsigned i = pcide ? pick(f, MODEL_PCIDS) : 0;
+	bool pcide = f->model.cr4 & CR4_PCIDE;
 
 	mmu_set_cr3(&f->mmu, root | (pcide ? pcids[i] : 0) | (noflush ? CR3_NOFLUSH : 0));
 	f->model.root = root;
 	f->model.pcid = i;
 	if (!noflush)
 		model_flush_space(&f->model, i);
+}
+
+static void load_cr3(struct fuzz *f)
+{
+	bool pcide = f->model.cr4 & CR4_PCIDE;
+
+	load_root(f, table_pa(pick(f, 3)), pcide ? pick(f, MODEL_PCIDS) : 0, pcide && chance(f, 600));
 }
 
 static void set_controls(struct fuzz *f, uint64_t cr0, uint64_t cr4, uint64_t efer)
@@ -439,6 +444,42 @@ static void invalidate(struct fuzz *f)
 		model_flush_all(m);
 		break;
 	}
+}
+
+/*
+ * What a kernel does all day: code at va runs, its page is mapped elsewhere, va is invalidated (perhaps from another space, if the
+ * page is global), and code at va runs again.
+ */
+static void remap(struct fuzz *f)
+{
+	static struct model_question q;
+	struct model *m = &f->model;
+	uint64_t va = random_va(f), entry, root = m->root;
+	unsigned end, pcid = m->pcid;
+	bool user = chance(f, 500), away = (m->cr4 & CR4_PCIDE) && chance(f, 400);
+
+	fetch_at(f, va, user);
+	model_ask(m, va, ACC_READ, &q);
+	end = q.walk[0].end;
+	entry = q.walk[0].entry[end];
+	if (!(entry & PTE_P) || (end > 1 && !(entry & PTE_PS)) || !memory_is_ram(m->memory, gpa(q.walk[0].entry_pa[end])))
+		return;
+	if (end == 1)
+		entry = (entry & ~TR_MFN_MASK) | random_page(f);
+	else if (end == 2)
+		entry = (entry & ~TR_MFN_MASK) | (uint64_t)pick(f, 6) << 21;
+	if (chance(f, 60))
+		entry ^= PTE_P;
+	store(f, q.walk[0].entry_pa[end], &entry, 8);
+	if (away)
+		load_root(f, root, pick(f, MODEL_PCIDS), true);
+	if (chance(f, 850)) {
+		mmu_invlpg(&f->mmu, gva(va));
+		model_invlpg(m, va);
+	}
+	if (away)
+		load_root(f, root, pcid, true);
+	fetch_at(f, va + pick(f, 4096), user);
 }
 
 static void track_some_code(struct fuzz *f)
@@ -534,7 +575,9 @@ static void one_step(struct fuzz *f)
 		move_page(f);
 	else if (what < 110)
 		audit(f);
-	else if ((what -= 110) < f->edit_rate)
+	else if (what < 210)
+		remap(f);
+	else if ((what -= 210) < f->edit_rate)
 		edit_table(f);
 	else if ((what -= f->edit_rate) < f->invalidate_rate)
 		invalidate(f);
