@@ -8,12 +8,13 @@
 #include "cpu/host_fault.h"
 #include "cpu/vcpu.h"
 
-extern const uint8_t host_stub_template[], host_stub_exit[], host_stub_template_end[];
+extern const uint8_t host_stub_template[], host_stub_exit[], host_stub_resume[], host_stub_template_end[];
 
 #define CODE_OFFSET 4096u
 #define SLOTS_OFFSET 8192u
 _Static_assert(SLOTS_OFFSET + HOST_STUB_SLOTS * HOST_STUB_SLOT_SIZE <= HOST_STUB_SIZE, "slots fit");
-_Static_assert(offsetof(struct host_stub_data, host_rsp) == 144, "known to host_stub_entry.S");
+_Static_assert(offsetof(struct host_stub_data, host_rsp) == 144 && offsetof(struct host_stub_data, odd_rsp) == 160,
+	       "known to host_stub_entry.S");
 
 #define KEY_LEN_SHIFT 56
 #define KEY_OWN_CODE (1ull << 63)
@@ -23,6 +24,34 @@ static uint8_t *exit_point(const uint8_t *code)
 	return (uint8_t *)code + (host_stub_exit - host_stub_template);
 }
 
+/*
+ * Linux cannot return to an RSP that is not canonical (IRET faults on AMD): then any interrupt of the host ends in SIGSEGV, with the number
+ * of some earlier trap, wherever the code was. It goes on through host_stub_resume. A fault of the instruction itself comes
+ * again at once, and counts then.
+ */
+#define ODD_WINDOW 200000 /* TSC ticks: longer than a signal takes to come back, shorter than between two interrupts, mostly */
+#define ODD_REPEATS 2 /* so often must it come back */
+
+static bool resume_odd_stack(struct host_stub_data *data, uint8_t *code, greg_t *g)
+{
+	uint64_t rip = (uint64_t)g[REG_RIP], now = __builtin_ia32_rdtsc();
+	uint64_t resume = (uint64_t)(uintptr_t)code + (uint64_t)(host_stub_resume - host_stub_template);
+
+	if (is_canonical((uint64_t)g[REG_RSP]))
+		return false;
+	data->odd_count = rip == data->odd_rip && now - data->odd_tsc < ODD_WINDOW ? data->odd_count + 1 : 0;
+	data->odd_tsc = now;
+	if (data->odd_count >= ODD_REPEATS)
+		return false;
+	if (rip < resume || rip >= (uint64_t)(uintptr_t)code + (uint64_t)(host_stub_template_end - host_stub_template)) {
+		data->odd_rsp = (uint64_t)g[REG_RSP];
+		data->odd_rip = rip;
+	}
+	g[REG_RSP] = (greg_t)data->host_rsp;
+	g[REG_RIP] = (greg_t)resume;
+	return true;
+}
+
 /* A fault inside a slot: note the vector and leave through the exit code; registers are stored but not taken over. */
 static bool on_host_fault(ucontext_t *uc, int signo, siginfo_t *info, int trapno)
 {
@@ -30,8 +59,9 @@ static bool on_host_fault(ucontext_t *uc, int signo, siginfo_t *info, int trapno
 	uint8_t *region = (uint8_t *)ALIGN_DOWN(rip, HOST_STUB_SIZE);
 	struct host_stub_data *data = (struct host_stub_data *)region;
 
-	(void)signo;
 	(void)info;
+	if (signo == SIGSEGV && resume_odd_stack(data, region + CODE_OFFSET, uc->uc_mcontext.gregs))
+		return true;
 	/* #PF: the operand is always a populated page of ours, so this would be our own bug. */
 	if (rip < (uintptr_t)region + SLOTS_OFFSET || trapno == VEC_PF || trapno < 0 || trapno > VEC_XM)
 		return false;

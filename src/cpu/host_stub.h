@@ -25,6 +25,9 @@ struct host_stub_data {
 	uint64_t target;
 	uint64_t host_rsp;
 	uint64_t fault;		/* 0, or vector + 1 of the fault that ended the instruction */
+	uint64_t odd_rsp, odd_rip; /* where host_stub_resume goes on */
+	uint64_t odd_tsc;	/* when it last did */
+	uint64_t odd_count;	/* how often in a row, to the same place */
 	uint8_t bounce[1024] __attribute__((aligned(64)));
 };
 

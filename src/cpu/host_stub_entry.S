@@ -9,12 +9,14 @@
 #define FLAGS 128
 #define TARGET 136
 #define HOST_RSP 144
+#define ODD_RSP 160
+#define ODD_RIP 168
 #define FLAG_AC 0x40000
 
 	.section .rodata
 	.p2align 6
-	.globl host_stub_template, host_stub_exit, host_stub_template_end
-	.hidden host_stub_template, host_stub_exit, host_stub_template_end
+	.globl host_stub_template, host_stub_exit, host_stub_resume, host_stub_template_end
+	.hidden host_stub_template, host_stub_exit, host_stub_resume, host_stub_template_end
 host_stub_template:
 	pushq %rbx
 	pushq %rbp
@@ -73,5 +75,8 @@ host_stub_exit:
 	popq %rbp
 	popq %rbx
 	retq
+host_stub_resume:
+	movq DATA(ODD_RSP), %rsp
+	jmpq *DATA(ODD_RIP)
 host_stub_template_end:
 	.section .note.GNU-stack,"",@progbits
