@@ -111,7 +111,12 @@ enum form_use form_use_of(const struct insn *in, const char **reason)
 	return class_rules[in->cls].use;
 }
 
-bool form_allowed(const struct insn *in) { return form_use_of(in, 0) != USE_NEVER; }
+bool form_allowed(const struct insn *in, bool first)
+{
+	enum form_use use = form_use_of(in, 0);
+
+	return use == USE_ANYWHERE || (use == USE_FIRST && first);
+}
 
 bool insn_multiplies(const struct insn *in)
 {

@@ -174,7 +174,7 @@ static bool encode_form(const struct form *f, struct rng *r, const struct plan *
 	}
 	store_u64(e.b + e.n, tail);
 	store_u64(e.b + e.n + 8, tail2);
-	if (insn_decode(in, e.b, 15, INSN_MODE_64) || !form_allowed(in))
+	if (insn_decode(in, e.b, 15, INSN_MODE_64) || !form_allowed(in, true))
 		return false;
 	if (in->cls == INSN_INVALID || in->cls == INSN_TOO_LONG)
 		return false;

@@ -304,7 +304,7 @@ void guest_run(struct guest *g, const struct icase *c, struct outcome *out)
 	take_outcome(g, out);
 }
 
-bool guest_stays_inside(struct guest *g, const struct icase *c, bool (*allowed)(const struct insn *in))
+bool guest_stays_inside(struct guest *g, const struct icase *c, bool (*allowed)(const struct insn *in, bool first))
 {
 	struct vcpu *v = &g->vcpu;
 	bool inside = true;
@@ -320,7 +320,7 @@ bool guest_stays_inside(struct guest *g, const struct icase *c, bool (*allowed)(
 			bytes[n] = g->page[at / (int)PAGE_SIZE][at % (int)PAGE_SIZE];
 		memset(bytes + n, 0, 15 - n);
 		if (v->rip >> 12 != VA_EXIT >> 12 && n && !insn_decode(&in, bytes, 15, INSN_MODE_64))
-			inside = allowed(&in);
+			inside = allowed(&in, v->rip == c->in.rip);
 		if (inside && exec_step(v) == EXEC_STOP)
 			break;
 	}

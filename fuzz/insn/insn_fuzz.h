@@ -116,7 +116,7 @@ struct guest;
 struct guest *guest_start(unsigned engine, enum paging_mode mode, bool precise);
 void guest_run(struct guest *g, const struct icase *c, struct outcome *out);
 /* For an executor's guest. Runs by single steps; false if an instruction outside the generator's classes was met (allowed). */
-bool guest_stays_inside(struct guest *g, const struct icase *c, bool (*allowed)(const struct insn *in));
+bool guest_stays_inside(struct guest *g, const struct icase *c, bool (*allowed)(const struct insn *in, bool first));
 uint64_t guest_features(const struct guest *g);
 void guest_stop(struct guest *g);
 
@@ -138,7 +138,7 @@ extern unsigned form_count, mnemonic_count;
 /* May this instruction be part of a sequence, of a case of its own, or of none (*reason)? */
 enum form_use { USE_ANYWHERE, USE_FIRST, USE_NEVER };
 enum form_use form_use_of(const struct insn *in, const char **reason);
-bool form_allowed(const struct insn *in);
+bool form_allowed(const struct insn *in, bool first);
 /* MUL and IMUL: real processors leave their undefined flags alone, the translator need not (compare.c). */
 bool insn_multiplies(const struct insn *in);
 /* True for classes that no case can complete: privileged, undefined... */

@@ -5,7 +5,7 @@
  * oracle_exit; a signal handler resumes there too, having noted the fault.
  */
 	.text
-	.globl oracle_text_start, oracle_text_end, oracle_enter, oracle_exit, oracle_restorer, oracle_syscall, oracle_on_stack
+	.globl oracle_text_start, oracle_text_end, oracle_enter, oracle_exit, oracle_resume, oracle_resume_end, oracle_restorer, oracle_syscall, oracle_on_stack
 oracle_text_start:
 
 /* void oracle_enter(void): oracle_in to oracle_out. */
@@ -80,6 +80,12 @@ oracle_exit:
 	pop	%rbp
 	pop	%rbx
 	ret
+
+/* Goes on with a case whose RSP the kernel cannot return to. */
+oracle_resume:
+	mov	oracle_odd_rsp(%rip), %rsp
+	jmp	*oracle_odd_rip(%rip)
+oracle_resume_end:
 
 /* What the kernel returns to from a signal handler. */
 oracle_restorer:

@@ -303,7 +303,7 @@ int run_case_file(const struct options *opt, struct progress *progress, const ch
 		for (unsigned k = 0; k < c.insns; k++) {
 			uint8_t b[15 + CODE_MAX] = { 0 };
 			memcpy(b, c.code, c.code_len);
-			if (!insn_decode(&in, b + c.insn_at[k], 15, INSN_MODE_64) && !form_allowed(&in) && (in.feature & ~guest_features(r->guest[0])))
+			if (!insn_decode(&in, b + c.insn_at[k], 15, INSN_MODE_64) && !form_allowed(&in, true) && (in.feature & ~guest_features(r->guest[0])))
 				offered = false;
 		}
 		if (!offered) {
