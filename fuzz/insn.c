@@ -3,12 +3,13 @@
  *
  *   insn [--cases N] [--seed S] [--seconds T] [--engine exec|bt|both|none] [--paging nested|shadow]
  *        [--precise-flags] [--coverage] [--failures N] [--keep DIR] [--only NUMBER]
- *   insn --case FILE...      reruns kept cases
+ *   insn --case FILE|DIR...  reruns kept cases (DIR: all of its *.case, by name)
  *
  * Status 0: no difference (and, in a run long enough or with --coverage, every supported mnemonic was run).
  * The work is done in a child, so that a crash of an engine is reported with the case that caused it.
  */
 #include <getopt.h>
+#include <glob.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,8 +23,33 @@ static NORETURN void usage(void)
 {
 	fprintf(stderr, "usage: insn [--cases N] [--seed S] [--seconds T] [--engine exec|bt|both|none] [--paging nested|shadow]\n"
 			"            [--precise-flags] [--coverage] [--failures N] [--keep DIR] [--only NUMBER]\n"
-			"       insn --case FILE...\n");
+			"       insn --case FILE|DIR...\n");
 	exit(2);
+}
+
+/* Replaces directories by the cases in them. */
+static const char **expand(const char **arg, int *count)
+{
+	const char **out = 0;
+	int n = 0;
+
+	for (int i = 0; i < *count; i++) {
+		char pattern[512];
+		glob_t g = { 0 };
+
+		snprintf(pattern, sizeof(pattern), "%s/*.case", arg[i]);
+		if (glob(pattern, 0, 0, &g))
+			g.gl_pathc = 0;
+		out = realloc(out, ((size_t)n + g.gl_pathc + 1) * sizeof(*out));
+		ASSERT(out);
+		if (!g.gl_pathc)
+			out[n++] = arg[i];
+		for (size_t k = 0; k < g.gl_pathc; k++)
+			out[n++] = strdup(g.gl_pathv[k]);
+		globfree(&g);
+	}
+	*count = n;
+	return out;
 }
 
 static int supervise(const struct options *opt, const char *const *files, int count)
@@ -88,7 +114,8 @@ int main(int argc, char **argv)
 		files[count++] = argv[optind++];
 	if (!count && opt.only == ~0ull && opt.cases == ~0ull / 2 && !opt.seconds)
 		opt.cases = 1000000;
+	if (count)
+		files = expand(files, &count);
 	o = supervise(&opt, files, count);
-	free(files);
 	return o;
 }
