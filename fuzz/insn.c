@@ -48,6 +48,7 @@ static const char **expand(const char **arg, int *count)
 			out[n++] = strdup(g.gl_pathv[k]);
 		globfree(&g);
 	}
+	free(arg);
 	*count = n;
 	return out;
 }
@@ -63,8 +64,11 @@ static int supervise(const struct options *opt, const char *const *files, int co
 		perror("insn");
 		return 1;
 	}
-	if (!pid)
-		exit(count ? run_case_file(opt, p, files, count) : run_fuzz(opt, p));
+	if (!pid) {
+		status = count ? run_case_file(opt, p, files, count) : run_fuzz(opt, p);
+		fflush(0);
+		exit(status);
+	}
 	if (waitpid(pid, &status, 0) < 0)
 		return 1;
 	if (WIFEXITED(status) && !p->running)
@@ -89,9 +93,10 @@ int main(int argc, char **argv)
 		{ "only", 1, 0, 'o' }, { "case", 1, 0, 'r' }, { 0 },
 	};
 	struct options opt = { .cases = ~0ull / 2, .seed = 1, .only = ~0ull, .engines = RUN_EXEC | RUN_BT, .failures = 10 };
-	const char **files = calloc((size_t)argc, sizeof(*files));
+	static const char **files; /* kept until the end */
 	int count = 0, o;
 
+	files = calloc((size_t)argc, sizeof(*files));
 	while ((o = getopt_long(argc, argv, "", longs, 0)) != -1)
 		switch (o) {
 		case 'n': opt.cases = strtoull(optarg, 0, 0); break;

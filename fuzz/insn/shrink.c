@@ -59,10 +59,13 @@ void shrink_case(struct icase *c, bool (*differs)(const struct icase *c, void *a
 		any |= try_bytes(&a, fpu, fcw, 2);
 		any |= try_bytes(&a, fpu + 2, zeros, 2);
 		any |= try_bytes(&a, fpu + 512, all, 1);
-		any |= try_bytes(&a, fpu + 576, zeros, 256) | try_bytes(&a, fpu + 160, zeros, 256) | try_bytes(&a, fpu + 32, zeros, 128);
+		any |= try_bytes(&a, fpu + 576, zeros, 256);
+		any |= try_bytes(&a, fpu + 160, zeros, 256);
+		any |= try_bytes(&a, fpu + 32, zeros, 128);
 		for (unsigned i = 0; i < 16; i++) {
 			any |= try_bytes(&a, offsetof(struct icase, in.gpr) + 8 * i, &zero, 8);
-			any |= try_bytes(&a, fpu + 160 + 16 * i, zeros, 16) | try_bytes(&a, fpu + 576 + 16 * i, zeros, 16);
+			any |= try_bytes(&a, fpu + 160 + 16 * i, zeros, 16);
+			any |= try_bytes(&a, fpu + 576 + 16 * i, zeros, 16);
 			any |= i < 8 && try_bytes(&a, fpu + 32 + 16 * i, zeros, 16);
 		}
 		for (unsigned i = 0; i < c->patches; i++)
