@@ -72,7 +72,7 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.c.o $(BUILD)/libtrifold.a
 	$(call say,LD,$@)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
 $(BUILD)/fuzz/%: $(BUILD)/obj/fuzz/%.c.o $(BUILD)/libtrifold.a
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) -o $@ $(filter-out %.a,$^) $(BUILD)/libtrifold.a $(LDLIBS)
+	$(call say,LD,$@)$(CC) $(LDFLAGS) -o $@ $(filter-out %.a,$^) $(BUILD)/libtrifold.a $(LDLIBS)
 # A fuzzer's parts are in fuzz/NAME/.
 $(foreach f,$(patsubst fuzz/%.c,%,$(wildcard fuzz/*.c)),$(eval \
 	$(BUILD)/fuzz/$(f): $(patsubst %,$(BUILD)/obj/%.o,$(wildcard fuzz/$(f)/*.c fuzz/$(f)/*.S))))
