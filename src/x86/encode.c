@@ -47,8 +47,9 @@ static unsigned put_vex(uint8_t *out, const struct insn *in, const struct target
 	unsigned n = 0;
 	uint8_t base_hi = t->base == INSN_BASE_RIP ? 0 : t->base >> 3;
 
-	for (int i = 0; i < in->vex_off - 1; i++) /* legacy prefixes before VEX can only be address ones */
-		if (!is_address_prefix(in->bytes[i]))
+	/* Legacy prefixes before VEX can only be address ones; a REX among them, followed by another prefix, means nothing. */
+	for (int i = 0; i < in->vex_off - 1; i++)
+		if (!is_address_prefix(in->bytes[i]) && (in->bytes[i] & 0xf0) != 0x40)
 			return 0;
 	if (v[0] == 0xc5) {
 		r = !(v[1] & 0x80);
