@@ -6,8 +6,8 @@
  *     to memory, the generator masks those bytes
  *   RFLAGS.RF: set in the image pushed by a fault, clear in one read by PUSHF
  *   page-fault error code bit P for addresses above the user's: Linux sets it before it tells user space
- *   arithmetic flags at a fault in translated code, or when it has rewritten itself, unless precise flags are asked for: the
- *     translator keeps a flag only as long as an instruction may read it
+ *   arithmetic flags at a fault in translated code, unless precise flags are asked for: the translator keeps a flag only
+ *     as long as an instruction may read it (code that rewrites itself always has precise flags: see run.c)
  *   CR2 unless the fault is #PF
  *   in translated code, flags that MUL and IMUL leave undefined (AMD's processors leave them as they were, and the translator
  *     may have had no use for what they were); the generator makes no sequence that reads them
@@ -48,12 +48,16 @@ void fpu_canonicalise(uint8_t *a)
 	memset(a + 512, 0, 64);
 }
 
+/* Did the case change its own code? */
+bool compare_rewrote(const struct icase *c, const struct outcome *host)
+{
+	return memcmp(c->code, host->mem[PAGE_CODE0] + c->code_at, c->code_len) != 0;
+}
+
 static bool loses_flags(const struct icase *c, const struct outcome *host, unsigned engine, const struct compare_options *opt)
 {
 	if (engine != RUN_BT || opt->precise_flags || c->rewrites)
 		return false;
-	if (memcmp(c->code, host->mem[PAGE_CODE0] + c->code_at, c->code_len))
-		return true;
 	switch (host->vector) {
 	case VEC_PF: case VEC_GP: case VEC_SS: case VEC_AC: case VEC_DE: case VEC_MF: case VEC_XM: return true;
 	case VEC_UD: return true; /* CLAC and STAC do not end a block */
@@ -100,7 +104,7 @@ static bool rep_rewrote_itself(const struct icase *c, const struct outcome *h)
 	uint8_t b[15 + CODE_MAX] = { 0 };
 	struct insn in;
 
-	if (!memcmp(c->code, now, c->code_len))
+	if (!compare_rewrote(c, h))
 		return false;
 	memcpy(b, c->code, c->code_len);
 	for (unsigned i = 0; i < c->insns; i++)
@@ -135,6 +139,8 @@ static bool may_fault_so(const struct outcome *h, const struct outcome *g)
 	switch (in.cls) {
 	case INSN_INVALID: /* too long, or undefined before it is too long */
 		return h->vector == VEC_GP && g->vector == VEC_UD && in.len > 12;
+	case INSN_GATHER: /* single-stepped: the trap for the elements done comes before the next one's fault */
+		return h->vector == VEC_DB && g->vector == VEC_PF;
 	case INSN_CALL_IND: /* target, operand and stack may all be non-canonical */
 		return h->vector == VEC_SS && g->vector == VEC_GP;
 	case INSN_FPU_ENV: case INSN_FXSAVE: case INSN_FXRSTOR: case INSN_XSAVE: case INSN_XSAVEC: case INSN_XSAVEOPT: case INSN_XRSTOR:

@@ -109,6 +109,8 @@ static void encode_prefixes(const struct form *f, struct rng *r, struct encoding
 		e->b[e->n++] = rng_chance(r, 50) ? 0x64 : 0x65;
 	if (rng_chance(r, 3))
 		e->b[e->n++] = 0x67;
+	if (rng_below(r, 200) == 0) /* a REX that another prefix makes meaningless */
+		e->b[e->n++] = (uint8_t)(0x40 | rng_below(r, 16)), e->b[e->n++] = ignored[rng_below(r, 4)];
 	if (rng_chance(r, 1))
 		e->b[e->n++] = ignored[rng_below(r, 4)];
 	if (plain || f->vex)

@@ -293,7 +293,15 @@ static void take_outcome(struct guest *g, struct outcome *o)
 void guest_run(struct guest *g, const struct icase *c, struct outcome *out)
 {
 	/* Code that rewrites itself may read flags that the code it was translated from did not. */
-	g->tune.on[TUNE_PRECISE_FLAGS] = g->precise || c->rewrites;
+	if (g->tune.on[TUNE_PRECISE_FLAGS] != (g->precise || c->rewrites)) {
+		uint8_t other[PAGE_SIZE];
+
+		/* What was translated the other way must go. */
+		memset(other, 0x90, sizeof(other));
+		put(g, PA_SANDBOX + PAGE_CODE0 * PAGE_SIZE, other, PAGE_SIZE);
+		put(g, PA_SANDBOX + PAGE_CODE1 * PAGE_SIZE, other, PAGE_SIZE);
+		g->tune.on[TUNE_PRECISE_FLAGS] = g->precise || c->rewrites;
+	}
 	set_memory(g, c);
 	set_state(g, c);
 	ticks = 0;

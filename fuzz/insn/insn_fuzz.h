@@ -182,6 +182,7 @@ struct compare_options { bool precise_flags; };
 /* Returns false if alike; else writes what differs first. guest_engine: RUN_EXEC or RUN_BT. */
 bool compare_differs(const struct icase *c, const struct outcome *host, const struct outcome *guest, unsigned engine,
 		     const struct compare_options *opt, char *what, size_t size);
+bool compare_rewrote(const struct icase *c, const struct outcome *host);
 void compare_report(const struct icase *c, const struct outcome *host, const struct outcome *guest, const char *name);
 void fpu_canonicalise(uint8_t *area);
 
