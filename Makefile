@@ -135,6 +135,13 @@ $(GUESTS)/test.img: $(INGUEST) $(wildcard tests/e2e/guest/*) $(INITRD) tools/mak
 	@cp tests/e2e/guest/* $(GUESTS)/test-root/tests/
 	@tools/make-initrd $@ $(INITRD) $(GUESTS)/test-root
 
+# Programs of this machine, to compare what they compute on the host and in a guest.
+$(GUESTS)/programs.img: tools/make-program-root tests/e2e/programs/work.sh $(INITRD) tools/make-initrd tools/guest-init | $(SETUP)guests $(SETUP)check
+	@tools/make-program-root $(GUESTS)/program-root
+	@mkdir -p $(GUESTS)/program-root/programs
+	@cp tests/e2e/programs/work.sh $(GUESTS)/program-root/programs/
+	@tools/make-initrd $@ $(INITRD) $(GUESTS)/program-root
+
 # Debian's memory and stress testers in an initramfs of their own.
 $(GUESTS)/stress.img: tools/make-stress-root tests/e2e/stress/stress.sh $(INITRD) tools/make-initrd tools/guest-init | $(SETUP)guests $(SETUP)check
 	@tools/make-stress-root $(DEBS) $(GUESTS)/stress-root
@@ -144,7 +151,7 @@ $(GUESTS)/stress.img: tools/make-stress-root tests/e2e/stress/stress.sh $(INITRD
 
 # The second compiler, and everything that tests run under sanitizers, have build directories of their own.
 check: $(SETUP)build $(SETUP)check guests
-	@$(MAKE) --no-print-directory -j$(JOBS) all unit fuzzers bare $(GUESTS)/vmlinuz-amd64 $(GUESTS)/test.img $(GUESTS)/stress.img
+	@$(MAKE) --no-print-directory -j$(JOBS) all unit fuzzers bare $(GUESTS)/vmlinuz-amd64 $(GUESTS)/test.img $(GUESTS)/stress.img $(GUESTS)/programs.img
 	@$(MAKE) --no-print-directory -j$(JOBS) BUILD=$(BUILD)/clang CC=clang all unit
 	@$(MAKE) --no-print-directory -j$(JOBS) BUILD=$(BUILD)/san SAN=address,undefined OPT=-O1 unit fuzzers
 	@tools/run-tests --build $(BUILD) --jobs $(JOBS) $(if $(ONLY),--only '$(ONLY)') $(TESTS)
