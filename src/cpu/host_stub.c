@@ -62,6 +62,9 @@ static bool on_host_fault(ucontext_t *uc, int signo, siginfo_t *info, int trapno
 	(void)info;
 	if (signo == SIGSEGV && resume_odd_stack(data, region + CODE_OFFSET, uc->uc_mcontext.gregs))
 		return true;
+	/* The number of an earlier trap: some hosts cannot run vector code with such an RSP at all. */
+	if (trapno == VEC_PF && !is_canonical((uint64_t)uc->uc_mcontext.gregs[REG_RSP]))
+		trapno = VEC_GP;
 	/* #PF: the operand is always a populated page of ours, so this would be our own bug. */
 	if (rip < (uintptr_t)region + SLOTS_OFFSET || trapno == VEC_PF || trapno < 0 || trapno > VEC_XM)
 		return false;
