@@ -1,6 +1,7 @@
 /*
  * micro.c - small workloads, each timed by its own CPU clock; run natively and inside guests by bench/run.
- * Prints `micro NAME NANOSECONDS-PER-TURN CHECKSUM`; checksums must agree everywhere.
+ * Prints `micro NAME NANOSECONDS-PER-TURN CHECKSUM`; checksums must agree everywhere. The clock is printed at the beginning and at the
+ * end, for bench/run to compare it with the host's: some emulators' clocks run wrong.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -190,9 +191,16 @@ static const struct { const char *name; uint64_t (*run)(unsigned); unsigned turn
 	{ "faults", faults, 1000 }, { "switches", switches, 10000 }, { "forks", forks, 500 },
 };
 
+static void show_clock(const char *when)
+{
+	printf("micro-clock %s %.0f\n", when, now());
+	fflush(stdout);
+}
+
 int main(int argc, char **argv)
 {
 	unsigned divide = argc > 1 ? (unsigned)atoi(argv[1]) : 1;
+	show_clock("begin");
 	for (unsigned i = 0; i < sizeof workloads / sizeof *workloads; i++) {
 		unsigned turns = workloads[i].turns / divide;
 		rng = 88172645463325252u;
@@ -201,5 +209,6 @@ int main(int argc, char **argv)
 		printf("micro %s %.0f %llx\n", workloads[i].name, (now() - start) / turns, (unsigned long long)sum);
 		fflush(stdout);
 	}
+	show_clock("end");
 	return 0;
 }
