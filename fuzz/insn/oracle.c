@@ -107,7 +107,7 @@ static BARE bool return_failed(int sig, const greg_t *g)
 		return false;
 	child.odd_count = (uint64_t)g[REG_RIP] == oracle_odd_rip && now - child.odd_tsc < ODD_WINDOW ? child.odd_count + 1 : 0;
 	child.odd_tsc = now;
-	return child.odd_count < ODD_REPEATS;
+	return child.odd_count < ODD_REPEATS || is_ours((uint64_t)g[REG_RIP]);
 }
 
 static BARE void on_signal(int sig, siginfo_t *info, void *context)
