@@ -230,11 +230,10 @@ struct block *bt_block_of_host(struct bt *bt, uint32_t host)
 
 const struct mark *bt_mark_of(struct bt *bt, const struct block *b, uint32_t host)
 {
-	const struct mark *found = 0;
-
-	for (unsigned i = 0; i < b->marks && bt->mark[b->first_mark + i].host <= host; i++)
-		found = &bt->mark[b->first_mark + i];
-	return found;
+	for (unsigned i = 0; i < b->marks; i++)
+		if (bt->mark[b->first_mark + i].host == host)
+			return &bt->mark[b->first_mark + i];
+	return 0;
 }
 
 uint8_t *bt_poll_entry(struct bt *bt, struct block *b, bool flags_saved)

@@ -56,7 +56,7 @@ struct block {
 	uint32_t hash_next, frame_next, frame2_next; /* index + 1 */
 };
 
-/* Where a guest instruction's code begins in its block: maps a host fault to a guest address. */
+/* Where an instruction that may fault was copied to: maps a host fault to a guest address. */
 struct mark {
 	uint32_t host;		/* offset in the code cache */
 	uint16_t guest_off;

@@ -479,13 +479,24 @@ static void odd_stack_return(struct vcpu *v, greg_t *g)
 	g[REG_RIP] = (greg_t)(uintptr_t)stub;
 }
 
-/* Was this SIGSEGV raised by the kernel's return, not by the guest's instruction? One of the guest's would come again at once. */
-static bool odd_stack_fault(struct vcpu *v, const greg_t *g)
+/*
+ * Was this signal raised by the kernel's return, not by the guest's instruction? For sure if no instruction that can fault
+ * stands there (it may even be SIGILL then); else a fault of the guest's would come again at once.
+ */
+static bool odd_stack_fault(struct vcpu *v, const greg_t *g, int signo)
 {
+	struct bt *bt = BV(v)->bt;
+	uint32_t host = (uint32_t)((uint64_t)g[REG_RIP] - (uint64_t)(uintptr_t)bt->cache);
 	uint64_t now = __builtin_ia32_rdtsc();
+	const struct block *b;
 	bool again;
 
 	if (is_canonical((uint64_t)g[REG_RSP]))
+		return false;
+	b = bt_block_of_host(bt, host);
+	if (!b || !bt_mark_of(bt, b, host))
+		return true;
+	if (signo != SIGSEGV)
 		return false;
 	again = (uint64_t)g[REG_RIP] == v->bt_scratch[S_ODD_RIP] && now - BV(v)->odd_tsc < ODD_WINDOW;
 	BV(v)->odd_tsc = now;
@@ -501,7 +512,7 @@ static bool on_host_fault(ucontext_t *context, int signo, siginfo_t *info, int t
 
 	(void)info;
 	__asm__("mov %%gs:%c1, %0" : "=r"(v) : "i"(offsetof(struct vcpu, bt_scratch) + 8 * S_SELF));
-	if (signo == SIGSEGV && odd_stack_fault(v, g)) {
+	if (odd_stack_fault(v, g, signo)) {
 		odd_stack_return(v, g);
 		return true;
 	}

@@ -65,7 +65,7 @@ static inline void e_set_rip(struct emit *e, uint64_t va)
 
 /* A free site, or 0 with the request marked out of room (translate.c checks the room beforehand: never 0). */
 uint32_t tr_site(struct tr *t, enum site_kind kind);
-/* Notes that the code from here on belongs to the current instruction. */
+/* The copied instruction comes next: notes where, if the host may raise an exception in it. */
 void tr_mark(struct tr *t);
 /* Makes the flags readable in EFLAGS; saves them if a clobber is about to come and they are live. */
 void tr_need_host_flags(struct tr *t);

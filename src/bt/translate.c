@@ -52,10 +52,30 @@ uint32_t tr_site(struct tr *t, enum site_kind kind)
 	return n;
 }
 
+/*
+ * The common integer instructions, which no processor can refuse to run once their operand is there: no #UD, #DE, #GP. The
+ * others get a mark, in case that the host raises something.
+ */
+static bool cannot_fault(const struct insn *in)
+{
+	uint8_t op = in->opcode;
+
+	if (in->need || in->feature || in->lock || in->vex_off)
+		return false;
+	if (in->map == 0)
+		return op < 0x40 || (op >= 0x80 && op <= 0x8b && op != 0x82) || (op >= 0xb0 && op <= 0xc1) || op == 0xc6 || op == 0xc7 ||
+		       (op >= 0xd0 && op <= 0xd3);
+	return in->map == 1 && ((op >= 0x40 && op <= 0x4f) || (op >= 0x90 && op <= 0x9f) || op == 0xaf || op == 0xb6 || op == 0xb7 ||
+				op == 0xbe || op == 0xbf);
+}
+
 void tr_mark(struct tr *t)
 {
-	struct mark *m = &t->bt->mark[t->bt->marks++];
+	struct mark *m;
 
+	if (cannot_fault(&t->insn[t->i]))
+		return;
+	m = &t->bt->mark[t->bt->marks++];
 	ASSERT(t->bt->marks <= MAX_MARKS);
 	*m = (struct mark){ .host = tr_offset(t, t->e.p), .guest_off = t->off[t->i],
 		.flags_saved = t->in_slot && !t->in_host };
@@ -208,7 +228,6 @@ static void lower_block(struct tr *t)
 	for (t->i = 0; t->i < t->n && !t->ended; t->i++) {
 		const struct insn *in = &t->insn[t->i];
 
-		tr_mark(t);
 		if (for_executor(t, in))
 			lower_executor(t);
 		else
