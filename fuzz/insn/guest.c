@@ -328,7 +328,7 @@ bool guest_stays_inside(struct guest *g, const struct icase *c, bool (*allowed)(
 			bytes[n] = g->page[at / (int)PAGE_SIZE][at % (int)PAGE_SIZE];
 		memset(bytes + n, 0, 15 - n);
 		if (v->rip >> 12 != VA_EXIT >> 12 && n && !insn_decode(&in, bytes, 15, INSN_MODE_64))
-			inside = allowed(&in, v->rip == c->in.rip);
+			inside = allowed(&in, step == 0);
 		if (inside && exec_step(v) == EXEC_STOP)
 			break;
 	}
