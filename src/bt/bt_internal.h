@@ -136,8 +136,6 @@ struct bt_vcpu {
 	struct exception slow_exc;	/* LEAVE_SLOW: what the access raised, if slow_inject */
 	bool slow_inject;
 	struct { uint32_t fetch_id, mode; uint64_t stamp; bool used; } context[JUMP_TABLES];
-	uint64_t odd_tsc;		/* host TSC at the last return through odd_stack */
-	uint32_t odd_count;		/* returns in a row to the same place */
 	uint64_t stamp;
 	uint32_t current;		/* index in context */
 	uint32_t fetch_epoch, flush_generation;

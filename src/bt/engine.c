@@ -382,6 +382,8 @@ static bool host_fault(struct vcpu *v)
 	v->rip = b->va + m->guest_off;
 	if (m->flags_saved)
 		v->rflags = (v->rflags & ~(uint64_t)FL_ARITH) | bt_flags_unpack(v->bt_scratch[S_FLAGS]);
+	if (UNLIKELY(!is_canonical(v->gpr[RSP]))) /* the trap number may be that of an earlier trap: let the executor see */
+		return exec_one(v);
 	switch (v->bt_scratch[S_FAULT]) {
 	case VEC_DE: case VEC_MF: case VEC_XM: case VEC_UD:
 		exc = exc_plain((uint8_t)v->bt_scratch[S_FAULT]);
@@ -458,12 +460,9 @@ static void bt_run(struct vcpu *v)
 
 /*
  * The guest's RSP is in the host's, and may be non-canonical. The host kernel cannot return to such a context: IRET faults on AMD, after a
- * signal as well as after a mere timer tick, and Linux reports that as SIGSEGV where the context was, with the number of some earlier trap. So returns are made
- * with the host's RSP, through a stub that brings the guest's back and goes on. See docs/translator.md, "Stack pointers that are not canonical".
+ * signal as well as after a mere timer tick, and Linux reports that as SIGSEGV where the context was, with the number of some
+ * earlier trap (under a hypervisor SIGILL was seen too). So returns are made with the host's RSP, through a stub that brings the guest's back and goes on. See docs/translator.md, "Stack pointers that are not canonical".
  */
-#define ODD_WINDOW 200000 /* TSC ticks: longer than a signal takes to come back, shorter than between two interrupts, mostly */
-#define ODD_REPEATS 2 /* so often must it come back */
-
 static void odd_stack_return(struct vcpu *v, greg_t *g)
 {
 	uint8_t *stub = BV(v)->bt->odd_stack;
@@ -480,28 +479,19 @@ static void odd_stack_return(struct vcpu *v, greg_t *g)
 }
 
 /*
- * Was this signal raised by the kernel's return, not by the guest's instruction? For sure if no instruction that can fault
- * stands there (it may even be SIGILL then); else a fault of the guest's would come again at once.
+ * Was this signal raised by the kernel's return, not by the guest's instruction? For sure if no instruction that can fault stands there. If
+ * one does, all guest state is as before it, and the executor does it in either case (host_fault).
  */
-static bool odd_stack_fault(struct vcpu *v, const greg_t *g, int signo)
+static bool odd_stack_fault(struct vcpu *v, const greg_t *g)
 {
 	struct bt *bt = BV(v)->bt;
 	uint32_t host = (uint32_t)((uint64_t)g[REG_RIP] - (uint64_t)(uintptr_t)bt->cache);
-	uint64_t now = __builtin_ia32_rdtsc();
 	const struct block *b;
-	bool again;
 
 	if (is_canonical((uint64_t)g[REG_RSP]))
 		return false;
 	b = bt_block_of_host(bt, host);
-	if (!b || !bt_mark_of(bt, b, host))
-		return true;
-	if (signo != SIGSEGV)
-		return false;
-	again = (uint64_t)g[REG_RIP] == v->bt_scratch[S_ODD_RIP] && now - BV(v)->odd_tsc < ODD_WINDOW;
-	BV(v)->odd_tsc = now;
-	BV(v)->odd_count = again ? BV(v)->odd_count + 1 : 0;
-	return BV(v)->odd_count < ODD_REPEATS;
+	return !b || !bt_mark_of(bt, b, host);
 }
 
 /* A signal raised by copied guest instructions: leave with the trap number, at the host address of the fault. */
@@ -510,13 +500,13 @@ static bool on_host_fault(ucontext_t *context, int signo, siginfo_t *info, int t
 	struct vcpu *v;
 	greg_t *g = context->uc_mcontext.gregs;
 
-	(void)info;
+	(void)signo, (void)info;
 	__asm__("mov %%gs:%c1, %0" : "=r"(v) : "i"(offsetof(struct vcpu, bt_scratch) + 8 * S_SELF));
-	if (odd_stack_fault(v, g, signo)) {
+	if (odd_stack_fault(v, g)) {
 		odd_stack_return(v, g);
 		return true;
 	}
-	if (trapno == VEC_PF)
+	if (trapno == VEC_PF && is_canonical((uint64_t)g[REG_RSP]))
 		return false; /* a bug of ours: host memory that should be there is not */
 	v->bt_scratch[S_EA] = (uint64_t)g[REG_RIP] - (uint64_t)(uintptr_t)BV(v)->bt->cache;
 	v->bt_scratch[S_FAULT] = (uint64_t)trapno;
