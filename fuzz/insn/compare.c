@@ -137,7 +137,7 @@ static bool may_fault_so(const struct outcome *h, const struct outcome *g)
 		return true;
 	ea = in.cls >= INSN_MOVS && in.cls <= INSN_OUTS ? h->end.gpr[RSI] : effective_address(&in, &h->end);
 	/* Single-stepped, the trap for the elements done comes before the next one's fault. */
-	if (in.cls == INSN_GATHER && h->vector == VEC_DB && g->vector == VEC_PF)
+	if (in.cls == INSN_GATHER && h->vector == VEC_DB)
 		return true;
 	switch (in.cls) {
 	case INSN_INVALID: /* too long, or undefined before it is too long */
