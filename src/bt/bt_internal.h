@@ -107,12 +107,13 @@ struct bt {
 	uint8_t *hot, *cold;		/* where the next block's hot and cold code go */
 	uint8_t *hot_start;		/* after the stubs */
 	uint8_t *leave[8];	/* stubs by leave_reason */
-	uint8_t *slow[2];	/* TLB miss, read and write */
+	uint8_t *slow[2];	/* TLB miss, read and write: T0 the address, T1 the site */
+	uint8_t *slow_sited[2];	/* the same, S_SITE set */
 	/* Stack probe of 1 << n bytes that missed its entry: T0 the address, S_SITE and S_BACK set; read and write. */
 	uint8_t *stack[TLB_SETS][2][TLB_STACK_SIZES];
 	uint8_t *string;	/* MOVS, STOS, LODS: S_SITE set */
 	uint8_t *odd_stack;	/* goes on with S_ODD_RSP at S_ODD_RIP: what a signal handler cannot return to */
-	uint8_t *jump_miss;	/* T0 the target, S_SITE set, flags in S_FLAGS */
+	uint8_t *jump_miss;	/* T0 the target, T1 the site, flags in S_FLAGS */
 	void (*enter)(struct vcpu *v, uint8_t *host);
 	struct block *block;
 	uint32_t blocks;

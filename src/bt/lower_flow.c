@@ -19,7 +19,7 @@ static void jump_table(struct tr *t, struct emit *e, uint32_t site)
 	uint8_t *miss, *start = e->p;
 
 	if (t->mode != t->b->mode) { /* the jump table belongs to another mode */
-		e_store_gs_imm32(e, SLOT(S_SITE), site);
+		e_mov_imm(e, T1, site);
 		e_jmp_to(e, t->bt->jump_miss);
 		return;
 	}
@@ -34,7 +34,7 @@ static void jump_table(struct tr *t, struct emit *e, uint32_t site)
 	e_jmp_gs_index(e, T1, VOFF(jump_host));
 	ASSERT(e->p <= start + JUMP_TABLE_CODE);
 	e_patch(miss, t->cold.p);
-	e_store_gs_imm32(&t->cold, SLOT(S_SITE), site);
+	e_mov_imm(&t->cold, T1, site);
 	e_jmp_to(&t->cold, t->bt->jump_miss);
 }
 

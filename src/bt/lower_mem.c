@@ -70,7 +70,7 @@ void lower_probe(struct tr *t, unsigned size, bool write)
 	e_op_gs_base(e, true, 0x03, T0, T1, NO_BASE, 1, l1 + (int32_t)offsetof(struct tlb_entry, host));
 	e_patch(miss, t->cold.p);
 	e_op_gs_base(&t->cold, true, 0x03, T0, T1, NO_BASE, 1, tag);
-	e_store_gs_imm32(&t->cold, SLOT(S_SITE), site);
+	e_mov_imm(&t->cold, T1, site);
 	e_jmp_to(&t->cold, t->bt->slow[write]);
 }
 

@@ -86,7 +86,7 @@ static uint8_t *make_leave_common(struct emit *e)
 }
 
 /*
- * TLB miss: T0 is the address, S_SITE the site (T1 held the index and is free). Calls C with only the caller-saved registers
+ * TLB miss: T0 is the address, S_SITE the site. Calls C with only the caller-saved registers
  * saved; C answers with the host address to go on at (with T0 the address again) or 0: the access needs the executor.
  */
 static void make_slow(struct emit *e, uint64_t fn, const uint8_t *leave_slow)
@@ -151,7 +151,7 @@ static void make_stack(struct bt *bt, struct emit *e, unsigned set, bool write, 
 		e_patch(miss, e->p);
 		e_op_gs_base(e, true, 0x03, T0, T1, NO_BASE, 1, l1 + tag[pass]);
 	}
-	e_jmp_to(e, bt->slow[write]);
+	e_jmp_to(e, bt->slow_sited[write]);
 }
 
 void bt_make_stubs(struct bt *bt)
@@ -169,8 +169,12 @@ void bt_make_stubs(struct bt *bt)
 		e_jmp_to(&e, reason == LEAVE_FAULT ? rsp_is_host : common); /* the signal handler has switched it */
 	}
 	bt->slow[0] = e.p;
+	e_op_gs(&e, false, 0x89, T1, SLOT(S_SITE));
+	bt->slow_sited[0] = e.p;
 	make_slow(&e, (uint64_t)(uintptr_t)bt_tlb_miss_read, bt->leave[LEAVE_SLOW]);
 	bt->slow[1] = e.p;
+	e_op_gs(&e, false, 0x89, T1, SLOT(S_SITE));
+	bt->slow_sited[1] = e.p;
 	make_slow(&e, (uint64_t)(uintptr_t)bt_tlb_miss_write, bt->leave[LEAVE_SLOW]);
 	for (unsigned set = 0; set < TLB_SETS; set++)
 		for (unsigned n = 0; n < TLB_STACK_SIZES; n++) {
@@ -183,6 +187,7 @@ void bt_make_stubs(struct bt *bt)
 	e_load_gs(&e, RSP, SLOT(S_ODD_RSP));
 	e_jmp_gs(&e, SLOT(S_ODD_RIP));
 	bt->jump_miss = e.p;
+	e_op_gs(&e, false, 0x89, T1, SLOT(S_SITE));
 	e_store_gs(&e, VOFF(rip), T0);
 	e_restore_flags(&e);
 	e_jmp_to(&e, bt->leave[LEAVE_JUMP]);
