@@ -1,0 +1,218 @@
+/*
+ * bt_engine_test.c - the translator as an engine, on the executor's test machine: what the fuzzer does not aim at.
+ * Invariants B1 to B3 of src/bt/bt_internal.h by their effects: code that changes, links, jump tables, requests.
+ */
+#include "cpu_machine.h"
+
+#include <pthread.h>
+#include <unistd.h>
+
+#include "cpu/engine.h"
+
+struct bt_machine { struct machine *m; void *state; struct tune tune; };
+
+static int bt_setup(void **state)
+{
+	struct bt_machine *b = calloc(1, sizeof(*b));
+	uint8_t hlt = 0xf4;
+
+	b->m = machine_new(PAGING_NESTED);
+	tune_defaults(&b->tune);
+	b->m->memory.tune = &b->tune;
+	assert_int_equal(engine_bt.vm_init(&b->m->memory, &b->state), 0);
+	assert_int_equal(engine_bt.vcpu_init(b->m->v, b->state), 0);
+	assert_int_equal(engine_bt.thread_start(b->m->v), 0);
+	b->m->v->kick = engine_bt.kick;
+	for (unsigned i = 0; i < 32; i++)
+		poke(b->m, HANDLERS + 16 * i, &hlt, 1);
+	*state = b;
+	return 0;
+}
+
+static int bt_teardown(void **state)
+{
+	struct bt_machine *b = *state;
+
+	engine_bt.vcpu_destroy(b->m->v);
+	engine_bt.vm_destroy(b->state);
+	machine_free(b->m);
+	free(b);
+	return 0;
+}
+
+/* Runs from rip to HLT. */
+static struct vcpu *run(struct bt_machine *b)
+{
+	host_fault_take_signals(); /* cmocka takes them for each test */
+	b->m->v->halted = 0;
+	engine_bt.run(b->m->v);
+	assert_int_equal(b->m->v->exit.kind, EXIT_HLT_FOREVER);
+	return b->m->v;
+}
+#define RUN(b, text) (({ CODE((b)->m, text); }), run(b))
+
+static void test_a_loop_runs_to_its_end(void **state)
+{
+	struct vcpu *v = RUN((struct bt_machine *)*state, "xor %eax, %eax; mov $100000, %ecx; 1: add %rcx, %rax; dec %ecx; jnz 1b; hlt");
+
+	assert_int_equal(v->gpr[RAX], 5000050000);
+	assert_true(v->counters.blocks_executed < 1000); /* linked: hardly any iteration went through C */
+}
+
+static void test_calls_returns_and_indirect_jumps_find_their_way(void **state)
+{
+	struct vcpu *v = RUN((struct bt_machine *)*state,
+		"xor %eax, %eax; mov $1000, %ecx; 1: call 2f; lea 3f(%rip), %rdx; jmp *%rdx; 2: add $3, %eax; ret; 3: dec %ecx; jnz 1b; hlt");
+
+	assert_int_equal(v->gpr[RAX], 3000);
+	assert_int_equal(v->gpr[RSP], STACK);
+}
+
+static void test_a_store_to_the_next_instruction_of_the_block_is_seen(void **state)
+{
+	/* mov $1, %eax becomes mov $7, %eax by the store just before it; twice, so that a translation exists the second time. */
+	struct vcpu *v = RUN((struct bt_machine *)*state,
+		"xor %ebx, %ebx; mov $2, %ecx; 1: movb %cl, 2f+1(%rip); 2: mov $0x55, %eax; add %eax, %ebx; dec %ecx; jnz 1b; hlt");
+
+	assert_int_equal(v->gpr[RBX], 2 + 1);
+}
+
+static void test_a_store_through_an_alias_is_seen(void **state)
+{
+	struct bt_machine *b = *state;
+	struct vcpu *v;
+
+	set_page(b->m, DATA, CODE_AT | PTE_P | PTE_W | PTE_U); /* a second way to the code */
+	v = RUN(b, "xor %ebx, %ebx; mov $3, %ecx; lea 2f+1(%rip), %rdi; and $0xfff, %edi; add $0x400000, %rdi\n"
+		   "1: movb %cl, (%rdi); nop; 2: mov $0x55, %eax; add %eax, %ebx; dec %ecx; jnz 1b; hlt");
+	assert_int_equal(v->gpr[RBX], 3 + 2 + 1);
+}
+
+static void test_code_changed_by_a_device_is_translated_anew(void **state)
+{
+	struct bt_machine *b = *state;
+	uint8_t mov9[] = { 0xb8, 9, 0, 0, 0, 0xf4 };
+
+	assert_int_equal(RUN(b, "mov $1, %eax; hlt")->gpr[RAX], 1);
+	poke(b->m, CODE_AT, mov9, sizeof(mov9));
+	b->m->v->rip = CODE_AT;
+	assert_int_equal(run(b)->gpr[RAX], 9);
+}
+
+static void *kicker(void *v)
+{
+	usleep(20000);
+	vcpu_request(v, REQ_STOP);
+	return NULL;
+}
+
+/* A loop that never ends stops at the next poll or look-up. */
+static void stops(struct bt_machine *b)
+{
+	pthread_t thread;
+
+	atomic_store(&b->m->v->pending, 0);
+	host_fault_take_signals();
+	assert_int_equal(pthread_create(&thread, NULL, kicker, b->m->v), 0);
+	engine_bt.run(b->m->v);
+	pthread_join(thread, NULL);
+	assert_int_equal(b->m->v->exit.kind, EXIT_STOP);
+}
+
+static void test_endless_loops_of_every_shape_stop_on_request(void **state)
+{
+	struct bt_machine *b = *state;
+
+	CODE(b->m, "1: jmp 1b");
+	stops(b);
+	CODE(b->m, "1: inc %rax; cmp %rbx, %rbx; je 1b");
+	stops(b);
+	CODE(b->m, "lea 1f(%rip), %rdx; 1: jmp *%rdx");
+	stops(b);
+	CODE(b->m, "1: call 2f; 2: add $8, %rsp; jmp 1b");
+	stops(b);
+	CODE(b->m, "lea 1f(%rip), %rdx; 1: push %rdx; ret");
+	stops(b);
+	CODE(b->m, "1: stc; adc $0, %rax; mov $1, %ecx; jrcxz 1b; pushf; popf; jc 1b; jmp 1b");
+	stops(b);
+}
+
+static void test_branch_to_an_address_that_is_not_canonical_faults_at_the_branch(void **state)
+{
+	struct bt_machine *b = *state;
+	struct vcpu *v = RUN(b, "mov $0x1234567890abcdef, %rax; nop; call *%rax; hlt");
+	uint64_t frame = v->gpr[RSP];
+
+	assert_int_equal(v->rip, HANDLERS + 16 * VEC_GP + 1);
+	assert_int_equal(peek64(b->m, frame), 0);
+	assert_int_equal(peek64(b->m, frame + 8), CODE_AT + 11);
+	assert_int_equal(peek64(b->m, frame + 32), STACK); /* the call has not moved RSP */
+}
+
+static void test_division_fault_names_the_division(void **state)
+{
+	struct bt_machine *b = *state;
+	struct vcpu *v = RUN(b, "mov $5, %eax; xor %edx, %edx; xor %ecx, %ecx; div %ecx; hlt");
+
+	assert_int_equal(v->rip, HANDLERS + 16 * VEC_DE + 1);
+	assert_int_equal(peek64(b->m, v->gpr[RSP]), CODE_AT + 9);
+	assert_int_equal(v->gpr[RAX], 5);
+}
+
+static void test_precise_flags_keep_what_nobody_reads(void **state)
+{
+	struct bt_machine *b = *state;
+	struct vcpu *v;
+
+	b->tune.on[TUNE_PRECISE_FLAGS] = true;
+	set_page(b->m, DATA + 0x1000, 0);
+	/* stc is dead: the add overwrites CF. The load between faults. */
+	v = RUN(b, "mov $0x401000, %ebx; xor %eax, %eax; stc; mov (%rbx), %rcx; add $1, %rax; hlt");
+	assert_int_equal(v->rip, HANDLERS + 16 * VEC_PF + 1);
+	assert_int_equal(peek64(b->m, v->gpr[RSP] + 24) & FL_ARITH, FL_CF | FL_ZF | FL_PF);
+}
+
+static void test_instruction_across_pages_runs_translated(void **state)
+{
+	struct bt_machine *b = *state;
+	/* 10 bytes of mov $imm64, %rax, four of them in the first page. */
+	uint8_t mov[] = { 0x48, 0xb8, 1, 2, 3, 4, 5, 6, 7, 8, 0xf4 };
+
+	poke(b->m, CODE_AT + 0x1000 - 4, mov, sizeof(mov));
+	b->m->v->rip = CODE_AT + 0x1000 - 4;
+	assert_int_equal(run(b)->gpr[RAX], 0x0807060504030201);
+	mov[9] = 0x99; /* its second part changes */
+	poke(b->m, CODE_AT + 0x1000 - 4, mov, sizeof(mov));
+	b->m->v->rip = CODE_AT + 0x1000 - 4;
+	assert_int_equal(run(b)->gpr[RAX], 0x9907060504030201);
+}
+
+static void test_switches_that_are_off_change_no_result(void **state)
+{
+	struct bt_machine *b = *state;
+
+	b->tune.on[TUNE_LINK] = b->tune.on[TUNE_JUMP_TABLE] = false;
+	b->tune.on[TUNE_COUNT_BLOCKS] = true;
+	assert_int_equal(RUN(b, "xor %eax, %eax; mov $1000, %ecx; 1: call 2f; dec %ecx; jnz 1b; hlt; 2: add $3, %eax; ret")->gpr[RAX], 3000);
+	assert_true(b->m->v->counters.blocks_executed >= 2000);
+}
+
+#define TEST(t) cmocka_unit_test_setup_teardown(t, bt_setup, bt_teardown)
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_a_loop_runs_to_its_end),
+		TEST(test_calls_returns_and_indirect_jumps_find_their_way),
+		TEST(test_a_store_to_the_next_instruction_of_the_block_is_seen),
+		TEST(test_a_store_through_an_alias_is_seen),
+		TEST(test_code_changed_by_a_device_is_translated_anew),
+		TEST(test_endless_loops_of_every_shape_stop_on_request),
+		TEST(test_branch_to_an_address_that_is_not_canonical_faults_at_the_branch),
+		TEST(test_division_fault_names_the_division),
+		TEST(test_precise_flags_keep_what_nobody_reads),
+		TEST(test_instruction_across_pages_runs_translated),
+		TEST(test_switches_that_are_off_change_no_result),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

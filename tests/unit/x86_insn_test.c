@@ -1,0 +1,200 @@
+/*
+ * x86_insn_test.c - decoding and re-encoding: classes, operands, flags, and that a redirected memory operand changes nothing else.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "x86/insn.h"
+
+#define DECODE(in, ...) \
+	do { \
+		static const uint8_t code[15] = { __VA_ARGS__ }; \
+		assert_int_equal(insn_decode(&(in), code, 15, INSN_MODE_64), 0); \
+	} while (0)
+
+static void test_memory_operand_has_base_index_scale_displacement_and_size(void **state)
+{
+	struct insn in;
+
+	(void)state;
+	DECODE(in, 0x48, 0x03, 0x44, 0xcb, 0x08); /* add rax, [rbx+rcx*8+8] */
+	assert_int_equal(in.cls, INSN_PLAIN);
+	assert_int_equal(in.len, 5);
+	assert_int_equal(in.mem.base, RBX);
+	assert_int_equal(in.mem.index, RCX);
+	assert_int_equal(in.mem.scale, 8);
+	assert_int_equal(in.mem.disp, 8);
+	assert_int_equal(in.mem.size, 8);
+	assert_true(in.mem.read && !in.mem.write);
+	assert_int_equal(in.fl_kill, FL_ARITH);
+}
+
+static void test_instruction_that_needs_more_bytes_says_so(void **state)
+{
+	static const uint8_t code[4] = { 0x48, 0x8b, 0x05, 0x11 }; /* mov rax, [rip+...] cut short */
+	struct insn in;
+
+	(void)state;
+	assert_int_equal(insn_decode(&in, code, sizeof(code), INSN_MODE_64), -1);
+}
+
+static void test_fifteen_prefixes_are_too_long(void **state)
+{
+	uint8_t code[15];
+	struct insn in;
+
+	(void)state;
+	memset(code, 0x66, sizeof(code));
+	assert_int_equal(insn_decode(&in, code, sizeof(code), INSN_MODE_64), 0);
+	assert_int_equal(in.cls, INSN_TOO_LONG);
+}
+
+static void test_what_guests_are_never_offered_needs_never(void **state)
+{
+	struct insn in;
+
+	(void)state;
+	DECODE(in, 0x62, 0xf1, 0x7c, 0x48, 0x28, 0xc1); /* vmovaps zmm0, zmm1 */
+	assert_true(in.need & NEED_NEVER);
+	DECODE(in, 0x0f, 0x01, 0xee); /* rdpkru */
+	assert_true(in.need & NEED_NEVER);
+}
+
+static void test_vector_instructions_name_their_conditions(void **state)
+{
+	struct insn in;
+
+	(void)state;
+	DECODE(in, 0x0f, 0x58, 0xc1); /* addps */
+	assert_int_equal(in.need, NEED_SSE);
+	DECODE(in, 0xc5, 0xf4, 0x58, 0xc1); /* vaddps ymm */
+	assert_int_equal(in.need, NEED_AVX);
+	assert_true(in.feature & FEATURE(AVX));
+	DECODE(in, 0x0f, 0xae, 0xf0); /* mfence touches no vector state */
+	assert_int_equal(in.need, 0);
+	DECODE(in, 0xd9, 0xe8); /* fld1 */
+	assert_int_equal(in.need, NEED_X87);
+}
+
+static void test_flags_that_may_stay_are_not_killed(void **state)
+{
+	struct insn in;
+
+	(void)state;
+	DECODE(in, 0xd3, 0xe0); /* shl eax, cl */
+	assert_int_equal(in.fl_kill, 0);
+	DECODE(in, 0x48, 0xff, 0xc0); /* inc rax leaves CF */
+	assert_int_equal(in.fl_kill & FL_CF, 0);
+	assert_int_equal(in.fl_kill, FL_ARITH & ~FL_CF);
+	DECODE(in, 0x48, 0x0f, 0xaf, 0xc3); /* imul rax, rbx: processors leave ZF, SF, AF, PF */
+	assert_int_equal(in.fl_kill, FL_CF | FL_OF);
+	DECODE(in, 0x48, 0x0f, 0xa3, 0xd8); /* bt rax, rbx */
+	assert_int_equal(in.fl_kill, FL_CF);
+}
+
+static void test_system_instructions_have_classes_of_their_own(void **state)
+{
+	struct insn in;
+
+	(void)state;
+	DECODE(in, 0x0f, 0x22, 0xd8); /* mov cr3, rax */
+	assert_int_equal(in.cls, INSN_MOV_TO_CR);
+	assert_int_equal(in.reg2, 3);
+	DECODE(in, 0x8e, 0xd8); /* mov ds, eax */
+	assert_int_equal(in.cls, INSN_MOV_TO_SEG);
+	assert_int_equal(in.sreg, SEG_DS);
+	DECODE(in, 0xf3, 0x48, 0xa5); /* rep movsq */
+	assert_int_equal(in.cls, INSN_MOVS);
+	assert_int_equal(in.opsize, 8);
+	assert_true(in.rep);
+	DECODE(in, 0xf2, 0x0f, 0x10, 0x00); /* movsd xmm0, [rax] is no string instruction */
+	assert_int_equal(in.cls, INSN_PLAIN);
+	DECODE(in, 0x48, 0x0f, 0xab, 0x07); /* bts [rdi], rax */
+	assert_int_equal(in.cls, INSN_BT_MEM);
+}
+
+/* Every register as the new base: the instruction stays what it was, but for the address. */
+static void check_redirect(const uint8_t *code)
+{
+	struct insn in, out;
+
+	assert_int_equal(insn_decode(&in, code, 15, INSN_MODE_64), 0);
+	for (uint8_t base = 0; base < 16; base++) {
+		uint8_t bytes[24] = { 0 };
+		unsigned n = insn_emit_base(bytes, &in, base, INSN_NO_REG, INSN_NO_REG);
+
+		if (!n) {
+			assert_true(in.gpr_high && base >= 8);
+			continue;
+		}
+		assert_int_equal(insn_decode(&out, bytes, 15, INSN_MODE_64), 0);
+		assert_int_equal(out.len, n);
+		assert_int_equal(out.mnemonic, in.mnemonic);
+		assert_int_equal(out.opsize, in.opsize);
+		assert_int_equal(out.mem.size, in.mem.size);
+		assert_int_equal(out.imm, in.imm);
+		assert_int_equal(out.lock, in.lock);
+		assert_int_equal(out.mem.base, base);
+		assert_int_equal(out.mem.index, INSN_NO_REG);
+		assert_int_equal(out.mem.disp, 0);
+		assert_int_equal(out.gpr_write, in.gpr_write);
+	}
+}
+
+static void test_redirected_operand_keeps_the_rest(void **state)
+{
+	static const uint8_t codes[][15] = {
+		{ 0x48, 0x8b, 0x05, 1, 2, 3, 4 },			/* mov rax, [rip+...] */
+		{ 0x65, 0x4c, 0x03, 0x2c, 0x25, 8, 0, 0, 0 },		/* add r13, gs:[8] */
+		{ 0xf0, 0x48, 0x0f, 0xb1, 0x0e },			/* lock cmpxchg [rsi], rcx */
+		{ 0x66, 0xc7, 0x44, 0x24, 0x10, 0x34, 0x12 },		/* mov word [rsp+16], 0x1234 */
+		{ 0x67, 0x41, 0x80, 0x3c, 0x24, 7 },			/* cmp byte [r12d], 7 */
+		{ 0x8a, 0x63, 0x04 },					/* mov ah, [rbx+4] */
+		{ 0x40, 0x8a, 0x7b, 0x04 },				/* mov dil, [rbx+4] */
+		{ 0xc5, 0xf9, 0x6f, 0x04, 0x24 },			/* vmovdqa xmm0, [rsp] */
+		{ 0xc4, 0xe2, 0xfb, 0xf6, 0x08 },			/* mulx rcx, rax, [rax] */
+		{ 0xf2, 0x4d, 0x0f, 0x38, 0xf1, 0x08 },			/* crc32 r9, [r8] */
+		{ 0x48, 0xa1, 1, 2, 3, 4, 5, 6, 7, 8 },			/* mov rax, [moffs] */
+		{ 0x66, 0x0f, 0x3a, 0x63, 0x08, 0x42 },			/* pcmpistri xmm1, [rax], 0x42 */
+		{ 0xdd, 0x45, 0xf8 },					/* fld qword [rbp-8] */
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(codes); i++)
+		check_redirect(codes[i]);
+}
+
+static void test_register_operand_can_be_replaced(void **state)
+{
+	struct insn in, out;
+	uint8_t bytes[24] = { 0 };
+	unsigned n;
+
+	(void)state;
+	DECODE(in, 0x4c, 0x01, 0x17); /* add [rdi], r10 */
+	n = insn_emit_base(bytes, &in, R10, R10, R11);
+	assert_int_not_equal(n, 0);
+	assert_int_equal(insn_decode(&out, bytes, 15, INSN_MODE_64), 0);
+	assert_int_equal(out.mem.base, R10);
+	assert_int_equal(out.reg, R11);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_memory_operand_has_base_index_scale_displacement_and_size),
+		cmocka_unit_test(test_instruction_that_needs_more_bytes_says_so),
+		cmocka_unit_test(test_fifteen_prefixes_are_too_long),
+		cmocka_unit_test(test_what_guests_are_never_offered_needs_never),
+		cmocka_unit_test(test_vector_instructions_name_their_conditions),
+		cmocka_unit_test(test_flags_that_may_stay_are_not_killed),
+		cmocka_unit_test(test_system_instructions_have_classes_of_their_own),
+		cmocka_unit_test(test_redirected_operand_keeps_the_rest),
+		cmocka_unit_test(test_register_operand_can_be_replaced),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
