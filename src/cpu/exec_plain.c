@@ -82,7 +82,11 @@ static bool needs_alignment(const struct vcpu *v, const struct insn *in)
 	if (in->map == 1 && (in->opcode == 0x10 || in->opcode == 0x11 || in->opcode == 0xf0))
 		return false; /* movups, movupd, lddqu */
 	if (in->map == 1 && (in->opcode == 0x6f || in->opcode == 0x7f))
-		return !has_prefix(in, 0xf3); /* movdqu */
+		return !has_prefix(in, 0xf3); /* movdqa; movdqu */
+	if (in->map == 1 && (in->opcode == 0x28 || in->opcode == 0x29 || in->opcode == 0x2b || in->opcode == 0xe7))
+		return true; /* movaps, movapd, movnt* */
+	if (in->map == 2 && in->opcode == 0x2a)
+		return true; /* movntdqa */
 	if (in->map == 3 && in->opcode >= 0x60 && in->opcode <= 0x63)
 		return false; /* pcmpXstrX */
 	if ((in->map == 2 && in->opcode >= 0xc8 && in->opcode <= 0xcd) || (in->map == 3 && in->opcode == 0xcc))
@@ -90,7 +94,7 @@ static bool needs_alignment(const struct vcpu *v, const struct insn *in)
 	mxcsr = load_u32(v->fpu.area + 24);
 	if (v->fpu.live)
 		__asm__ volatile("stmxcsr %0" : "=m"(mxcsr));
-	return !(mxcsr & 1u << 17); /* MXCSR.MM: misaligned accesses allowed (AMD) */
+	return !(mxcsr & 1u << 17); /* MXCSR.MM (AMD) allows the others to be misaligned */
 }
 
 /* Does the instruction raise an x87 exception that is pending? */
