@@ -239,8 +239,6 @@ static enum exec_result take_event(struct vcpu *v, enum event_kind kind, uint8_t
 
 enum exec_result exec_interrupts(struct vcpu *v)
 {
-	int vector;
-
 	/* Cleared first: what is posted from here on sets it again. */
 	atomic_fetch_and(&v->pending, ~(uint32_t)REQ_INTERRUPT);
 	v->irq_waiting = 0;
@@ -255,18 +253,16 @@ enum exec_result exec_interrupts(struct vcpu *v)
 		v->counters.interrupts_injected++;
 		return take_event(v, EVENT_EXTERNAL, VEC_NMI);
 	}
-	vector = lapic_pending(v);
-	if (vector < 0)
+	if (lapic_pending(v) < 0)
 		return EXEC_NEXT;
 	if (!(v->rflags & FL_IF) || v->inhibit) {
 		v->irq_waiting = 1;
 		return EXEC_NEXT;
 	}
-	lapic_ack(v);
 	v->halted = 0;
 	v->counters.interrupts_injected++;
-	/* More may wait behind this one. */
-	return take_event(v, EVENT_EXTERNAL, (uint8_t)vector);
+	/* More may wait behind this one. What lapic_ack takes counts, not what was seen above: a higher one may have come since. */
+	return take_event(v, EVENT_EXTERNAL, (uint8_t)lapic_ack(v));
 }
 
 void exec_irq_recheck(struct vcpu *v)

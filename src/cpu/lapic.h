@@ -59,7 +59,10 @@ void lapic_post(struct vcpu *v, const struct irq_message *msg);
 /* Any thread: if the deadline has passed, posts the timer interrupt (periodic timers rearm). Returns the next deadline. */
 uint64_t lapic_timer_poll(struct vcpu *v, uint64_t now_ns);
 
-/* The vector that would be delivered now (priority above PPR), or -1; lapic_ack moves it from IRR to ISR. */
+/*
+ * The vector that would be delivered now (priority above PPR), or -1. lapic_ack moves it from IRR to ISR and returns it: other threads
+ * post at any time, so this may be a higher one than lapic_pending told just before, never a lower one or -1 if that told one.
+ */
 int lapic_pending(const struct vcpu *v);
 int lapic_ack(struct vcpu *v);
 

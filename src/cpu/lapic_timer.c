@@ -67,26 +67,31 @@ uint64_t lapic_get_tsc_deadline(const struct vcpu *v)
 	return l->tsc_deadline;
 }
 
+static void deadline_reached(struct vcpu *v)
+{
+	const uint32_t lvt = v->lapic.lvt[LVT_TIMER];
+
+	if (!(lvt & LVT_MASKED))
+		lapic_raise(v, (uint8_t)lvt);
+}
+
 void lapic_set_tsc_deadline(struct vcpu *v, uint64_t guest_tsc)
 {
 	struct lapic *l = &v->lapic;
-	uint64_t now;
-	int64_t left;
+	const uint64_t now = clock_tsc() + v->tsc_offset;
+	int64_t left = (int64_t)(guest_tsc - now);
 
 	if ((l->lvt[LVT_TIMER] & LVT_TIMER_MODE) != LVT_DEADLINE)
 		return;
+	/* A deadline that passed before this write has fired, though nobody may have looked yet. */
+	if (atomic_exchange(&l->deadline_ns, NEVER) != NEVER && l->tsc_deadline <= now)
+		deadline_reached(v);
 	l->tsc_deadline = guest_tsc;
-	if (!guest_tsc) {
-		atomic_store(&l->deadline_ns, NEVER);
+	if (!guest_tsc)
 		return;
-	}
-	now = clock_tsc() + v->tsc_offset;
-	left = (int64_t)(guest_tsc - now);
 	if (guest_tsc <= now) {
-		atomic_store(&l->deadline_ns, NEVER);
 		l->tsc_deadline = 0;
-		if (!(l->lvt[LVT_TIMER] & LVT_MASKED))
-			lapic_raise(v, (uint8_t)l->lvt[LVT_TIMER]);
+		deadline_reached(v);
 		return;
 	}
 	if (left < 0 || left > INT64_MAX / 2) /* centuries ahead */

@@ -1,7 +1,10 @@
 /* cpu_lapic_test.c - the local APIC: priorities, messages, timer, xAPIC and x2APIC rules; see cpu/lapic.h. */
 #include "cpu_machine.h"
 
+#include <pthread.h>
+
 #include "base/clock.h"
+#include "cpu/lapic_internal.h"
 #include "cpu/msr.h"
 
 enum { R_ID = 0x20, R_VERSION = 0x30, R_TPR = 0x80, R_PPR = 0xa0, R_EOI = 0xb0, R_LDR = 0xd0, R_DFR = 0xe0, R_SVR = 0xf0, R_ISR = 0x100,
@@ -51,6 +54,51 @@ static void a_message_becomes_pending_in_service_and_done(void **state)
 	assert_int_equal(get(m, R_PPR), 0x40);
 	lapic_write(m->v, R_EOI, 0);
 	assert_int_equal(get(m, R_ISR + 0x20), 0);
+}
+
+struct poster { struct machine *m; _Atomic bool stop; };
+
+static void *post_higher(void *arg)
+{
+	struct poster *p = arg;
+
+	while (!atomic_load(&p->stop)) {
+		post(p->m, 0x91, false);
+		while (!atomic_load(&p->stop) && (atomic_load(&p->m->v->lapic.irr[4]) & 1u << 17))
+			;
+	}
+	return 0;
+}
+
+/* The deliverer must not enter the handler of one vector and put another, which came meanwhile, in service. */
+static void the_handler_entered_is_that_of_the_vector_in_service(void **state)
+{
+	struct machine *m = *state;
+	struct poster p = { .m = m };
+	unsigned low = 0, high = 0;
+	pthread_t thread;
+
+	assert_int_equal(pthread_create(&thread, 0, post_higher, &p), 0);
+	for (unsigned round = 0; round < 200000; round++) {
+		lapic_raise(m->v, 0x41);
+		do {
+			m->v->rip = CODE_AT;
+			m->v->gpr[RSP] = STACK;
+			m->v->rflags |= FL_IF;
+			exec_interrupts(m->v);
+			if (m->v->rip == HANDLERS + 16 * 0x91)
+				high++;
+			else if (m->v->rip == HANDLERS + 16 * 0x41)
+				low++;
+			if (m->v->rip != CODE_AT)
+				assert_int_equal(m->v->lapic.isr[4] ? 0x91 : 0x41, (m->v->rip - HANDLERS) / 16);
+			lapic_write(m->v, R_EOI, 0);
+		} while (atomic_load(&m->v->pending) & REQ_INTERRUPT);
+	}
+	atomic_store(&p.stop, true);
+	assert_int_equal(pthread_join(thread, 0), 0);
+	assert_true(low >= 100000);
+	assert_true(high > 0);
 }
 
 static void a_vector_of_the_same_class_waits_for_the_end_of_the_first(void **state)
@@ -255,6 +303,21 @@ static void the_deadline_timer_is_never_early(void **state)
 	assert_int_equal(lapic_ack(m->v), 0x41);
 }
 
+static void a_deadline_that_has_passed_fires_even_if_rewritten_before_anybody_looked(void **state)
+{
+	struct machine *m = *state;
+
+	lapic_write(m->v, R_TIMER, 0x40041);
+	lapic_set_tsc_deadline(m->v, clock_tsc() + m->v->tsc_offset + clock_ns_to_tsc(1000000));
+	lapic_set_tsc_deadline(m->v, clock_tsc() + m->v->tsc_offset + clock_ns_to_tsc(2000000));
+	assert_int_equal(lapic_pending(m->v), -1);
+	while (clock_tsc() + m->v->tsc_offset < m->v->lapic.tsc_deadline)
+		;
+	lapic_set_tsc_deadline(m->v, 0);
+	assert_int_equal(lapic_ack(m->v), 0x41);
+	assert_int_equal(lapic_timer_poll(m->v, ~0ull - 1), ~0ull);
+}
+
 static void x2apic_mode_is_entered_and_left_only_the_allowed_way(void **state)
 {
 	struct machine *m = *state;
@@ -346,6 +409,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(a_message_becomes_pending_in_service_and_done),
+		TEST(the_handler_entered_is_that_of_the_vector_in_service),
 		TEST(a_vector_of_the_same_class_waits_for_the_end_of_the_first),
 		TEST(the_task_priority_holds_back_its_class_and_below),
 		TEST(a_disabled_apic_takes_no_fixed_interrupts),
@@ -358,6 +422,7 @@ int main(void)
 		TEST(a_tsc_deadline_in_the_past_fires_at_once),
 		TEST(the_deadline_is_where_the_tsc_will_be),
 		TEST(the_deadline_timer_is_never_early),
+		TEST(a_deadline_that_has_passed_fires_even_if_rewritten_before_anybody_looked),
 		TEST(x2apic_mode_is_entered_and_left_only_the_allowed_way),
 		TEST(x2apic_refuses_what_does_not_exist_or_is_reserved),
 		TEST(an_ipi_to_self_arrives_by_any_name),
