@@ -213,7 +213,7 @@ struct guest *guest_start(unsigned engine, enum paging_mode mode, bool precise)
 	return g;
 }
 
-uint64_t guest_features(const struct guest *g) { return g->vcpu.features; }
+uint64_t guest_features(const struct guest *g) { return g->vcpu.features & g->vcpu.cpuid->host_features; }
 
 /* Code pages go through memory_write (the translator must hear of it); data pages are nobody's business. */
 static void set_memory(struct guest *g, const struct icase *c)

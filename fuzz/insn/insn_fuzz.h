@@ -14,6 +14,7 @@
 #define INSN_FUZZ_H
 
 #include <stdatomic.h>
+#include "cpu/cpuid.h"
 #include "cpu/fpu.h"
 #include "cpu/vcpu.h"
 #include "x86/insn.h"
@@ -117,7 +118,7 @@ struct guest *guest_start(unsigned engine, enum paging_mode mode, bool precise);
 void guest_run(struct guest *g, const struct icase *c, struct outcome *out);
 /* For an executor's guest. Runs by single steps; false if an instruction outside the generator's classes was met (allowed). */
 bool guest_stays_inside(struct guest *g, const struct icase *c, bool (*allowed)(const struct insn *in, bool first));
-uint64_t guest_features(const struct guest *g);
+uint64_t guest_features(const struct guest *g);	/* those that guest and host both have */
 void guest_stop(struct guest *g);
 
 /* forms.c: every supported instruction form. */

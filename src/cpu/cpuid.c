@@ -123,6 +123,8 @@ static void build_features(struct cpuid_policy *p)
 		reg[f->reg] |= 1u << f->bit;
 		if (f->feature != NO_FEATURE)
 			p->features |= 1ull << f->feature;
+		if (f->feature != NO_FEATURE && (host[f->reg] >> f->bit & 1))
+			p->host_features |= 1ull << f->feature;
 	}
 }
 

@@ -24,6 +24,7 @@ struct cpuid_policy {
 	struct cpuid_row row[CPUID_MAX_ROWS];
 	unsigned rows;
 	uint64_t features;	/* enum insn_feature bits */
+	uint64_t host_features;	/* those of them that the host has: the others are the executor's alone */
 	uint64_t xcr0;		/* XCR0 bits that may be set */
 	uint64_t cr4_valid, efer_valid;
 };
