@@ -173,6 +173,7 @@ static bool may_fault_so(const struct outcome *h, const struct outcome *g)
 	case INSN_CALL_IND: /* target, operand and stack may all be non-canonical */
 		return h->vector == VEC_SS && g->vector == VEC_GP;
 	case INSN_FPU_ENV: case INSN_FXSAVE: case INSN_FXRSTOR: case INSN_XSAVE: case INSN_XSAVEC: case INSN_XSAVEOPT: case INSN_XRSTOR:
+	case INSN_VMASKMOV:
 		return h->vector == VEC_PF && g->vector == VEC_PF && (uint32_t)(h->cr2 - g->cr2 + 1024) <= 2048; /* 32-bit addresses wrap */
 	case INSN_IRET: case INSN_CALL_FAR:
 		return h->vector == VEC_PF && g->vector == VEC_PF && h->cr2 - g->cr2 + 64 <= 128;
