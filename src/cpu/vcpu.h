@@ -50,7 +50,7 @@ enum { INHIBIT_STI = 1, INHIBIT_MOV_SS = 2 };
 /* Requests to a running vcpu; any thread may set one with vcpu_request. */
 enum vcpu_request {
 	REQ_INTERRUPT = 1,	/* the LAPIC may have something deliverable */
-	REQ_STOP = 2,		/* leave to vm/ (power-off, time-out, quit) */
+	REQ_STOP = 2,		/* leave to vm/: the run has ended, or there is work for the vcpu's thread */
 	REQ_SAMPLE = 4,
 };
 

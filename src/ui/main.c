@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "ui/ctl.h"
 #include "ui/run.h"
 
 #define TRIFOLD_VERSION "0.1"
@@ -27,6 +28,7 @@ static const struct command {
 	const char *help;
 } commands[] = {
 	{ "run", 0, run_command, "boot a kernel (trifold run --help lists the options)" },
+	{ "ctl", 0, ctl_command, "ask a running VM (trifold ctl --help)" },
 	{ "help", "--help", main_help, "print this" },
 	{ "version", "--version", main_version, "print the version" },
 };

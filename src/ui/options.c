@@ -58,6 +58,7 @@ static bool set_kernel(struct options *o, const char *arg) { o->vm.kernel = arg;
 static bool set_initrd(struct options *o, const char *arg) { o->vm.initrd = arg; return true; }
 static bool set_append(struct options *o, const char *arg) { o->append = arg; return true; }
 static bool set_stats(struct options *o, const char *arg) { o->stats = arg; return true; }
+static bool set_control(struct options *o, const char *arg) { o->vm.control = arg; return true; }
 static bool set_help(struct options *o, const char *arg) { (void)arg; o->help = true; return true; }
 static bool set_debug_exit(struct options *o, const char *arg) { (void)arg; o->vm.debug_exit = true; return true; }
 
@@ -155,6 +156,7 @@ static const struct option_row {
 	{ "--engine", "ENGINE", "what runs guest code: bt (binary translation) or auto (default)", set_engine },
 	{ "--placement", "ORDER", "machine frames for guest pages: linear (default) or scatter (random)", set_placement },
 	{ "--stats", "FILE", "write all counters to FILE as JSON at the end of the run", set_stats },
+	{ "--control", "SOCKET", "answer trifold ctl at this path while the VM runs", set_control },
 	{ "--timeout", "SECONDS", "end the run with status 124 after this long", set_timeout },
 	{ "--debug-exit", 0, "a byte V written to port 0xf4 ends the run with status (V<<1)|1", set_debug_exit },
 	{ "--tune", "NAME=on|off", "switch an optimization (see below); may be repeated", set_tune },
@@ -165,7 +167,6 @@ static const struct option_row {
 	{ "--root", "DIR", 0, 0 },
 	{ "--trace", "FILE", 0, 0 },
 	{ "--gdb", 0, 0, 0 },
-	{ "--control", "SOCKET", 0, 0 },
 };
 
 void options_print_help(FILE *f)

@@ -31,6 +31,36 @@ static const struct stat_row device_rows[] = {
 	STAT_ROW(struct vm_device_stats, mmio_accesses, "memory-mapped reads and writes"),
 };
 
+static const struct stat_row exit_rows[] = {
+#define ROW(kind_, name, help) { name, offsetof(struct vm_exit_stats, kind) + sizeof(uint64_t) * kind_, help }
+	ROW(EXIT_HLT, "hlt", "exits: the guest halted until the next interrupt"),
+	ROW(EXIT_HLT_FOREVER, "hlt_forever", "exits: the guest halted for good"),
+	ROW(EXIT_STOP, "stop", "exits: something was asked of the vcpu's thread"),
+	ROW(EXIT_TRIPLE_FAULT, "triple_fault", "exits: triple fault"),
+	ROW(EXIT_UNSUPPORTED, "unsupported", "exits: the guest needs what Trifold lacks"),
+	ROW(EXIT_HOST_ERROR, "host_error", "exits: the host ran short"),
+#undef ROW
+};
+
+/* Processor time of a vcpu's thread so far. */
+static uint64_t vcpu_cpu_ns(const struct vm_vcpu *t)
+{
+	struct timespec cpu;
+	clockid_t clock;
+
+	/* Zero until the thread's end. */
+	if (t->cpu_ns || !t->started || pthread_getcpuclockid(t->thread, &clock) || clock_gettime(clock, &cpu))
+		return t->cpu_ns;
+	return (uint64_t)cpu.tv_sec * 1000000000u + (uint64_t)cpu.tv_nsec;
+}
+
+static uint64_t vcpu_idle_ns(struct vm_vcpu *t)
+{
+	const uint64_t from = atomic_load(&t->idle_from), now = clock_ns();
+
+	return t->idle_ns + (from && from < now ? now - from : 0);
+}
+
 void vm_collect_stats(struct vm *vm)
 {
 	struct vm_host_stats *h = &vm->host;
@@ -46,8 +76,8 @@ void vm_collect_stats(struct vm *vm)
 	h->guest_kib = vm->memory.backed * 4;
 	h->vcpu_cpu_ns = h->idle_ns = h->samples = 0;
 	for (unsigned i = 0; i < vm->vcpus; i++) {
-		h->vcpu_cpu_ns += vm->vcpu[i]->cpu_ns;
-		h->idle_ns += vm->vcpu[i]->idle_ns;
+		h->vcpu_cpu_ns += vcpu_cpu_ns(vm->vcpu[i]);
+		h->idle_ns += vcpu_idle_ns(vm->vcpu[i]);
 		for (unsigned a = 0; a < ACT_COUNT; a++)
 			samples[a] += vm->vcpu[i]->samples[a];
 	}
@@ -62,8 +92,12 @@ void vm_collect_stats(struct vm *vm)
 		if (by_kind[a])
 			*by_kind[a] = h->samples ? (uint64_t)((unsigned __int128)h->vcpu_cpu_ns * samples[a] / h->samples) : 0;
 	vm->devices = (struct vm_device_stats){ vm->bus.accesses[BUS_PORT], vm->bus.accesses[BUS_MMIO] };
+}
 
+void vm_register_stats(struct vm *vm)
+{
 	stats_add(&vm->stats, "host", host_rows, ARRAY_LEN(host_rows), &vm->host);
+	stats_add(&vm->stats, "exits", exit_rows, ARRAY_LEN(exit_rows), &vm->exits);
 	stats_add(&vm->stats, "devices", device_rows, ARRAY_LEN(device_rows), &vm->devices);
 	stats_add(&vm->stats, "uart", uart_stat_rows, uart_stat_row_count, &vm->uart.counters);
 	stats_add(&vm->stats, "ioapic", ioapic_stat_rows, ioapic_stat_row_count, &vm->ioapic.counters);
@@ -74,23 +108,32 @@ void vm_collect_stats(struct vm *vm)
 	stats_add(&vm->stats, "cpu", cpu_stat_rows, cpu_stat_row_count, &vm->vcpu[0]->v.counters);
 }
 
-int vm_write_stats(struct vm *vm, const char *path)
+void vm_print_stats(struct vm *vm, FILE *f)
 {
 	static const char *const paging[] = { [PAGING_NESTED] = "nested", [PAGING_SHADOW] = "shadow" };
 	static const char *const placement[] = { [PLACEMENT_LINEAR] = "linear", [PLACEMENT_SCATTER] = "scatter" };
-	FILE *f = fopen(path, "we");
 
-	if (!f)
-		return -errno;
 	fprintf(f, "{\n  \"run\": {\n    \"engine\": \"%s\",\n    \"paging\": \"%s\",\n    \"placement\": \"%s\",\n",
 		vm->config.engine->name, paging[vm->config.paging], placement[vm->config.placement]);
-	fprintf(f, "    \"cpus\": %u,\n    \"memory_bytes\": %llu,\n    \"end\": \"%s\",\n    \"status\": %d\n  }", vm->vcpus,
-		(unsigned long long)vm->config.memory_bytes, vm_end_name(&vm->end), vm_end_status(&vm->end));
+	fprintf(f, "    \"cpus\": %u,\n    \"memory_bytes\": %llu,\n    \"end\": \"%s\"", vm->vcpus,
+		(unsigned long long)vm->config.memory_bytes, vm_end_name(&vm->end));
+	if (vm->end.kind != VM_RUNNING)
+		fprintf(f, ",\n    \"status\": %d", vm_end_status(&vm->end));
+	fprintf(f, "\n  }");
 	for (size_t i = 0; i < vm->stats.groups; i++) {
 		fprintf(f, ",\n");
 		stats_write_group(f, &vm->stats.group[i]);
 	}
 	fprintf(f, "\n}\n");
+}
+
+int vm_write_stats(struct vm *vm, const char *path)
+{
+	FILE *f = fopen(path, "we");
+
+	if (!f)
+		return -errno;
+	vm_print_stats(vm, f);
 	const bool bad = ferror(f);
 	return fclose(f) || bad ? -EIO : 0;
 }

@@ -77,13 +77,44 @@ static void thread_sleep(struct vm_vcpu *t)
 		atomic_store(&t->sleeping, 1);
 		if (atomic_load(&v->pending))
 			break;
+		atomic_store(&t->idle_from, from);
 		vm_futex_wait(&t->sleeping, 1, deadline);
 		atomic_store(&t->sleeping, 0); /* or our own poll would wake us */
 	}
 	atomic_store(&t->sleeping, 0);
 	vm_vcpu_timer_changed(t);
 	v->activity = ACT_CODE;
+	atomic_store(&t->idle_from, 0);
 	t->idle_ns += clock_ns() - from;
+}
+
+void vm_vcpu_post(struct vm_vcpu *t, struct vm_work *work)
+{
+	work->next = atomic_load(&t->work);
+	while (!atomic_compare_exchange_weak(&t->work, &work->next, work))
+		;
+	vcpu_request(&t->v, REQ_STOP);
+}
+
+/* All work posted so far, oldest first. REQ_STOP was cleared before, so none is overlooked. */
+static void thread_work(struct vm_vcpu *t)
+{
+	struct vm_work *newest = atomic_exchange(&t->work, 0), *oldest = 0;
+
+	while (newest) {
+		struct vm_work *next = newest->next;
+
+		newest->next = oldest;
+		oldest = newest;
+		newest = next;
+	}
+	t->v.activity = ACT_PAGING;
+	while (oldest) {
+		struct vm_work *next = oldest->next;
+
+		oldest->run(oldest->opaque);
+		oldest = next;
+	}
 }
 
 /* Acts on an exit; false ends the thread. */
@@ -92,6 +123,7 @@ static bool thread_exit(struct vm_vcpu *t)
 	struct vm *vm = t->vm;
 	const struct exit_info *e = &t->v.exit;
 
+	vm->exits.kind[e->kind]++;
 	switch (e->kind) {
 	case EXIT_NONE:
 		break;
@@ -100,6 +132,8 @@ static bool thread_exit(struct vm_vcpu *t)
 		break;
 	case EXIT_STOP:
 		atomic_fetch_and(&t->v.pending, ~(uint32_t)REQ_STOP);
+		if (!atomic_load(&vm->ended))
+			thread_work(t);
 		break;
 	case EXIT_HLT_FOREVER:
 		vm_stop(vm, vm_was_shut_down(vm, false) ? VM_HALTED : VM_CRASH_HALT, 0, 0);

@@ -188,7 +188,8 @@ static int vm_build(struct vm *vm, char *error, size_t size)
 		vm->vcpu[id]->v.lapic.eoi_opaque = vm;
 	}
 	vm_enter_kernel(&vm->vcpu[0]->v, &entry);
-	return 0;
+	vm_register_stats(vm);
+	return c->control ? control_open(vm, c->control, error, size) : 0;
 }
 
 int vm_create(const struct vm_config *config, struct vm **out, char *error, size_t error_size)
@@ -235,6 +236,7 @@ const struct vm_end *vm_run(struct vm *vm)
 	console_start(&vm->console);
 	loop_run(&vm->loop);
 
+	control_close(vm->control);
 	console_close(&vm->console);
 	for (unsigned i = 0; i < vm->vcpus; i++)
 		vm->stuck |= !vm_vcpu_join(vm->vcpu[i]);
@@ -256,6 +258,7 @@ void vm_destroy(struct vm *vm)
 {
 	if (!vm || vm->stuck)
 		return;
+	control_destroy(vm->control);
 	for (unsigned i = 0; i < vm->vcpus; i++)
 		vm_vcpu_destroy(vm->vcpu[i]);
 	if (vm->engine_ready)

@@ -60,6 +60,7 @@ struct vm_config {
 	const char *cmdline;		/* whole kernel command line */
 	bool debug_exit;
 	uint64_t timeout_ns;		/* of vm_run; 0: none */
+	const char *control;		/* path of the control socket (docs/control.md); 0: none */
 	struct tune tune;
 	int console_in, console_out;	/* file descriptors; -1: none */
 	/* Console keys that are not for the guest: filters len bytes in place, returns how many go on. 0: all do. */

@@ -15,9 +15,22 @@
 #include "dev/rtc.h"
 #include "dev/uart.h"
 #include "vm/console.h"
+#include "vm/control.h"
 #include "vm/vm.h"
 
 #define VM_MAX_CPUS 1u
+
+/*
+ * Something to be done on a vcpu's thread outside generated code, with all guest state in struct vcpu: what must look at an MMU or change
+ * memory under it. Belongs to whoever posts it, from vm_vcpu_post until `run` has returned.
+ */
+struct vm_work {
+	void (*run)(void *opaque);
+	void *opaque;
+	struct vm_work *next;
+};
+
+struct vm_exit_stats { uint64_t kind[EXIT_HOST_ERROR + 1]; };
 
 /* Time of a vcpu thread by what it did (docs/stats.md, group "host"). */
 struct vm_vcpu {
@@ -33,6 +46,8 @@ struct vm_vcpu {
 	struct loop_source timer;
 	uint64_t samples[ACT_COUNT];
 	uint64_t idle_ns, cpu_ns;
+	_Atomic uint64_t idle_from;	/* when it went to sleep, 0 while it runs */
+	_Atomic(struct vm_work *) work;	/* posted and not yet taken, newest first */
 	timer_t sample_timer;
 	bool sampling;
 };
@@ -53,6 +68,7 @@ struct vm {
 	struct rtc rtc;
 	struct power power;
 	struct console console;
+	struct control *control;	/* 0: no control socket */
 	void *engine_state;
 	struct vm_vcpu *vcpu[VM_MAX_CPUS];
 	unsigned vcpus;
@@ -70,12 +86,15 @@ struct vm {
 	uint64_t start_ns, create_ns;
 	struct vm_host_stats host;
 	struct vm_device_stats devices;
+	struct vm_exit_stats exits;
 	struct stats stats;
 	/* What was set up, for vm_destroy after a failure half-way. */
 	bool memory_ready, bus_ready, loop_ready, engine_ready, console_ready;
 };
 
 /* thread.c */
+/* Any thread. Has the work run on the vcpu's thread, in the order of posts; never, if the run ends before. */
+void vm_vcpu_post(struct vm_vcpu *t, struct vm_work *work);
 int vm_vcpu_create(struct vm *vm, unsigned id);
 void vm_vcpu_destroy(struct vm_vcpu *t);
 int vm_vcpu_start(struct vm_vcpu *t);
@@ -99,6 +118,9 @@ void vm_panic_check(void *vm, uint32_t events);
 int vm_frames_init(struct vm *vm);
 
 /* report.c */
+void vm_register_stats(struct vm *vm);	/* once, when everything that counts exists */
+/* Brings the counters that are not counted as things happen up to now; while vcpus run, too. I/O thread. */
 void vm_collect_stats(struct vm *vm);
+void vm_print_stats(struct vm *vm, FILE *f);
 
 #endif

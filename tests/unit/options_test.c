@@ -44,13 +44,15 @@ static void every_option_sets_what_it_says(void **state)
 {
 	(void)state;
 	ACCEPTS("--initrd", "i", "--append", "quiet nokaslr", "-m", "2G", "-c", "1", "--paging", "shadow", "--engine", "auto",
-		"--placement", "scatter", "--stats", "s.json", "--timeout", "1.5", "--debug-exit", "--tune", "console-buffer=off");
+		"--placement", "scatter", "--stats", "s.json", "--timeout", "1.5", "--debug-exit", "--tune", "console-buffer=off",
+		"--control", "vm.sock");
 	assert_string_equal(o.vm.initrd, "i");
 	assert_string_equal(o.vm.cmdline, "console=ttyS0 panic=-1 reboot=a quiet nokaslr");
 	assert_int_equal(o.vm.memory_bytes, GIB(2));
 	assert_int_equal(o.vm.paging, PAGING_SHADOW);
 	assert_int_equal(o.vm.placement, PLACEMENT_SCATTER);
 	assert_string_equal(o.stats, "s.json");
+	assert_string_equal(o.vm.control, "vm.sock");
 	assert_int_equal(o.vm.timeout_ns, 1500000000);
 	assert_true(o.vm.debug_exit);
 	assert_false(o.vm.tune.on[TUNE_CONSOLE_BUFFER]);
@@ -90,7 +92,6 @@ static void options_of_later_versions_are_refused_by_name(void **state)
 	REFUSES("--root is not available", "--root=/");
 	REFUSES("--trace is not available", "--trace", "t");
 	REFUSES("--gdb is not available", "--gdb");
-	REFUSES("--control is not available", "--control", "s");
 	REFUSES("COMMAND is not available", "--", "ls");
 	REFUSES("--engine kvm is not available", "--engine", "kvm");
 	REFUSES("--paging direct is not available", "--paging", "direct");

@@ -1,0 +1,121 @@
+/*
+ * command.c - what the control socket's clients can ask for: one row a command (control.h).
+ */
+#include "vm/control.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "vm/vm_internal.h"
+
+static void command_stats(struct control_request *r)
+{
+	vm_collect_stats(r->vm);
+	vm_print_stats(r->vm, r->out);
+}
+
+/* What the guest's code left its translation for, in the order of how far it went. Names are those of docs/stats.md. */
+static const struct exits_row { const char *heading, *group, *counter; } exits_rows[] = {
+	{ "to the monitor", "exits", 0 },
+	{ "out of translated code", "bt", "dispatches" },
+	{ 0, "bt", "slow_accesses" },
+	{ 0, "bt", "host_faults" },
+	{ 0, "bt", "polls" },
+	{ 0, "cpu", "insns_executor" },
+	{ "for an instruction", "cpu", "syscalls" },
+	{ 0, "cpu", "irets" },
+	{ 0, "cpu", "cr3_writes" },
+	{ 0, "cpu", "port_accesses" },
+	{ 0, "cpu", "mmio_accesses" },
+	{ 0, "cpu", "msr_accesses" },
+	{ 0, "cpu", "cpuids" },
+	{ 0, "cpu", "halts" },
+	{ "for memory", "mmu", "tlb_l1_misses" },
+	{ 0, "mmu", "tlb_l2_misses" },
+	{ 0, "mmu", "guest_faults" },
+	{ 0, "mmu", "hidden_not_present" },
+	{ 0, "mmu", "hidden_not_backed" },
+	{ 0, "mmu", "hidden_write_protected" },
+	{ 0, "mmu", "hidden_dirty" },
+	{ 0, "mmu", "mmio_faults" },
+	{ 0, "mmu", "tracked_writes" },
+	{ "to deliver an event", "cpu", "interrupts_injected" },
+	{ 0, "cpu", "exceptions_injected" },
+};
+
+static void exits_print(FILE *out, const char *name, uint64_t count, const char *help)
+{
+	fprintf(out, "  %-24s %14" PRIu64 "  %s\n", name, count, help);
+}
+
+/* The counters of a group (all if name is 0), if the engine has that group. */
+static void exits_group(const struct stats *stats, FILE *out, const char *group, const char *name)
+{
+	for (size_t g = 0; g < stats->groups; g++) {
+		const struct stat_group *s = &stats->group[g];
+
+		for (size_t i = 0; i < s->rows && !strcmp(s->name, group); i++) {
+			const uint64_t *value = (const uint64_t *)((const char *)s->instance + s->row[i].offset);
+
+			if (!name || !strcmp(name, s->row[i].name))
+				exits_print(out, s->row[i].name, __atomic_load_n(value, __ATOMIC_RELAXED), s->row[i].help);
+		}
+	}
+}
+
+static void command_exits(struct control_request *r)
+{
+	static const char *const vectors[32] = {
+		"#DE", "#DB", "NMI", "#BP", "#OF", "#BR", "#UD", "#NM", "#DF", 0, "#TS", "#NP", "#SS", "#GP", "#PF", 0, "#MF", "#AC", "#MC", "#XM",
+	};
+	const struct cpu_counters *c = &r->vm->vcpu[0]->v.counters;
+
+	for (size_t i = 0; i < ARRAY_LEN(exits_rows); i++) {
+		if (exits_rows[i].heading)
+			fprintf(r->out, "%s\n", exits_rows[i].heading);
+		exits_group(&r->vm->stats, r->out, exits_rows[i].group, exits_rows[i].counter);
+	}
+	for (size_t i = 0; i < ARRAY_LEN(vectors); i++)
+		if (c->exception[i] && vectors[i])
+			exits_print(r->out, vectors[i], c->exception[i], "of the exceptions delivered");
+}
+
+static void command_audit(struct control_request *r)
+{
+	char msg[300] = "";
+
+	_Static_assert(VM_MAX_CPUS == 1, "each vcpu's MMU would be checked on its own thread");
+	if (mmu_audit(&r->vm->vcpu[0]->v.mmu, msg, sizeof(msg)))
+		control_fail(r, "audit: %s", msg);
+	else
+		fprintf(r->out, "clean: p2m, TLB%s\n", r->vm->config.paging == PAGING_SHADOW ? ", shadow tables" : "");
+}
+
+static void command_help(struct control_request *r);
+
+static const struct control_command control_commands[] = {
+	{ "audit", "", "check every invariant of p2m, TLB and shadow tables now", 0, 0, true, command_audit },
+	{ "exits", "", "what guest code was left for, by kind", 0, 0, false, command_exits },
+	{ "help", "", "list the commands", 0, 0, false, command_help },
+	{ "stats", "", "all counters as JSON, as --stats writes them", 0, 0, false, command_stats },
+};
+
+static void command_help(struct control_request *r)
+{
+	for (size_t i = 0; i < ARRAY_LEN(control_commands); i++) {
+		const struct control_command *c = &control_commands[i];
+		char left[60];
+
+		snprintf(left, sizeof(left), "%s%s%s", c->name, c->args[0] ? " " : "", c->args);
+		fprintf(r->out, "  %-22s %s\n", left, c->help);
+	}
+}
+
+const struct control_command *control_command_find(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_LEN(control_commands); i++)
+		if (!strcmp(control_commands[i].name, name))
+			return &control_commands[i];
+	return 0;
+}
