@@ -165,10 +165,20 @@ fuzz-mmu: | $(SETUP)build
 	$(BUILD)/san/fuzz/mmu --steps $(CASES)
 
 # ---- measurements --------------------------------------------------------------------------------------------------
-$(GUESTS)/bench.img: bench/micro.c bench/bench.sh $(INITRD) tools/make-initrd tools/guest-init | $(SETUP)build
-	@mkdir -p $(GUESTS)/bench-root/bin
-	$(call say,CC,$@)$(CC) -std=gnu11 -O2 -Wall -Wextra -Werror -static -o $(GUESTS)/bench-root/bin/micro bench/micro.c
-	@cp bench/bench.sh $(GUESTS)/bench-root/bench.sh
+# Programs that are measured: the same binaries natively and in guests. `bench-exit` is dynamic, so its libraries come along.
+BENCH_DIR = $(GUESTS)/bench-root/bench
+BENCH_FLAGS = -std=gnu11 -O2 -Wall -Wextra -Werror -pthread
+BENCH_PROGRAMS = $(addprefix $(BENCH_DIR)/,bench-cpu bench-kernel bench-exit bench-exit-static)
+$(BENCH_DIR)/bench-cpu $(BENCH_DIR)/bench-kernel: $(BENCH_DIR)/bench-%: bench/guest/driver.c bench/guest/report.c $(wildcard bench/guest/*.[ch]) | $(SETUP)build
+	@mkdir -p $(@D)
+	$(call say,CC,$@)$(CC) $(BENCH_FLAGS) -static -o $@ bench/guest/driver.c bench/guest/report.c $(wildcard bench/guest/$*_*.c) -lm
+$(BENCH_DIR)/bench-exit-static: BENCH_FLAGS += -static
+$(BENCH_DIR)/bench-exit $(BENCH_DIR)/bench-exit-static: bench/guest/exit.c | $(SETUP)build
+	@mkdir -p $(@D)
+	$(call say,CC,$@)$(CC) $(BENCH_FLAGS) -o $@ $<
+$(GUESTS)/bench.img: $(BENCH_PROGRAMS) bench/guest/run.sh $(INITRD) tools/make-initrd tools/guest-init
+	@cp bench/guest/run.sh $(BENCH_DIR)/
+	@ldd $(BENCH_DIR)/bench-exit | grep -o '/[^ ]*' | while read -r lib; do install -D "$$lib" "$(GUESTS)/bench-root$$lib"; done
 	@tools/make-initrd $@ $(INITRD) $(GUESTS)/bench-root
 bench: $(SETUP)bench $(BUILD)/trifold guests $(GUESTS)/bench.img
 	@BUILD=$(BUILD) bench/run $(BENCH)

@@ -1,0 +1,48 @@
+/*
+ * kernel.h - the items of the set kernel, by file; kernel_items.c names them.
+ */
+#ifndef BENCH_KERNEL_H
+#define BENCH_KERNEL_H
+
+#include <stdint.h>
+
+/* kernel_calls.c */
+uint64_t kernel_null(unsigned turns);
+uint64_t kernel_read_zero(unsigned turns);
+uint64_t kernel_write_null(unsigned turns);
+uint64_t kernel_clock_call(unsigned turns);
+uint64_t kernel_clock_vdso(unsigned turns);
+uint64_t kernel_poll(unsigned turns);
+uint64_t kernel_signal(unsigned turns);
+uint64_t kernel_segv(unsigned turns);
+
+/* kernel_switch.c */
+uint64_t kernel_pipe(unsigned turns);
+uint64_t kernel_pipe_switch(unsigned turns);
+uint64_t kernel_socket_switch(unsigned turns);
+uint64_t kernel_thread_switch(unsigned turns);
+uint64_t kernel_sleep(unsigned turns);
+
+/* kernel_process.c */
+uint64_t kernel_fork(unsigned turns);
+uint64_t kernel_vfork(unsigned turns);
+uint64_t kernel_exec_static(unsigned turns);
+uint64_t kernel_exec_dynamic(unsigned turns);
+uint64_t kernel_threads(unsigned turns);
+
+/* kernel_memory.c */
+uint64_t kernel_fault_zero(unsigned turns);
+uint64_t kernel_fault_copy(unsigned turns);
+uint64_t kernel_fault_file(unsigned turns);
+uint64_t kernel_mprotect(unsigned turns);
+uint64_t kernel_mmap(unsigned turns);
+uint64_t kernel_big_pages(unsigned turns);
+
+/* kernel_files.c */
+uint64_t kernel_open(unsigned turns);
+uint64_t kernel_stat(unsigned turns);
+uint64_t kernel_create(unsigned turns);
+uint64_t kernel_list(unsigned turns);
+uint64_t kernel_file_io(unsigned turns);
+
+#endif

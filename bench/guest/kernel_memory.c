@@ -1,0 +1,134 @@
+/*
+ * kernel_memory.c - page faults and changes of mappings.
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include "item.h"
+#include "kernel.h"
+
+enum { PAGE = 4096, PAGES = 256 };
+
+static char *map_pages(int protection, int flags, int fd)
+{
+	char *p = mmap(NULL, PAGES * PAGE, protection, flags, fd, 0);
+	if (p == MAP_FAILED)
+		fail("mmap");
+	return p;
+}
+
+static uint64_t touch(volatile char *p, int writes)
+{
+	uint64_t sum = 0;
+	for (int i = 0; i < PAGES; i++)
+		sum += (uint64_t)(writes ? ++p[i * PAGE] : p[i * PAGE]);
+	return sum;
+}
+
+/* 256 fresh pages, written; 1 MiB, so that no large page serves. */
+uint64_t kernel_fault_zero(unsigned turns)
+{
+	uint64_t sum = 0;
+	for (unsigned t = 0; t < turns; t++) {
+		char *p = map_pages(PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+		sum += touch(p, 1);
+		munmap(p, PAGES * PAGE);
+	}
+	return sum;
+}
+
+/* A child writes 256 pages that it shares with its parent: copies on write. */
+uint64_t kernel_fault_copy(unsigned turns)
+{
+	char *p = map_pages(PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	uint64_t sum = touch(p, 1);
+	for (unsigned t = 0; t < turns; t++) {
+		int status;
+		pid_t pid = fork();
+		if (pid < 0)
+			fail("fork");
+		if (!pid)
+			_exit((int)(touch(p, 1) & 63));
+		waitpid(pid, &status, 0);
+		sum += (uint64_t)WEXITSTATUS(status);
+	}
+	munmap(p, PAGES * PAGE);
+	return sum;
+}
+
+static int open_file(void)
+{
+	char path[256];
+	snprintf(path, sizeof path, "%s/bench-pages", work_dir);
+	int fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
+	if (fd < 0)
+		fail(path);
+	unlink(path);
+	if (ftruncate(fd, PAGES * PAGE))
+		fail("ftruncate");
+	return fd;
+}
+
+/* 256 pages of a file that is in the page cache, read through a mapping. */
+uint64_t kernel_fault_file(unsigned turns)
+{
+	int fd = open_file();
+	uint64_t sum = 0;
+	char *all = map_pages(PROT_READ | PROT_WRITE, MAP_SHARED, fd);
+	touch(all, 1);
+	for (unsigned t = 0; t < turns; t++) {
+		char *p = map_pages(PROT_READ, MAP_SHARED, fd);
+		sum += touch(p, 0);
+		munmap(p, PAGES * PAGE);
+	}
+	munmap(all, PAGES * PAGE);
+	close(fd);
+	return sum;
+}
+
+/* Protection of 16 present pages taken away and given back, one of them written between. */
+uint64_t kernel_mprotect(unsigned turns)
+{
+	char *p = map_pages(PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	uint64_t sum = touch(p, 1);
+	for (unsigned t = 0; t < turns; t++) {
+		if (mprotect(p, 16 * PAGE, PROT_READ) || mprotect(p, 16 * PAGE, PROT_READ | PROT_WRITE))
+			fail("mprotect");
+		sum += (uint64_t)(unsigned char)++*(volatile char *)(p + t % 16 * PAGE);
+	}
+	munmap(p, PAGES * PAGE);
+	return sum;
+}
+
+/* Mapped, one page touched, unmapped. */
+uint64_t kernel_mmap(unsigned turns)
+{
+	uint64_t sum = 0;
+	for (unsigned t = 0; t < turns; t++) {
+		char *p = map_pages(PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+		sum += (uint64_t)++*(volatile char *)(p + t % PAGES * PAGE);
+		munmap(p, PAGES * PAGE);
+	}
+	return sum;
+}
+
+/* 8 MiB that may be large pages. */
+uint64_t kernel_big_pages(unsigned turns)
+{
+	enum { SIZE = 8 << 20 };
+	uint64_t sum = 0;
+	for (unsigned t = 0; t < turns; t++) {
+		char *p = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		if (p == MAP_FAILED)
+			fail("mmap");
+		madvise(p, SIZE, MADV_HUGEPAGE);
+		for (int i = 0; i < SIZE; i += PAGE)
+			sum += (uint64_t)++*(volatile char *)(p + i);
+		munmap(p, SIZE);
+	}
+	return sum;
+}

@@ -1,0 +1,1 @@
+"""What the sets of bench/sets share: systems, sessions, items, goals, plots."""

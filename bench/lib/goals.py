@@ -1,0 +1,80 @@
+"""
+The goals, as data, and whether results meet them. A ratio "to native" is CPU time over native's, at most; "faster" is QEMU's over
+Trifold's, at least. Smallest of the rounds on both sides.
+"""
+from lib.stats import geomean
+
+# Items that some goals are about.
+TAGS = {
+    "vector": {"matrix", "bodies", "sse", "avx2"},
+    "switching": {"pipe-switch", "socket-switch", "thread-switch", "signal", "segv", "exec-static", "exec-dynamic"},
+}
+
+# set, measure, limit, what it is called, tag of the items that it is about (None: all).
+ITEM_GOALS = [
+    ("cpu", "native-mean", 1.6, "cpu: geometric mean, to native", None),
+    ("cpu", "native-each", 3.0, "cpu: no item above, to native", None),
+    ("cpu", "faster-mean", 3.5, "cpu: geometric mean, faster than QEMU", None),
+    ("cpu", "faster-each", 1.2, "cpu: every item, faster than QEMU", None),
+    ("cpu", "faster-each", 15.0, "cpu: floating point and vectors, faster than QEMU", "vector"),
+    ("programs", "native-mean", 3.0, "programs: geometric mean, to native", None),
+    ("programs", "native-each", 4.5, "programs: no item above, to native", None),
+    ("programs", "faster-mean", 4.0, "programs: geometric mean, faster than QEMU", None),
+    ("kernel", "faster-each", 2.0, "kernel: every item, faster than QEMU", None),
+    ("kernel", "faster-each", 4.0, "kernel: switches, signals, fork and exec, faster than QEMU", "switching"),
+]
+# Goals of the other sets: limit at most, what it is called.
+BOOT_SHARE = (1 / 3, "boot: time to /init, to QEMU's")
+MEMORY_BOOT = (40.0, "memory: beyond the guest's own, MiB, 512 MiB guest after boot")
+MEMORY_PROGRAMS = (96.0, "memory: beyond the guest's own, MiB, after the program set")
+IDLE_SHARE = (0.2, "idle: percent of a core")
+
+
+def is_met(measure, value, limit):
+    return value <= limit if measure.startswith("native") else value >= limit
+
+
+def about(tag, item):
+    return tag is None or item in TAGS[tag]
+
+
+def verdict_of_item(name, data, item):
+    """`met`, or what is missed, for the goals that single items have; the worse of Trifold's modes counts."""
+    from lib.items import ratio
+    missed = []
+    for goal_set, measure, limit, _, tag in ITEM_GOALS:
+        if goal_set != name or not measure.endswith("each") or not about(tag, item):
+            continue
+        if tag is None and any(s == name and m == measure and t and item in TAGS[t] for s, m, _, _, t in ITEM_GOALS):
+            continue  # the stricter goal says it
+        pairs = [("nested", "native"), ("shadow", "native")] if measure.startswith("native") else [("qemu", "nested"), ("qemu", "shadow")]
+        found = [r for r in (ratio(data, item, a, b) for a, b in pairs) if r is not None]
+        if found:
+            worst = max(found) if measure.startswith("native") else min(found)
+            if not is_met(measure, worst, limit):
+                missed.append(f"{worst:.2f} to native, at most {limit:g}" if measure.startswith("native") else f"{worst:.2f} x QEMU, at least {limit:g}")
+    return "not met: " + "; ".join(missed) if missed else "met"
+
+
+def goals_of_items(name, data):
+    """Rows (goal, limit, {mode: value}, met, which items miss it) for a set of items."""
+    from lib.items import ratios
+    rows = []
+    for goal_set, measure, limit, title, tag in ITEM_GOALS:
+        if goal_set != name:
+            continue
+        values, misses = {}, []
+        for mode in ("nested", "shadow"):
+            pair = (mode, "native") if measure.startswith("native") else ("qemu", mode)
+            found = ratios(data, *pair, items=[i for i in data["order"] if about(tag, i)])
+            if not found:
+                continue
+            if measure.endswith("mean"):
+                values[mode] = geomean(found.values())
+            else:
+                values[mode] = (max if measure.startswith("native") else min)(found.values())
+                misses += [i for i, r in found.items() if not is_met(measure, r, limit) and i not in misses]
+        if values:
+            sign = "at most" if measure.startswith("native") else "at least"
+            rows.append((title, f"{sign} {limit:g}", values, all(is_met(measure, v, limit) for v in values.values()), misses))
+    return rows

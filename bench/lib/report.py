@@ -1,0 +1,60 @@
+"""Puts the results of all sets together: docs/benchmarks.md, docs/bench/details.md and the plots."""
+import importlib, json, os, re, subprocess
+from pathlib import Path
+from lib.systems import QEMU, QEMU_MODELS, RESULTS, TOP
+
+INTRODUCTION = """# Benchmarks
+
+Written by `make bench`, which runs the same work natively, under Trifold in each paging mode and under QEMU TCG, in turns. Figures are ratios of
+CPU time (user and system, all threads of the process) unless it says otherwise: they suffer least from what else the host does. All times,
+CPU and wall, smallest and median, are in [bench/details.md](bench/details.md). QEMU runs with `-cpu {models}`; for each item
+the better one counts. `make bench BENCH='--only cpu --rounds 3'` runs one set, `BENCH=--quick` takes a short look at all; `bench/run --help` lists the rest.
+"""
+
+
+def host_text():
+    model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    version = subprocess.run([QEMU, "--version"], capture_output=True, text=True).stdout.split("\n")[0]
+    return f"{model[1] if model else 'unknown processor'}, {os.cpu_count()} CPUs; {version}; load {os.getloadavg()[0]:.1f} at the end"
+
+
+def goal_lines(rows):
+    lines = ["| goal | limit | nested | shadow | | missed by |", "|---|---|---:|---:|---|---|"]
+    for title, limit, values, met, misses in rows:
+        shown = [f"{values[m]:.2f}" if m in values else "" for m in ("nested", "shadow")]
+        lines.append(f"| {title} | {limit} | {shown[0]} | {shown[1]} | {'met' if met else '**not met**'} | {', '.join(misses)} |")
+    return lines
+
+
+def section(name, module, data, picture=None):
+    lines = [f"## {module.TITLE}", "", module.NOTE, ""]
+    if picture:
+        lines += [f"![{module.TITLE}]({picture})", ""]
+    lines += module.render(data) + [""]
+    rows = module.check_goals(data)
+    if rows and picture is None:
+        lines += goal_lines(rows) + [""]
+    rounds = f"{data['rounds']} rounds, " if "rounds" in data else ""
+    return lines + [f"{rounds}{data['seconds']:.0f} s. {data['host']}.", ""]
+
+
+def write(names):
+    docs = TOP / "docs"
+    (docs / "bench").mkdir(parents=True, exist_ok=True)
+    sections, details, goals = [], ["# All times", "", "Milliseconds; written by `make bench` beside [benchmarks.md](../benchmarks.md).", ""], []
+    for name in names:
+        path = RESULTS / f"{name}.json"
+        if not path.exists():
+            continue
+        module, data = importlib.import_module(f"sets.{name}"), json.loads(path.read_text())
+        picture = None
+        if hasattr(module, "plot"):
+            (docs / f"bench/{name}.svg").write_text(module.plot(data))
+            picture = f"bench/{name}.svg"
+        sections += section(name, module, data, picture or "")
+        goals += module.check_goals(data)
+        if hasattr(module, "details"):
+            details += [f"## {module.TITLE}", ""] + module.details(data) + [""]
+    text = INTRODUCTION.format(models="` and `".join(QEMU_MODELS)).splitlines() + ["", "## Goals", ""] + goal_lines(goals) + [""] + sections
+    (docs / "benchmarks.md").write_text("\n".join(text).rstrip() + "\n")
+    (docs / "bench/details.md").write_text("\n".join(details).rstrip() + "\n")

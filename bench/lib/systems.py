@@ -1,0 +1,33 @@
+"""What is compared: native, Trifold in its paging modes, QEMU TCG with each processor model that is fair to it."""
+import os
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parent.parent.parent
+BUILD = Path(os.environ.get("BUILD", "build"))
+if not BUILD.is_absolute():
+    BUILD = TOP / BUILD
+GUESTS = TOP / "build/guests"
+RESULTS = BUILD / "bench"
+KERNELS = {"cloud": GUESTS / "vmlinuz", "amd64": GUESTS / "vmlinuz-amd64"}
+QEMU = "qemu-system-x86_64"
+
+# Names of systems in results, their titles, and the models that rounds take turns with.
+TITLES = {"native": "native", "nested": "Trifold, nested", "shadow": "Trifold, shadow", "qemu": "QEMU TCG"}
+TRIFOLD = ["nested", "shadow"]
+QEMU_MODELS = ["max,-erms,-fsrm,-pku,-pks", "EPYC"]
+DEBUG_EXIT_1 = 3  # the status of a process whose guest ended with status 1: (1 << 1) | 1
+
+
+def variants(system):
+    return QEMU_MODELS if system == "qemu" else [""]
+
+
+def command(system, variant, initrd, append="", memory="512M", kernel="cloud", extra=()):
+    """The command line that boots a guest on a system."""
+    append = ("console=ttyS0 quiet panic=-1 " + append).strip()
+    image = ["-kernel" if system == "qemu" else "--kernel", str(KERNELS[kernel]), "-initrd" if system == "qemu" else "--initrd", str(initrd)]
+    if system == "qemu":
+        # microvm boots fastest of its machines; it has no more devices than Trifold.
+        return [QEMU, "-accel", "tcg", "-cpu", variant, "-M", "microvm,acpi=off,pit=on,pic=on,rtc=on", "-m", memory, "-nographic", "-no-reboot",
+                "-device", "isa-debug-exit,iobase=0xf4,iosize=1", *image, "-append", append, *extra]
+    return [str(BUILD / "trifold"), "run", "-m", memory, "--debug-exit", "--paging", system, *image, "--append", append, *extra]

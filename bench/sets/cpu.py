@@ -1,0 +1,24 @@
+"""cpu: user-level work that a kernel hardly sees (bench/guest/cpu_*.c)."""
+from lib import goals, items
+from lib.systems import GUESTS
+
+TITLE = "Programs that only compute"
+NOTE = ("The same static binary everywhere (bench/guest/cpu_*.c); ratios of CPU time, smallest of the rounds. Below 1 is faster than native. "
+        "Columns *QEMU to* say how many times faster than QEMU TCG a mode is.")
+
+
+def run(options):
+    return items.measure("cpu", options, [str(GUESTS / "bench-root/bench/bench-cpu"), *options.native_arguments("/dev/shm")],
+                         GUESTS / "bench.img", "512M")
+
+
+def render(data):
+    return items.render("cpu", data)
+
+
+def details(data):
+    return items.render_details(data)
+
+
+def check_goals(data):
+    return goals.goals_of_items("cpu", data)

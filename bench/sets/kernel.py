@@ -1,0 +1,25 @@
+"""kernel: system calls, switches, processes, page faults, files (bench/guest/kernel_*.c)."""
+from lib import goals, items
+from lib.systems import GUESTS
+
+TITLE = "Work of the kernel"
+NOTE = ("The same static binary everywhere (bench/guest/kernel_*.c), on one processor; ratios of CPU time, smallest of the rounds. On a virtual "
+        "host, native system calls, faults and forks are slow themselves; a guest's never reach the host, so that ratios below 1 are "
+        "possible. What counts is the comparison with QEMU.")
+
+
+def run(options):
+    return items.measure("kernel", options, [str(GUESTS / "bench-root/bench/bench-kernel"), *options.native_arguments("/dev/shm")],
+                         GUESTS / "bench.img", "512M")
+
+
+def render(data):
+    return items.render("kernel", data)
+
+
+def details(data):
+    return items.render_details(data)
+
+
+def check_goals(data):
+    return goals.goals_of_items("kernel", data)
