@@ -1,9 +1,10 @@
 /*
- * driver.c - runs the items of one set, natively and inside guests: bench-SET [--scale X] [--dir DIR] [--only NAME,NAME...].
- * What it prints is described in report.h.
+ * driver.c - runs the items of one set, natively and inside guests: bench-SET [--scale X] [--only NAME,NAME...] [--dir DIR], or with
+ * --ask those that lines of standard input ask for. --list names them. What it prints is described in report.h.
  */
 #define _GNU_SOURCE
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "item.h"
@@ -23,7 +24,7 @@ uint64_t next_random(void)
 static int is_wanted(const char *list, const char *name)
 {
 	size_t n = strlen(name);
-	if (!list || !*list)
+	if (!*list)
 		return 1;
 	for (const char *p = list; p; p = strchr(p, ',')) {
 		p += *p == ',';
@@ -33,39 +34,77 @@ static int is_wanted(const char *list, const char *name)
 	return 0;
 }
 
-/* A guest has one processor; natively, too, all of an item runs on one. */
+/* A guest has one processor; natively, too, all of an item runs on one: whichever is free now. */
 static void stay_on_one_cpu(void)
 {
 	cpu_set_t set;
+	memset(&set, 0xff, sizeof set);
+	sched_setaffinity(0, sizeof set, &set);
+	sched_yield();
 	CPU_ZERO(&set);
 	CPU_SET(sched_getcpu(), &set);
 	sched_setaffinity(0, sizeof set, &set);
 }
 
-int main(int argc, char **argv)
+static void run_items(const char *wanted, double scale)
 {
-	double scale = 1;
-	const char *only = NULL;
-	for (int i = 1; i + 1 < argc; i += 2) {
-		if (!strcmp(argv[i], "--scale"))
-			scale = atof(argv[i + 1]);
-		else if (!strcmp(argv[i], "--only"))
-			only = argv[i + 1];
-		else if (!strcmp(argv[i], "--dir"))
-			work_dir = argv[i + 1];
-	}
-	stay_on_one_cpu();
-	report_clock("begin");
+	int found = 0;
 	for (const struct item *item = items; item->name; item++) {
 		unsigned turns = (unsigned)(item->turns * scale + 0.5);
-		if (!is_wanted(only, item->name) || (item->can_run && !item->can_run()))
+		if (!is_wanted(wanted, item->name) || (item->can_run && !item->can_run()))
 			continue;
+		found = 1;
+		stay_on_one_cpu();
 		rng = seed;
 		if (item->prepare)
 			item->prepare();
 		report_begin(item->name);
 		report_end(item->name, item->run(turns ? turns : 1));
 	}
+	if (!found)
+		report_skip(wanted);
+}
+
+/* One line names an item and a scale; the next is read when it is done. */
+static void answer_lines(void)
+{
+	char line[100], name[64];
+	double scale;
+	while (fgets(line, sizeof line, stdin))
+		if (sscanf(line, "%63s %lf", name, &scale) == 2)
+			run_items(name, scale);
+		else if (sscanf(line, "%63s", name) == 1 && !strcmp(name, "end"))
+			break;
+}
+
+int main(int argc, char **argv)
+{
+	double scale = 1;
+	const char *only = "";
+	int asked = 0;
+	for (int i = 1; i < argc; i++) {
+		const char *value = i + 1 < argc ? argv[i + 1] : "";
+		if (!strcmp(argv[i], "--ask"))
+			asked = 1;
+		else if (!strcmp(argv[i], "--list"))
+			for (const struct item *item = items; item->name; item++)
+				puts(item->name);
+		else if (!strcmp(argv[i], "--scale"))
+			scale = atof(value), i++;
+		else if (!strcmp(argv[i], "--only"))
+			only = value, i++;
+		else if (!strcmp(argv[i], "--dir"))
+			work_dir = value, i++;
+		else
+			return 2;
+	}
+	if (argc == 2 && !strcmp(argv[1], "--list"))
+		return 0;
+	report_clock("begin");
+	if (asked)
+		answer_lines();
+	else
+		run_items(only, scale);
 	report_clock("end");
 	return 0;
 }

@@ -53,6 +53,12 @@ void report_end(const char *name, uint64_t checksum)
 	usleep(PAUSE_US);
 }
 
+void report_skip(const char *name)
+{
+	printf("bench-skip %s\n", name);
+	fflush(stdout);
+}
+
 void fail(const char *what)
 {
 	printf("bench-fail %s: %s\n", what, strerror(errno));

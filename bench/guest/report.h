@@ -4,6 +4,7 @@
  *	bench-clock begin NS			first and last: the host finds out how fast this system's clock runs
  *	bench-begin NAME
  *	bench-end NAME WALL-NS CPU-NS CHECKSUM
+ *	bench-skip NAME				this system cannot run it
  *	bench-fail TEXT
  *
  * The host samples the CPU clock of the whole virtual machine when it sees a line; a pause after each keeps work out of the time that the
@@ -17,6 +18,7 @@
 void report_clock(const char *when);
 void report_begin(const char *name);
 void report_end(const char *name, uint64_t checksum);
+void report_skip(const char *name);
 
 /* Says what failed, with errno's text, and ends the program. */
 _Noreturn void fail(const char *what);

@@ -1,17 +1,16 @@
 #!/bin/busybox sh
-# Runs inside the guest, started by /init: the set and the options that the kernel command line names (bench.set, bench.scale, bench.only).
+# Runs inside the guest, started by /init: the set that the kernel command line names (bench.set); the console says which items.
 # It always ends with status 1, so that the run ends through the debug-exit port.
-set= scale=1 only=
+set=
 read -r cmdline </proc/cmdline
 for word in $cmdline; do
 	case $word in
 	bench.set=*) set=${word#*=} ;;
-	bench.scale=*) scale=${word#*=} ;;
-	bench.only=*) only=${word#*=} ;;
 	esac
 done
+stty -echo </dev/console
 case $set in
-programs) TMPDIR=/tmp /usr/bin/bash /bench/programs.sh --scale "$scale" --only "$only" ;;
-*) "/bench/bench-$set" --scale "$scale" --only "$only" --dir /tmp ;;
+programs) /usr/bin/bash /bench/programs.sh --ask </dev/console ;;
+*) "/bench/bench-$set" --ask --dir /tmp </dev/console ;;
 esac
 exit 1

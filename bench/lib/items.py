@@ -1,41 +1,78 @@
 """Sets that consist of items: a fixed piece of work each, done natively and on every system, in turns, with checksums that must agree."""
 from lib.goals import verdict_of_item
-from lib.session import BenchError, progress, run_items
+from lib.session import BenchError, Worker, progress
 from lib.stats import geomean, median
-from lib.systems import DEBUG_EXIT_1, QEMU_MODELS, TITLES, TRIFOLD, command, variants
+from lib.systems import DEBUG_EXIT_1, TITLES, TRIFOLD, command, variants
 
 SYSTEMS = ["native", *TRIFOLD, "qemu"]
 
 
-def measure(name, options, native_argv, image, memory, env=None):
+def start_workers(name, options, native_argv, image, memory, env, extra):
+    workers = {}
+    try:
+        for system in options.systems:
+            for variant in variants(system):
+                progress(f"{name}: starting {TITLES[system]} {variant}")
+                if system == "native":
+                    argv, status = native_argv, 0
+                else:
+                    more = extra(system) if system in TRIFOLD else []
+                    argv, status = command(system, variant, image, f"trifold.run=/bench/run.sh bench.set={name}", memory, extra=more), DEBUG_EXIT_1
+                workers[system, variant] = Worker(argv, system == "native", options.limit, env if system == "native" else None, status)
+    except BaseException:
+        for worker in workers.values():
+            worker.stop()
+        raise
+    return workers
+
+
+def measure(name, options, names, native_argv, image, memory, env=None, extra=lambda system: []):
     """
-    {system: {variant: {item: {"cpu": [...], "wall": [...]}}}}, and the items' order. QEMU's rounds take turns with its processor models.
+    {system: {variant: {item: {"cpu": [...], "wall": [...]}}}}. All systems are up at once, and take turns item by item, so that
+    each comparison is between neighbours in time; a virtual machine that has nothing to do costs nothing. A system of several variants
+    (QEMU's processor models) tries each once, and then goes on with the better one for the item.
     """
-    times, checks, order = {}, {}, []
-    systems = [s for s in SYSTEMS if s in options.systems]
-    for round_number in range(options.rounds):
-        for system in systems:
-            choices = variants(system)
-            variant = choices[round_number % len(choices)]
-            on_begin = lambda item: progress(f"{name}: round {round_number + 1} of {options.rounds}, {TITLES[system]} {variant}: {item}")
-            on_begin("starting")
-            if system == "native":
-                found = run_items(native_argv, True, options.limit, on_begin, env)
-            else:
-                append = f"trifold.run=/bench/run.sh bench.set={name} bench.scale={options.scale} bench.only={','.join(options.items)}"
-                found = run_items(command(system, variant, image, append, memory), False, options.limit, on_begin, status=DEBUG_EXIT_1)
-            for item, (cpu, wall, check) in found.items():
-                if checks.setdefault(item, (check, system))[0] != check:
-                    raise BenchError(f"{name}: {item}: {TITLES[system]} computed {check}, {TITLES[checks[item][1]]} {checks[item][0]}")
-                if item not in order:
-                    order.append(item)
-                slot = times.setdefault(system, {}).setdefault(variant, {}).setdefault(item, {"cpu": [], "wall": []})
-                slot["cpu"].append(cpu)
-                slot["wall"].append(wall)
+    names = [n for n in names if not options.items or n in options.items]
+    if not names:
+        return None
+    times, checks, skipped = {}, {}, set()
+    workers = start_workers(name, options, native_argv, image, memory, env, extra)
+    try:
+        for round_number in range(options.rounds):
+            for item in names:
+                for system in options.systems:
+                    variant = choose_variant(times, system, item, round_number)
+                    if (item, system) in skipped:
+                        continue
+                    progress(f"{name}: round {round_number + 1} of {options.rounds}, {item}, {TITLES[system]} {variant}")
+                    sample = workers[system, variant].ask(item, options.scale)
+                    if not sample:
+                        skipped.add((item, system))
+                        continue
+                    cpu, wall, check = sample
+                    if checks.setdefault(item, (check, system))[0] != check:
+                        raise BenchError(f"{name}: {item}: {TITLES[system]} computed {check}, {TITLES[checks[item][1]]} {checks[item][0]}")
+                    slot = times.setdefault(system, {}).setdefault(variant, {}).setdefault(item, {"cpu": [], "wall": []})
+                    slot["cpu"].append(cpu)
+                    slot["wall"].append(wall)
+        for (system, variant), worker in workers.items():
+            worker.close()
+            for slot in times.get(system, {}).get(variant, {}).values():
+                slot["wall"] = [w * worker.scale for w in slot["wall"]]
+    finally:
+        for worker in workers.values():
+            worker.stop()
     progress("")
-    if not order:
-        raise BenchError(f"{name}: no item of that name")
+    order = [n for n in names if n in checks]
     return {"order": order, "times": times, "rounds": options.rounds, "scale": options.scale}
+
+
+def choose_variant(times, system, item, round_number):
+    choices = variants(system)
+    if round_number < len(choices):
+        return choices[round_number]
+    known = {v: min(rows[item]["cpu"]) for v, rows in times.get(system, {}).items() if item in rows}
+    return min(known, key=known.get, default=choices[0])
 
 
 def best(data, system, item):
@@ -82,14 +119,14 @@ def render(name, data):
 
 
 def render_details(data):
-    """Every system's CPU and wall time, smallest and median, in milliseconds."""
-    lines = ["| item | system | CPU, min | median | wall, min | median | rounds |", "|---|---|" + "---:|" * 5]
+    """Every system's CPU and wall time, smallest, median and that of the first round, in milliseconds."""
+    lines = ["| item | system | CPU, min | median | first | wall, min | median | first | rounds |", "|---|---|" + "---:|" * 7]
     for item in data["order"]:
         for system in SYSTEMS:
             for variant, rows in data["times"].get(system, {}).items():
                 if item in rows:
                     cpu, wall = rows[item]["cpu"], rows[item]["wall"]
                     title = TITLES[system] + (f", {variant.split(',')[0]}" if variant else "")
-                    figures = [f"{v * 1000:.1f}" for v in (min(cpu), median(cpu), min(wall), median(wall))]
+                    figures = [f"{v * 1000:.1f}" for v in (min(cpu), median(cpu), cpu[0], min(wall), median(wall), wall[0])]
                     lines.append(f"| {item} | {title} | " + " | ".join(figures) + f" | {len(cpu)} |")
     return lines

@@ -9,7 +9,7 @@ class BenchError(Exception):
 def progress(text):
     """One line on a terminal, overwritten by the next."""
     if sys.stderr.isatty():
-        print("\r\033[K" + text, end="", file=sys.stderr, flush=True)
+        print("\r\033[K" + text[:150], end="", file=sys.stderr, flush=True)
 
 
 def cpu_seconds(pid):
@@ -18,75 +18,101 @@ def cpu_seconds(pid):
 
 
 class Session:
-    """A process; lines() yields (line, wall, CPU) as lines arrive; afterwards status, cpu, wall, peak_kib, text are known."""
+    """A process. line() gives what it prints, one by one, with the times of arrival; after its end status, cpu, wall, peak_kib and text are known."""
 
-    def __init__(self, argv, limit, env=None):
-        self.argv, self.limit, self.text = argv, limit, ""
+    def __init__(self, argv, limit, env=None, listens=False):
+        self.argv, self.limit, self.text, self.rest, self.ready, self.status = argv, limit, "", b"", [], None
         self.start = time.monotonic()
-        self.child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env)
+        self.child = subprocess.Popen(argv, stdin=subprocess.PIPE if listens else subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                      stderr=subprocess.STDOUT, env=env)
+        self.pid = self.child.pid
 
-    def lines(self):
-        fd, rest = self.child.stdout.fileno(), b""
-        while True:
-            left = self.start + self.limit - time.monotonic()
-            if left <= 0 or not select.select([fd], [], [], left)[0]:
+    def line(self, limit=None):
+        """(line, wall, CPU seconds of the process), or None at the end of its output."""
+        deadline = time.monotonic() + (limit or self.limit)
+        while not self.ready:
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([self.child.stdout], [], [], left)[0]:
                 self.stop()
-                raise BenchError(f"no end after {self.limit} s: {' '.join(self.argv)}\n{self.text[-1500:]}")
-            data = os.read(fd, 65536)
-            wall, cpu = time.monotonic(), cpu_seconds(self.child.pid)
+                raise BenchError(f"nothing more after {limit or self.limit} s: {self}")
+            data = os.read(self.child.stdout.fileno(), 65536)
+            wall, cpu = time.monotonic(), cpu_seconds(self.pid)
             if not data:
-                break
+                return None
             self.text += data.decode(errors="replace")
-            *lines, rest = (rest + data).split(b"\n")
-            for line in lines:
-                yield line.decode(errors="replace").strip(), wall, cpu
-        self.finish()
+            *lines, self.rest = (self.rest + data).split(b"\n")
+            self.ready = [(line.decode(errors="replace").strip(), wall, cpu) for line in lines]
+        return self.ready.pop(0)
 
-    def finish(self):
-        _, status, usage = os.wait4(self.child.pid, 0)
-        self.child.stdout.close()
+    def say(self, text):
+        self.child.stdin.write((text + "\n").encode())
+        self.child.stdin.flush()
+
+    def finish(self, status=None):
+        """Reads to the end and waits; a status other than the one that is expected is an error."""
+        while self.line():
+            pass
+        self.collect()
+        if status is not None and self.status != status:
+            raise BenchError(f"status {self.status}, not {status}: {self}")
+        return self
+
+    def collect(self):
+        _, status, usage = os.wait4(self.pid, 0)
         self.wall = time.monotonic() - self.start
+        for stream in (self.child.stdout, self.child.stdin):
+            if stream:
+                stream.close()
         self.status = self.child.returncode = os.waitstatus_to_exitcode(status)
         self.cpu, self.peak_kib = usage.ru_utime + usage.ru_stime, usage.ru_maxrss
 
     def stop(self):
-        self.child.kill()
-        self.finish()
+        if self.status is None:
+            self.child.kill()
+            self.collect()
 
-    def run(self):
-        for _ in self.lines():
-            pass
-        return self
-
-    def expect(self, status):
-        if self.status != status:
-            raise BenchError(f"status {self.status}, not {status}: {' '.join(self.argv)}\n{self.text[-1500:]}")
-        return self
+    def __str__(self):
+        return f"{' '.join(self.argv)}\n{self.text[-1500:]}"
 
 
-def run_items(argv, native, limit, on_begin=lambda name: None, env=None, status=0):
+class Worker:
     """
-    {item: (CPU seconds, wall seconds, checksum)} of a program that prints what bench/guest/report.h describes.
+    A session whose program does the items that it is asked for (bench/guest/report.h says what it prints).
 
-    Natively the program's own clocks are right. In a guest CPU time is the virtual machine's, sampled when the lines of an
-    item arrive; wall time is by the guest's clock, corrected by what it says of the whole run, since some emulators' clocks run wrong.
+    Natively the program's own clocks are right. In a guest CPU time is the virtual machine's, sampled when the lines of an item
+    arrive; wall time is by the guest's clock, and corrected in the end by what it says of the whole run, since some emulators' clocks run wrong.
     """
-    session, found, began, clock = Session(argv, limit, env), {}, None, {}
-    for line, wall, cpu in session.lines():
-        if m := re.search(r"bench-begin (\S+)$", line):
-            began = (m[1], cpu)
-            on_begin(m[1])
-        elif m := re.search(r"bench-end (\S+) (\d+) (\d+) ([0-9a-f]+)$", line):
-            if not began or began[0] != m[1]:
-                raise BenchError(f"{m[1]} ended without having begun: {' '.join(argv)}")
-            found[m[1]] = (int(m[3]) / 1e9 if native else cpu - began[1], int(m[2]) / 1e9, m[4])
-        elif m := re.search(r"bench-clock (\w+) (\d+)$", line):
-            clock[m[1]] = (int(m[2]) / 1e9, wall)
-        elif "bench-fail" in line:
-            session.stop()
-            raise BenchError(f"{line}: {' '.join(argv)}")
-    session.expect(status)
-    if len(clock) != 2:
-        raise BenchError(f"it never said its clock's end: {' '.join(argv)}\n{session.text[-1500:]}")
-    scale = 1 if native else (clock["end"][1] - clock["begin"][1]) / (clock["end"][0] - clock["begin"][0])
-    return {name: (cpu, wall * scale, check) for name, (cpu, wall, check) in found.items()}
+
+    def __init__(self, argv, native, limit, env=None, status=0):
+        self.session, self.native, self.status, self.scale = Session(argv, limit, env, listens=True), native, status, 1
+        self.begin = self.expect(r"bench-clock begin (\d+)$")
+
+    def expect(self, pattern):
+        while found := self.session.line():
+            line, wall, cpu = found
+            if m := re.search(pattern, line):
+                return m, wall, cpu
+            if "bench-fail" in line:
+                break
+        self.session.stop()
+        raise BenchError(f"it ended before its time: {self.session}")
+
+    def ask(self, item, scale):
+        """(CPU seconds, uncorrected wall seconds, checksum), or None if this system cannot do the item."""
+        self.session.say(f"{item} {scale}")
+        m, _, begin = self.expect(rf"bench-(begin|skip) {re.escape(item)}$")
+        if m[1] == "skip":
+            return None
+        m, _, end = self.expect(rf"bench-end {re.escape(item)} (\d+) (\d+) ([0-9a-f]+)$")
+        return int(m[2]) / 1e9 if self.native else end - begin, int(m[1]) / 1e9, m[3]
+
+    def close(self):
+        """Ends it; scale is what its wall times are to be multiplied with."""
+        self.session.say("end")
+        m, wall, _ = self.expect(r"bench-clock end (\d+)$")
+        if not self.native:
+            self.scale = (wall - self.begin[1]) / ((int(m[1]) - int(self.begin[0][1])) / 1e9)
+        self.session.finish(self.status)
+
+    def stop(self):
+        self.session.stop()
