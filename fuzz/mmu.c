@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "mmu/explain.h"
 #include "mmu/model.h"
 #include "mmu/shadow.h"
 #include "x86/regs.h"
@@ -39,7 +40,7 @@ struct fuzz {
 	struct { uint64_t va, gpa; uint32_t epoch, id; bool valid; } jump[JUMP_CACHE];
 	uint64_t hot[HOT];
 	unsigned edit_rate, invalidate_rate, cr3_rate, fetch_rate;
-	uint64_t mapped, tracked, faults, mmio, probes, fetches, jumps, edits;
+	uint64_t mapped, tracked, faults, mmio, probes, fetches, jumps, edits, foretold;
 };
 
 static uint64_t rnd(struct fuzz *f)
@@ -275,6 +276,24 @@ static void write_back(struct fuzz *f, void *hva, bool tracked)
 	mem->track.code_writes = 0;
 }
 
+/* What explain said of an access must be what mmu_access then answers. */
+static void foretold(struct fuzz *f, const struct explain *x, unsigned access, const struct model_answer *a)
+{
+	for (unsigned i = 0; i < x->accesses; i++) {
+		const struct explain_access *e = &x->access[i];
+		enum mmu_kind kind = e->guest_fault ? MMU_INJECT : e->device ? MMU_MMIO :
+				     e->hidden & (HIDDEN_WRITE_PROTECTED | HIDDEN_CODE) ? MMU_TRACKED : MMU_MAPPED;
+
+		if (e->access != access)
+			continue;
+		if (kind != a->kind || (kind == MMU_INJECT && e->error != a->error) ||
+		    (kind != MMU_INJECT && e->p.v != a->gpa))
+			die(f, "va %#" PRIx64 " access %#x: explain foretold %s gpa %#" PRIx64 " error %#x, it was %s gpa %#" PRIx64 " error %#x",
+			    x->va, access, kinds[kind], e->p.v, e->error, kinds[a->kind], a->gpa, a->error);
+		f->foretold++;
+	}
+}
+
 static void access_once(struct fuzz *f)
 {
 	static struct model_question q;
@@ -282,7 +301,8 @@ static void access_once(struct fuzz *f)
 	unsigned access = chance(f, 400) ? ACC_WRITE : ACC_READ;
 	struct mmu_result r = { 0 };
 	struct model_answer a;
-	bool watched = false;
+	bool watched = false, explained = chance(f, 30);
+	struct explain x;
 	void *hva;
 
 	if (chance(f, 500))
@@ -296,8 +316,10 @@ static void access_once(struct fuzz *f)
 	if (chance(f, 30))
 		access |= ACC_PROBE;
 	model_ask(&f->model, va, access, &q);
+	if (explained)
+		mmu_explain(&f->mmu, gva(va), EXPLAIN_CURRENT, &x);
 	hva = NULL;
-	if (!(access & (ACC_IMPLICIT | ACC_PROBE)) && chance(f, 900))
+	if (!explained && !(access & (ACC_IMPLICIT | ACC_PROBE)) && chance(f, 900))
 		hva = chance(f, 500) ? probe_stack(f, va, access) : probe(f, va, access, 8);
 	if (hva) {
 		f->probes++;
@@ -324,6 +346,8 @@ static void access_once(struct fuzz *f)
 		f->faults += a.kind == MMU_INJECT;
 		f->mmio += a.kind == MMU_MMIO;
 	}
+	if (explained)
+		foretold(f, &x, access, &a);
 	judge(f, &q, &a);
 	if ((access & ACC_WRITE) && (a.kind == MMU_MAPPED || a.kind == MMU_TRACKED))
 		write_back(f, hva, watched);
@@ -628,11 +652,11 @@ static void run(uint64_t seed, uint64_t steps, enum paging_mode mode, enum place
 	audit(f);
 	c = &f->mmu.counters;
 	printf("%s %s: %" PRIu64 " steps, %" PRIu64 " mapped (%" PRIu64 " by the inline probe), %" PRIu64 " faults, %" PRIu64
-	       " mmio, %" PRIu64 " tracked, %" PRIu64 " fetches (%" PRIu64 " by fetch id), %" PRIu64 " edits; level 2: %" PRIu64
+	       " mmio, %" PRIu64 " foretold by explain, %" PRIu64 " tracked, %" PRIu64 " fetches (%" PRIu64 " by fetch id), %" PRIu64 " edits; level 2: %" PRIu64
 	       " hits, %" PRIu64 " misses; shadow pages %" PRIu64 " made, %" PRIu64 " reclaimed; hidden %" PRIu64 " missing, %" PRIu64
 	       " dirty; table writes %" PRIu64 "; p2m flushes %" PRIu64 "\n",
 	       mode == PAGING_SHADOW ? "shadow" : "nested", placement == PLACEMENT_SCATTER ? "scatter" : "linear", steps, f->mapped,
-	       f->probes, f->faults, f->mmio, f->tracked, f->fetches, f->jumps, f->edits, c->tlb_l2_hits, c->tlb_l2_misses,
+	       f->probes, f->faults, f->mmio, f->foretold, f->tracked, f->fetches, f->jumps, f->edits, c->tlb_l2_hits, c->tlb_l2_misses,
 	       c->shadow_made, c->shadow_reclaimed, c->hidden_not_present, c->hidden_dirty, c->table_writes, c->flush_p2m);
 	mmu_destroy(&f->mmu);
 	memory_destroy(&f->memory);

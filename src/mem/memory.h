@@ -54,6 +54,9 @@ struct p2m_entry {
 };
 /* The frame behind p, as it stands: false if absent. */
 bool p2m_lookup(const struct memory *mem, gpa_t p, struct p2m_entry *out);
+/* The entries read for p, by level, entry[P2M_LEVELS] first; the level of the last one, present or not. For people to see. */
+#define P2M_LEVELS 4
+uint8_t p2m_path(const struct memory *mem, gpa_t p, uint64_t entry[P2M_LEVELS + 1]);
 /* The same, backing the page on first use (a hidden fault: *fresh set). */
 enum p2m_result p2m_back(struct memory *mem, gpa_t p, struct p2m_entry *out, bool *fresh);
 

@@ -14,7 +14,6 @@
 
 #include "x86/regs.h"
 
-#define LEVELS 4
 #define ENTRIES 512
 #define ADDR_MASK 0x000ffffffffff000ull
 #define COUNT_SHIFT 52
@@ -95,7 +94,7 @@ bool p2m_lookup(const struct memory *mem, gpa_t p, struct p2m_entry *out)
 	out->refs = 0;
 	if (p.v >> 48)
 		return false;
-	for (unsigned level = LEVELS;; level--) {
+	for (unsigned level = P2M_LEVELS;; level--) {
 		uint64_t e = table[index_at(p, level)];
 
 		out->refs++;
@@ -112,12 +111,24 @@ bool p2m_lookup(const struct memory *mem, gpa_t p, struct p2m_entry *out)
 	}
 }
 
+uint8_t p2m_path(const struct memory *mem, gpa_t p, uint64_t entry[P2M_LEVELS + 1])
+{
+	const uint64_t *table = mem->p2m_root;
+
+	for (uint8_t level = P2M_LEVELS;; level--) {
+		entry[level] = p.v >> 48 ? 0 : table[index_at(p, level)];
+		if (level == 1 || !(entry[level] & PTE_P) || (entry[level] & PTE_PS))
+			return level;
+		table = table_of(entry[level]);
+	}
+}
+
 /* The level-2 entry for p, with tables down to it made; NULL when memory is short. */
 static uint64_t *chunk_entry(struct memory *mem, gpa_t p)
 {
 	uint64_t *table = mem->p2m_root;
 
-	for (unsigned level = LEVELS; level > 2; level--) {
+	for (unsigned level = P2M_LEVELS; level > 2; level--) {
 		uint64_t *e = &table[index_at(p, level)];
 
 		if (!*e) {
@@ -246,7 +257,7 @@ static int audit_table(const struct memory *mem, const uint64_t *table, unsigned
 int p2m_audit(const struct memory *mem, char *msg, size_t size)
 {
 	uint64_t leaves = 0;
-	int bad = audit_table(mem, mem->p2m_root, LEVELS, 0, &leaves, msg, size);
+	int bad = audit_table(mem, mem->p2m_root, P2M_LEVELS, 0, &leaves, msg, size);
 
 	/* Every frame record names one gfn, so equal counts mean that none is mapped twice. */
 	if (!bad && (leaves != mem->backed || leaves + mem->moved != mem->pool.used))

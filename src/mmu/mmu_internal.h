@@ -94,6 +94,9 @@ struct translation {
 /* Lock held. The access was checked; A and D are set. */
 enum translate_status nested_translate(struct mmu *mmu, uint64_t va, unsigned access, struct translation *out);
 
+/* Where the paging-structure cache lets a walk of the current tables begin; false: at the root. */
+bool nested_cached(struct mmu *mmu, uint64_t va, struct walk *w);
+
 /* The second dimension for the page a walk found: out from w. Lock held. */
 enum translate_status nested_finish(struct mmu *mmu, uint64_t va, const struct walk *w, struct translation *out);
 

@@ -37,6 +37,8 @@ static bool psc_find(struct mmu *mmu, uint64_t va, struct walk *w)
 	return false;
 }
 
+bool nested_cached(struct mmu *mmu, uint64_t va, struct walk *w) { return psc_usable(&mmu->priv->controls) && psc_find(mmu, va, w); }
+
 /* After a walk from level `from`: the tables it went through. */
 static void psc_insert(struct mmu *mmu, uint64_t va, const struct walk *w, unsigned from, uint64_t root_rights)
 {
@@ -110,7 +112,7 @@ enum translate_status nested_translate(struct mmu *mmu, uint64_t va, unsigned ac
 
 	if (!c->format)
 		return identity(mmu, va, out);
-	cached = psc_usable(c) && psc_find(mmu, va, &w);
+	cached = nested_cached(mmu, va, &w);
 	if (!cached)
 		walk_start(c, mmu->cr3, &w);
 	else

@@ -39,7 +39,7 @@ static uint64_t guest_entry(const struct shadow *s, const struct shadow_page *p,
 }
 
 /* Whether a loose page's leaf still says what the guest's entry says. */
-static bool still_true(const struct shadow *s, const struct shadow_page *p, unsigned i)
+bool shadow_still_true(const struct shadow *s, const struct shadow_page *p, unsigned i)
 {
 	uint64_t guest = guest_entry(s, p, i), e = p->entry[i];
 	uint64_t gfn = pool_frame(&s->memory->pool, mfn((e & TR_MFN_MASK) >> PAGE_SHIFT))->gfn;
@@ -94,7 +94,7 @@ static bool shadow_walk(struct mmu *mmu, struct shadow *s, uint64_t va, struct t
 		if (level == 1 || (e & PTE_PS)) {
 			if (p->loose) {
 				mmu->counters.walk_refs_guest++;
-				if (!still_true(s, p, i)) {
+				if (!shadow_still_true(s, p, i)) {
 					shadow_set(p, i, 0);
 					return false;
 				}

@@ -111,5 +111,7 @@ void shadow_written(struct mmu *mmu, mfn_t m, unsigned offset, unsigned len);
 /* Whether the walker takes `guest`, an entry of a table shadowed as `role`, for a leaf, and whether it is present and legal. */
 bool shadow_is_leaf(uint32_t role, uint64_t guest);
 bool shadow_is_usable(uint32_t role, uint64_t guest);
+/* Whether a loose page's leaf still says what the guest's entry says. */
+bool shadow_still_true(const struct shadow *s, const struct shadow_page *p, unsigned i);
 
 #endif

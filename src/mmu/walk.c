@@ -17,6 +17,11 @@ enum p2m_result space_frame(struct walk_space *space, gpa_t p, struct p2m_entry 
 	enum p2m_result r;
 	bool fresh;
 
+	if (UNLIKELY(space->look_only)) {
+		if (p2m_lookup(space->memory, p, out))
+			return P2M_MAPPED;
+		return memory_is_ram(space->memory, p) ? P2M_NO_FRAME : P2M_NOT_RAM;
+	}
 	if (UNLIKELY(space->generation != space->memory->p2m_generation))
 		space_forget(space);
 	if (c->gfn_plus_1 == gfn + 1) {
@@ -125,7 +130,12 @@ enum walk_status walk_tables(const struct walk_controls *c, struct walk_space *s
 			w->error = error_code(c, access, PF_P | PF_RSVD);
 			return WALK_FAULT;
 		default:
-			return WALK_NO_FRAME;
+			if (!space->look_only)
+				return WALK_NO_FRAME;
+			step->table_m = MFN_NONE;
+			step->entry = 0;
+			w->error = error_code(c, access, 0);
+			return WALK_FAULT;
 		}
 again:
 		entry = read_entry(slot, bytes);
@@ -143,7 +153,7 @@ again:
 		}
 		if (!leaf) {
 			if (!l->plain) {
-				if (!(entry & PTE_A)) {
+				if (!(entry & PTE_A) && !space->look_only) {
 					if (!set_bits(slot, bytes, &step->entry, PTE_A))
 						goto again;
 					entry_changed(space->memory, frame.m, offset, bytes);
@@ -159,7 +169,7 @@ again:
 			w->error = error_code(c, access, PF_P);
 			return WALK_FAULT;
 		}
-		if (!(entry & PTE_A) || ((access & ACC_WRITE) && !(entry & PTE_D))) {
+		if ((!(entry & PTE_A) || ((access & ACC_WRITE) && !(entry & PTE_D))) && !space->look_only) {
 			if (!set_bits(slot, bytes, &step->entry, PTE_A | ((access & ACC_WRITE) ? PTE_D : 0)))
 				goto again;
 			entry_changed(space->memory, frame.m, offset, bytes);

@@ -3,10 +3,14 @@
  */
 #include "vm/control.h"
 
+#include <ctype.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "mmu/explain.h"
 #include "vm/vm_internal.h"
 
 static void command_stats(struct control_request *r)
@@ -92,11 +96,50 @@ static void command_audit(struct control_request *r)
 		fprintf(r->out, "clean: p2m, TLB%s\n", r->vm->config.paging == PAGING_SHADOW ? ", shadow tables" : "");
 }
 
+/* A number (0x for hexadecimal), or a register of the vcpu's by name. */
+static bool parse_address(struct control_request *r, const char *word, uint64_t *value)
+{
+	const struct vcpu *v = &r->vm->vcpu[0]->v;
+	const struct { const char *name; uint64_t value; } names[] = {
+		{ "rip", v->rip + v->seg[SEG_CS].base * !vcpu_long64(v) }, { "rsp", v->gpr[RSP] }, { "cr2", v->cr2 }, { "cr3", v->cr3 },
+	};
+	char *end;
+
+	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+		if (!strcmp(word, names[i].name)) {
+			*value = names[i].value;
+			return true;
+		}
+	}
+	errno = 0;
+	*value = strtoull(word, &end, 0);
+	if (isdigit((unsigned char)word[0]) && !*end && !errno)
+		return true;
+	control_fail(r, "%s: not an address (a number such as 0x1000; rip, rsp, cr2, cr3)", word);
+	return false;
+}
+
+static void command_explain(struct control_request *r)
+{
+	uint64_t va, cr3 = EXPLAIN_CURRENT;
+	struct explain x;
+
+	if (r->argc != 2 && (r->argc != 4 || strcmp(r->argv[2], "--cr3"))) {
+		control_fail(r, "usage: explain VA [--cr3 X]");
+		return;
+	}
+	if (!parse_address(r, r->argv[1], &va) || (r->argc == 4 && !parse_address(r, r->argv[3], &cr3)))
+		return;
+	mmu_explain(&r->vm->vcpu[0]->v.mmu, gva(va), cr3, &x);
+	control_print_explain(r->out, &x);
+}
+
 static void command_help(struct control_request *r);
 
 static const struct control_command control_commands[] = {
 	{ "audit", "", "check every invariant of p2m, TLB and shadow tables now", 0, 0, true, command_audit },
 	{ "exits", "", "what guest code was left for, by kind", 0, 0, false, command_exits },
+	{ "explain", "VA [--cr3 X]", "the whole way of an address, v to p to m, and what an access would meet", 1, 3, true, command_explain },
 	{ "help", "", "list the commands", 0, 0, false, command_help },
 	{ "stats", "", "all counters as JSON, as --stats writes them", 0, 0, false, command_stats },
 };

@@ -21,6 +21,7 @@
 
 struct vm;
 struct control;
+struct explain;
 
 #define CONTROL_CLIENTS 8
 #define CONTROL_LINE 256
@@ -43,6 +44,7 @@ struct control_command {
 	void (*run)(struct control_request *r);
 };
 const struct control_command *control_command_find(const char *name);
+void control_print_explain(FILE *out, const struct explain *x);	/* explain_text.c */
 void control_fail(struct control_request *r, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
 /* Listens at path. A socket that nobody listens to is taken over, anything else that exists is refused. 0, or -errno with one line in error. */
