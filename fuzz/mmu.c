@@ -530,7 +530,17 @@ static void move_page(struct fuzz *f)
 	if (ram)
 		memory_read(&f->memory, gpa(page + 8 * 7), &before, 8);
 	if (memory_move(&f->memory, gpa(page)) == 0) {
-		mmu_flush_all(&f->mmu);
+		/* A few more, now and then: old frames pile up. */
+		while (chance(f, 300))
+			memory_move(&f->memory, gpa(random_page(f)));
+		mmu_frames_changed(&f->mmu);
+		if (f->memory.track.code_writes && chance(f, 500)) {
+			uint64_t waiting = f->memory.moved;
+
+			memory_release(&f->memory);
+			if (f->memory.moved != waiting)
+				die(f, "frames were freed while code from them could still be found");
+		}
 		model_flush_all(&f->model);
 		memset(f->jump, 0, sizeof(f->jump));
 		f->memory.track.code_writes = 0;

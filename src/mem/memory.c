@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 
 #include "mem/p2m_internal.h"
@@ -172,6 +173,7 @@ static int move_locked(struct memory *mem, gpa_t p)
 		return err;
 	}
 	copy_bytes(pool_ptr(&mem->pool, m), pool_ptr(&mem->pool, old.m), PAGE_SIZE);
+	pool_frame(&mem->pool, m)->flags |= FRAME_MOVED;
 	f = pool_frame(&mem->pool, old.m);
 	/* Shadows of the old frame go with p2m_generation; its code goes with this. */
 	if (f->flags & FRAME_CODE)
@@ -181,6 +183,7 @@ static int move_locked(struct memory *mem, gpa_t p)
 	f->spare = mem->moved_head;
 	mem->moved_head = (uint32_t)old.m.v + 1;
 	mem->moved++;
+	mem->counters.frames_moved++;
 	return 0;
 }
 
@@ -197,7 +200,8 @@ int memory_move(struct memory *mem, gpa_t p)
 void memory_release(struct memory *mem)
 {
 	memory_lock(mem);
-	while (mem->moved_head) {
+	/* Blocks made from an old frame are found through its record until the translator has drained its queue. */
+	while (mem->moved_head && !atomic_load_explicit(&mem->track.code_writes, memory_order_relaxed)) {
 		uint32_t m = mem->moved_head - 1;
 
 		mem->moved_head = mem->pool.frame[m].spare;
@@ -206,3 +210,9 @@ void memory_release(struct memory *mem)
 	}
 	memory_unlock(mem);
 }
+
+#define ROW(member, help) STAT_ROW(struct memory_counters, member, help)
+const struct stat_row memory_stat_rows[] = {
+	ROW(frames_moved, "pages moved to another machine frame"),
+};
+const size_t memory_stat_row_count = ARRAY_LEN(memory_stat_rows);

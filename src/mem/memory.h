@@ -14,12 +14,17 @@
 #ifndef MEM_MEMORY_H
 #define MEM_MEMORY_H
 
+#include "base/stats.h"
 #include "base/tune.h"
 #include "mem/pool.h"
 #include "mem/track.h"
 
 #define MEMORY_MAX_REGIONS 8
 struct memory_region { uint64_t base, len; }; /* RAM, page aligned, ascending */
+
+struct memory_counters {
+	uint64_t frames_moved;
+};
 
 struct memory {
 	struct pool pool;
@@ -33,6 +38,7 @@ struct memory {
 	struct p2m_private *p2m;	/* table pages */
 	uint32_t moved_head;		/* frames that pages moved away from, index + 1, linked through frame.spare */
 	uint64_t moved;
+	struct memory_counters counters;	/* under the lock */
 	void *shadow;			/* mmu/: the VM's shadow tables, 0 if none */
 	const struct tune *tune;	/* the VM's switches (base/tune.h), 0 for the defaults */
 };
@@ -62,9 +68,9 @@ enum p2m_result p2m_back(struct memory *mem, gpa_t p, struct p2m_entry *out, boo
 
 /*
  * Moves the page at p to another frame (compaction): contents and p2m follow; translated code of the old frame
- * is queued for invalidation. All vcpus must be outside generated code; each calls mmu_flush_all and has the translator drain
- * its queue before it runs again; then memory_release frees the old frames. 0, -ENOENT if p is not backed, -ENOMEM
- * if no frame is left.
+ * is queued for invalidation. All vcpus must be outside generated code; each calls mmu_frames_changed and has the translator drain
+ * its queue before it runs again; then memory_release frees the old frames. It frees none while code writes wait to be drained, so it may be called
+ * at any time after mmu_frames_changed. 0, -ENOENT if p is not backed, -ENOMEM if no frame is left.
  */
 int memory_move(struct memory *mem, gpa_t p);
 void memory_release(struct memory *mem);
@@ -76,6 +82,9 @@ int memory_write(struct memory *mem, gpa_t p, const void *buf, size_t len);
 
 /* For loaders: [p, p + len), which is RAM, will be written as a whole (pool_prepare). */
 void memory_prepare(struct memory *mem, gpa_t p, uint64_t len);
+
+extern const struct stat_row memory_stat_rows[];
+extern const size_t memory_stat_row_count;
 
 /* Checks M1 to M3 for the whole p2m; the first violation to msg. 0 if clean. Lock held. Cold. */
 int p2m_audit(const struct memory *mem, char *msg, size_t size);

@@ -28,6 +28,7 @@ enum frame_flag {
 	FRAME_PV_TYPE = 1u << 3,
 	FRAME_TRACKED = 0xff,
 	FRAME_ALLOCATED = 1u << 8,
+	FRAME_MOVED = 1u << 9,		/* its page has come from another frame, and nobody has missed it yet (hidden_moved) */
 };
 
 /* Granule: 64 bytes, the unit in which code is tracked; bit n of code_granules covers bytes [64n, 64n+64). */

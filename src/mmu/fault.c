@@ -38,6 +38,17 @@ static inline enum mmu_kind mapped(struct mmu *mmu, uint64_t va, unsigned access
 	return MMU_MAPPED;
 }
 
+/* What brought the access here beside what the mode counts: the page has moved, and its entries went with that. Lock held. */
+static inline void note_frame(struct mmu *mmu, uint64_t data)
+{
+	struct frame *f = pool_frame(&mmu->memory->pool, mfn((data & TR_MFN_MASK) >> PAGE_SHIFT));
+
+	if (UNLIKELY(f->flags & FRAME_MOVED)) {
+		f->flags &= ~(uint32_t)FRAME_MOVED;
+		mmu->counters.hidden_moved++;
+	}
+}
+
 static __attribute__((noinline)) enum mmu_kind translate(struct mmu *mmu, uint64_t va, unsigned access, enum tlb_set set,
 						     struct mmu_result *out)
 {
@@ -50,6 +61,8 @@ static __attribute__((noinline)) enum mmu_kind translate(struct mmu *mmu, uint64
 		edit_event(mmu, EVENT_P2M, 0, 0);
 	status = mmu->mode == PAGING_SHADOW ? shadow_translate(mmu, va, access, &t) :
 					      nested_translate(mmu, va, access, &t);
+	if (LIKELY(status == TRANSLATED))
+		note_frame(mmu, t.data);
 	memory_unlock(mmu->memory);
 	switch (status) {
 	case TRANSLATED:

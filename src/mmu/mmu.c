@@ -60,6 +60,16 @@ void mmu_write_protect(struct mmu *mmu, mfn_t m)
 	tlb1_write_protect(mmu, m);
 }
 
+void mmu_frames_changed(struct mmu *mmu)
+{
+	mmu_flush_all(mmu);
+	memory_lock(mmu->memory);
+	/* At once, not when shadows are used next: by then their frames may be others'. */
+	if (mmu->mode == PAGING_SHADOW)
+		shadow_renew(mmu);
+	memory_unlock(mmu->memory);
+}
+
 #define ROW(member, help) STAT_ROW(struct mmu_counters, member, help)
 const struct stat_row mmu_stat_rows[] = {
 	ROW(tlb_l1_misses, "data accesses that level 1 of the TLB did not serve"),
@@ -85,6 +95,7 @@ const struct stat_row mmu_stat_rows[] = {
 	ROW(hidden_not_backed, "hidden faults: page had no frame"),
 	ROW(hidden_write_protected, "hidden faults: write to a shadowed page table"),
 	ROW(hidden_dirty, "hidden faults: first write through a clean shadow entry"),
+	ROW(hidden_moved, "hidden faults: first miss of a page since it moved to another frame"),
 	ROW(table_writes, "writes to shadowed page tables followed"),
 	ROW(shadow_live, "shadow pages in use"),
 	ROW(shadow_made, "shadow pages made"),

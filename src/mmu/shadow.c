@@ -253,10 +253,7 @@ enum translate_status shadow_translate(struct mmu *mmu, uint64_t va, unsigned ac
 
 	if (!c->format || c->format->levels != 4)
 		return nested_translate(mmu, va, access, out);
-	if (UNLIKELY(s->generation != mmu->memory->p2m_generation)) {
-		shadow_drop_all(mmu);
-		s->generation = mmu->memory->p2m_generation;
-	}
+	shadow_renew(mmu);
 	shadow_unpark(mmu);
 	if (UNLIKELY(atomic_load_explicit(&mmu->memory->track.table_writes, memory_order_relaxed)))
 		drain(mmu);

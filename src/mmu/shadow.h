@@ -88,6 +88,8 @@ struct shadow_page *shadow_page_find(const struct shadow *s, mfn_t m, uint64_t g
 void shadow_page_free(struct mmu *mmu, struct shadow_page *page);
 void shadow_page_loosen(struct mmu *mmu, struct shadow_page *page);
 void shadow_drop_all(struct mmu *mmu);
+/* Drops all if the p2m has changed since they were made. */
+void shadow_renew(struct mmu *mmu);
 /* At the start of an operation: takes parked pages back, at the price of all others. */
 void shadow_unpark(struct mmu *mmu);
 static inline uint32_t shadow_index(const struct shadow *s, const struct shadow_page *p) { return (uint32_t)(p - s->page); }

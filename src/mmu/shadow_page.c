@@ -144,6 +144,16 @@ void shadow_drop_all(struct mmu *mmu)
 			shadow_page_free(mmu, &s->page[i]);
 }
 
+void shadow_renew(struct mmu *mmu)
+{
+	struct shadow *s = mmu->memory->shadow;
+
+	if (LIKELY(s->generation == mmu->memory->p2m_generation))
+		return;
+	shadow_drop_all(mmu);
+	s->generation = mmu->memory->p2m_generation;
+}
+
 void shadow_set_limit(struct mmu *mmu, uint32_t limit)
 {
 	struct shadow *s = mmu->memory->shadow;

@@ -42,6 +42,7 @@ static const struct exits_row { const char *heading, *group, *counter; } exits_r
 	{ 0, "mmu", "hidden_not_backed" },
 	{ 0, "mmu", "hidden_write_protected" },
 	{ 0, "mmu", "hidden_dirty" },
+	{ 0, "mmu", "hidden_moved" },
 	{ 0, "mmu", "mmio_faults" },
 	{ 0, "mmu", "tracked_writes" },
 	{ "to deliver an event", "cpu", "interrupts_injected" },
@@ -134,6 +135,47 @@ static void command_explain(struct control_request *r)
 	control_print_explain(r->out, &x);
 }
 
+static void command_move(struct control_request *r)
+{
+	struct memory *mem = &r->vm->memory;
+	struct p2m_entry before, after;
+	uint64_t p;
+	int err;
+
+	if (!parse_address(r, r->argv[1], &p))
+		return;
+	memory_lock(mem);
+	if (!p2m_lookup(mem, gpa(p), &before))
+		before.m = MFN_NONE;
+	memory_unlock(mem);
+	err = vm_move_page(r->vm, gpa(p));
+	if (err) {
+		control_fail(r, "p 0x%" PRIx64 ": %s", p, err != -ENOENT ? strerror(-err) : memory_is_ram(mem, gpa(p)) ?
+			     "has no machine frame yet, so there is nothing to move" : "is not RAM");
+		return;
+	}
+	memory_lock(mem);
+	p2m_lookup(mem, gpa(p), &after);
+	memory_unlock(mem);
+	fprintf(r->out, "p 0x%" PRIx64 ": m 0x%" PRIx64 " -> m 0x%" PRIx64 "\n", (uint64_t)(p & PAGE_MASK), before.m.v, after.m.v);
+}
+
+static void command_move_random(struct control_request *r)
+{
+	char *end;
+	const unsigned long long n = strtoull(r->argv[1], &end, 10);
+
+	if (!isdigit((unsigned char)r->argv[1][0]) || (*end && strcmp(end, "/s")) || n > VM_MOVES_MAX) {
+		control_fail(r, "move-random %s: not a number of moves a second, from 0 to %u", r->argv[1], VM_MOVES_MAX);
+		return;
+	}
+	vm_moves_set(r->vm, n);
+	if (n)
+		fprintf(r->out, "moving %llu random pages a second\n", n);
+	else
+		fputs("moving no more\n", r->out);
+}
+
 static void command_help(struct control_request *r);
 
 static const struct control_command control_commands[] = {
@@ -141,6 +183,8 @@ static const struct control_command control_commands[] = {
 	{ "exits", "", "what guest code was left for, by kind", 0, 0, false, command_exits },
 	{ "explain", "VA [--cr3 X]", "the whole way of an address, v to p to m, and what an access would meet", 1, 3, true, command_explain },
 	{ "help", "", "list the commands", 0, 0, false, command_help },
+	{ "move", "GPA", "move the guest-physical page to another machine frame", 1, 1, true, command_move },
+	{ "move-random", "N", "move so many random pages a second (0 stops)", 1, 1, false, command_move_random },
 	{ "stats", "", "all counters as JSON, as --stats writes them", 0, 0, false, command_stats },
 };
 

@@ -32,14 +32,8 @@ static void frames_write(void *opaque, uint64_t offset, unsigned size, uint64_t 
 	if (offset == 0) {
 		vm->frames_page = (uint32_t)value;
 	} else if (offset == 4) {
-		/*
-		 * The last move's frame goes back now: since then its translated code has been dropped. There is one vcpu, and this is
-		 * its thread, outside generated code.
-		 */
-		_Static_assert(VM_MAX_CPUS == 1, "other vcpus would have to stop here");
-		memory_release(&vm->memory);
-		if (!memory_move(&vm->memory, gpa((uint64_t)vm->frames_page << PAGE_SHIFT)))
-			mmu_flush_all(&vm->vcpu[0]->v.mmu);
+		/* There is one vcpu, and this is its thread, outside generated code. */
+		vm_move_page(vm, gpa((uint64_t)vm->frames_page << PAGE_SHIFT));
 	}
 }
 

@@ -105,6 +105,7 @@ void vm_register_stats(struct vm *vm)
 		vm->config.engine->stats(vm->engine_state, &vm->stats);
 	/* One vcpu: -c above 1 will want a group each, or sums. */
 	stats_add(&vm->stats, "mmu", mmu_stat_rows, mmu_stat_row_count, &vm->vcpu[0]->v.mmu.counters);
+	stats_add(&vm->stats, "memory", memory_stat_rows, memory_stat_row_count, &vm->memory.counters);
 	stats_add(&vm->stats, "cpu", cpu_stat_rows, cpu_stat_row_count, &vm->vcpu[0]->v.counters);
 }
 

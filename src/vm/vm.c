@@ -188,6 +188,9 @@ static int vm_build(struct vm *vm, char *error, size_t size)
 		vm->vcpu[id]->v.lapic.eoi_opaque = vm;
 	}
 	vm_enter_kernel(&vm->vcpu[0]->v, &entry);
+	err = vm_moves_init(vm);
+	if (err)
+		return vm_fail(error, size, err, "the control of memory");
 	vm_register_stats(vm);
 	return c->control ? control_open(vm, c->control, error, size) : 0;
 }
@@ -259,6 +262,7 @@ void vm_destroy(struct vm *vm)
 	if (!vm || vm->stuck)
 		return;
 	control_destroy(vm->control);
+	vm_moves_destroy(vm);
 	for (unsigned i = 0; i < vm->vcpus; i++)
 		vm_vcpu_destroy(vm->vcpu[i]);
 	if (vm->engine_ready)

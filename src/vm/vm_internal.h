@@ -30,6 +30,16 @@ struct vm_work {
 	struct vm_work *next;
 };
 
+/* Moves of random pages, so many a second (moves.c). The I/O thread's, but for what its work does on the vcpu's thread. */
+struct vm_moves {
+	struct loop_source timer;
+	struct vm_work work;
+	_Atomic bool under_way;		/* the work is posted and not yet done: it is the vcpu thread's */
+	_Atomic uint64_t per_second;
+	uint64_t random, last_ns;
+	uint64_t owed_ns;		/* time for which no move was made yet */
+};
+
 struct vm_exit_stats { uint64_t kind[EXIT_HOST_ERROR + 1]; };
 
 /* Time of a vcpu thread by what it did (docs/stats.md, group "host"). */
@@ -85,6 +95,7 @@ struct vm {
 
 	uint64_t start_ns, create_ns;
 	struct vm_host_stats host;
+	struct vm_moves moves;
 	struct vm_device_stats devices;
 	struct vm_exit_stats exits;
 	struct stats stats;
@@ -116,6 +127,14 @@ void vm_panic_check(void *vm, uint32_t events);
 /* frames.c */
 #define VM_FRAMES_PORT 0xf8u
 int vm_frames_init(struct vm *vm);
+
+/* moves.c */
+#define VM_MOVES_MAX 20000u	/* a second */
+int vm_moves_init(struct vm *vm);
+void vm_moves_destroy(struct vm *vm);
+void vm_moves_set(struct vm *vm, uint64_t per_second);	/* I/O thread; 0 stops */
+/* On the vcpu's thread, outside generated code. As memory_move. */
+int vm_move_page(struct vm *vm, gpa_t p);
 
 /* report.c */
 void vm_register_stats(struct vm *vm);	/* once, when everything that counts exists */

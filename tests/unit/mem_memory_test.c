@@ -197,6 +197,7 @@ static void a_moved_page_keeps_its_contents_and_the_old_frame_is_kept_until_rele
 		p2m_lookup(&mem, gpa(0x7000), &after);
 		assert_int_not_equal(before.m.v, after.m.v);
 		assert_int_equal(after.shift, 12);
+		assert_int_equal(mem.counters.frames_moved, 1);
 		value = 0;
 		memory_read(&mem, gpa(0x7ff8), &value, 8);
 		assert_int_equal(value, 0x1122334455667788);
@@ -204,6 +205,9 @@ static void a_moved_page_keeps_its_contents_and_the_old_frame_is_kept_until_rele
 		assert_int_equal(value, 8);
 		audit(&mem);
 		assert_true(pool_frame(&mem.pool, before.m)->flags & FRAME_ALLOCATED);
+		memory_release(&mem);	/* its code is still to be drained */
+		assert_true(pool_frame(&mem.pool, before.m)->flags & FRAME_ALLOCATED);
+		mem.track.code_writes = 0;
 		memory_release(&mem);
 		assert_false(pool_frame(&mem.pool, before.m)->flags & FRAME_ALLOCATED);
 		audit(&mem);
