@@ -168,10 +168,13 @@ fuzz-mmu: | $(SETUP)build
 # Programs that are measured: the same binaries natively and in guests. `bench-exit` is dynamic, so its libraries come along.
 BENCH_DIR = $(GUESTS)/bench-root/bench
 BENCH_FLAGS = -std=gnu11 -O2 -Wall -Wextra -Werror -pthread
-BENCH_PROGRAMS = $(addprefix $(BENCH_DIR)/,bench-cpu bench-kernel bench-exit bench-exit-static)
+BENCH_PROGRAMS = $(addprefix $(BENCH_DIR)/,bench-cpu bench-kernel bench-command bench-exit bench-exit-static)
 $(BENCH_DIR)/bench-cpu $(BENCH_DIR)/bench-kernel: $(BENCH_DIR)/bench-%: bench/guest/driver.c bench/guest/report.c $(wildcard bench/guest/*.[ch]) | $(SETUP)build
 	@mkdir -p $(@D)
 	$(call say,CC,$@)$(CC) $(BENCH_FLAGS) -static -o $@ bench/guest/driver.c bench/guest/report.c $(wildcard bench/guest/$*_*.c) -lm
+$(BENCH_DIR)/bench-command: bench/guest/command.c bench/guest/report.c bench/guest/report.h | $(SETUP)build
+	@mkdir -p $(@D)
+	$(call say,CC,$@)$(CC) $(BENCH_FLAGS) -static -o $@ bench/guest/command.c bench/guest/report.c
 $(BENCH_DIR)/bench-exit-static: BENCH_FLAGS += -static
 $(BENCH_DIR)/bench-exit $(BENCH_DIR)/bench-exit-static: bench/guest/exit.c | $(SETUP)build
 	@mkdir -p $(@D)
@@ -180,7 +183,18 @@ $(GUESTS)/bench.img: $(BENCH_PROGRAMS) bench/guest/run.sh $(INITRD) tools/make-i
 	@cp bench/guest/run.sh $(BENCH_DIR)/
 	@ldd $(BENCH_DIR)/bench-exit | grep -o '/[^ ]*' | while read -r lib; do install -D "$$lib" "$(GUESTS)/bench-root$$lib"; done
 	@tools/make-initrd $@ $(INITRD) $(GUESTS)/bench-root
-bench: $(SETUP)bench $(BUILD)/trifold guests $(GUESTS)/bench.img
+# Debian's programs, as they are installed here, and what they work on; gcc compiles files of ours, preprocessed.
+BENCH_TOOLS = gcc as node sh cat sed tr expr basename dirname find xargs grep tar uniq head mkdir rm
+BENCH_SOURCES = x86/insn cpu/lapic
+PROGRAM_DIR = $(GUESTS)/bench-program-root
+$(GUESTS)/bench-programs.img: $(BENCH_DIR)/bench-command bench/guest/run.sh bench/guest/programs.sh $(wildcard bench/guest/data/*) tools/make-program-root $(INITRD) \
+		tools/make-initrd tools/guest-init | $(SETUP)bench $(SETUP)check $(SETUP)build
+	$(call say,ROOT,$@)tools/make-program-root $(PROGRAM_DIR) $(BENCH_TOOLS) "$$(gcc -print-prog-name=cc1)"
+	@mkdir -p $(PROGRAM_DIR)/bench
+	@cp $(BENCH_DIR)/bench-command bench/guest/run.sh bench/guest/programs.sh bench/guest/data/* $(PROGRAM_DIR)/bench/
+	@for f in $(BENCH_SOURCES); do gcc -E -P -std=gnu11 -D_GNU_SOURCE -Isrc -o $(PROGRAM_DIR)/bench/$$(basename $$f).i src/$$f.c || exit 1; done
+	@tools/make-initrd $@ $(INITRD) $(PROGRAM_DIR)
+bench: $(SETUP)bench $(BUILD)/trifold guests $(GUESTS)/vmlinuz-amd64 $(GUESTS)/bench.img $(GUESTS)/bench-programs.img
 	@BUILD=$(BUILD) bench/run $(BENCH)
 
 # ---- cleaning ------------------------------------------------------------------------------------------------------

@@ -2,8 +2,6 @@
  * driver.c - runs the items of one set, natively and inside guests: bench-SET [--scale X] [--only NAME,NAME...] [--dir DIR], or with
  * --ask those that lines of standard input ask for. --list names them. What it prints is described in report.h.
  */
-#define _GNU_SOURCE
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,18 +30,6 @@ static int is_wanted(const char *list, const char *name)
 			return 1;
 	}
 	return 0;
-}
-
-/* A guest has one processor; natively, too, all of an item runs on one: whichever is free now. */
-static void stay_on_one_cpu(void)
-{
-	cpu_set_t set;
-	memset(&set, 0xff, sizeof set);
-	sched_setaffinity(0, sizeof set, &set);
-	sched_yield();
-	CPU_ZERO(&set);
-	CPU_SET(sched_getcpu(), &set);
-	sched_setaffinity(0, sizeof set, &set);
 }
 
 static void run_items(const char *wanted, double scale)

@@ -1,7 +1,9 @@
 /*
  * report.c - the lines that measured programs print, and the clocks that they read.
  */
+#define _GNU_SOURCE
 #include <errno.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -28,6 +30,17 @@ static uint64_t cpu_ns(void)
 		sum += (uint64_t)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) * 1000000000 + (uint64_t)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) * 1000;
 	}
 	return sum;
+}
+
+void stay_on_one_cpu(void)
+{
+	cpu_set_t set;
+	memset(&set, 0xff, sizeof set);
+	sched_setaffinity(0, sizeof set, &set);
+	sched_yield();
+	CPU_ZERO(&set);
+	CPU_SET(sched_getcpu(), &set);
+	sched_setaffinity(0, sizeof set, &set);
 }
 
 void report_clock(const char *when)

@@ -15,6 +15,9 @@
 
 #include <stdint.h>
 
+/* A guest has one processor; natively, too, all of an item runs on one: whichever is free now. Children inherit it. */
+void stay_on_one_cpu(void);
+
 void report_clock(const char *when);
 void report_begin(const char *name);
 void report_end(const char *name, uint64_t checksum);
