@@ -146,5 +146,9 @@ bool boot_load(struct boot_context *ctx, struct boot_entry *entry)
 	if (!boot_kernel(ctx, &bz, &elf) || !boot_initrd(ctx, &elf, &initrd, &initrd_len))
 		return false;
 	entry->rip = elf.entry;
-	return linux_setup(ctx, &bz, initrd, initrd_len, entry);
+	if (!linux_setup(ctx, &bz, initrd, initrd_len, entry))
+		return false;
+	entry->kernel_low = elf.low;
+	entry->kernel_high = elf.high;
+	return true;
 }

@@ -22,7 +22,7 @@ struct boot_config {
 };
 
 /* Boot processor's state; segments are flat, selectors 10h (code) and 18h (data), interrupts off. */
-struct boot_entry { uint64_t rip, rsi, cr3, gdt_base; uint16_t gdt_limit; };
+struct boot_entry { uint64_t rip, rsi, cr3, gdt_base; uint16_t gdt_limit; uint64_t kernel_low, kernel_high; /* where it lies */ };
 
 struct boot_context {
 	struct memory *memory;
