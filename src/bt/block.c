@@ -6,6 +6,7 @@
  * time that host code is reused.
  */
 #include "bt/lower.h"
+#include "bt/profile_internal.h"
 
 static uint32_t hash_of(uint64_t m, uint64_t va, uint32_t mode)
 {
@@ -114,6 +115,8 @@ static void kill_block(struct bt *bt, struct block *b, uint64_t m, uint32_t *fra
 		if (b->poll[k])
 			patch_head(bt, b->poll[k], bt->cache + (k ? b->jump_entry : b->entry));
 	ASSERT(cold_room(bt));
+	bt_profile_killed(bt, b);
+	bt_profile_cold(bt, b, e.p);
 	patch_head(bt, b->entry, e.p);
 	cold_leave(bt, &e, b->va, DEAD_SITE | (me - 1), false, LEAVE_DISPATCH);
 	patch_head(bt, b->jump_entry, e.p);
@@ -207,6 +210,7 @@ void bt_flush(struct bt *bt)
 	bt->hot = bt->hot_start;
 	bt->cold = bt->cache + CODE_HOT_SIZE;
 	bt->flush_generation++;
+	bt_profile_flushed(bt);
 	bt->counters.cache_flushes++;
 }
 
@@ -246,6 +250,7 @@ uint8_t *bt_poll_entry(struct bt *bt, struct block *b, bool flags_saved)
 		return bt->cache + *slot;
 	if (!cold_room(bt))
 		return 0;
+	bt_profile_cold(bt, b, e.p);
 	*slot = (uint32_t)(e.p - bt->cache);
 	if (flags_saved || b->flags_any) { /* EFLAGS are free */
 		uint8_t *none;

@@ -126,12 +126,14 @@ struct bt {
 	struct memory *memory;
 	uint32_t flush_generation;
 	struct bt_counters counters;
+	struct bt_profile *profile;	/* profile.h; 0: nobody counts */
 	void *lock;
 };
 
 #define DECODE_CACHE 512
 struct bt_vcpu {
 	struct bt *bt;
+	struct bt_vcpu_profile *profile; /* as in struct bt */
 	/* Decode cache of executor sites: valid for (rip, fetch id) while the bytes at `code` are unchanged. */
 	struct decoded { uint64_t rip; const uint8_t *code; uint32_t fetch_id, fetch_epoch; struct insn in; } decoded[DECODE_CACHE];
 	struct exception slow_exc;	/* LEAVE_SLOW: what the access raised, if slow_inject */

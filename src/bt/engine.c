@@ -16,6 +16,7 @@
 
 #include "base/log.h"
 #include "bt/emit.h"
+#include "bt/profile_internal.h"
 #include "cpu/engine.h"
 #include "cpu/exec.h"
 #include "cpu/host_fault.h"
@@ -140,6 +141,7 @@ static uint64_t tlb_miss(struct vcpu *v, uint64_t va, uint32_t site, bool write)
 	if (UNLIKELY((va & ~PAGE_MASK) + s->size > PAGE_SIZE || !is_canonical(va)))
 		return 0;
 	v->activity = ACT_PAGING;
+	bt_profile_slow(v, site, PROFILE_REFILL);
 	kind = mmu_access(&v->mmu, gva(va), access, &out);
 	v->activity = ACT_CODE;
 	if (LIKELY(kind == MMU_MAPPED)) {
@@ -198,6 +200,7 @@ static bool exec_one(struct vcpu *v)
 		d->fetch_epoch = v->mmu.fetch_epoch;
 		fpu_call_cold(v, decode_cold, &r);
 	}
+	bt_profile_exec(v, &d->in);
 	return exec_insn(v, &d->in) == EXEC_NEXT;
 }
 
@@ -259,6 +262,7 @@ static struct block *find_block(struct vcpu *v, bool *stop)
 		mmu_write_protect(&v->mmu, r.m);
 	if (watched2)
 		mmu_write_protect(&v->mmu, mfn(b->mfn2));
+	bt_profile_made(v, b);
 	return b;
 }
 
@@ -317,8 +321,10 @@ static uint8_t *next_code(struct vcpu *v, uint32_t site)
 			if ((pending & REQ_INTERRUPT) && exec_interrupts(v) != EXEC_NEXT)
 				return 0;
 		}
-		if (UNLIKELY(atomic_load_explicit(&v->memory->track.code_writes, memory_order_relaxed)))
+		if (UNLIKELY(atomic_load_explicit(&v->memory->track.code_writes, memory_order_relaxed))) {
+			bt_profile_code_write(v);
 			bt_drain_code_writes(bt);
+		}
 		if (UNLIKELY(v->inhibit || exec_must_step(v))) {
 			if (!exec_one(v))
 				return 0;
@@ -405,6 +411,7 @@ static bool handle(struct vcpu *v, uint32_t *site)
 	uint32_t n = (uint32_t)v->bt_scratch[S_SITE];
 
 	*site = NO_SITE;
+	bt_profile_left(v);
 	switch ((enum leave_reason)(uint32_t)v->bt_scratch[S_REASON]) {
 	case LEAVE_DISPATCH:
 		*site = n;

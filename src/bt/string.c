@@ -5,6 +5,7 @@
  */
 #include "bt/lower.h"
 
+#include "bt/profile_internal.h"
 #include "bt/string.h"
 
 /* At most this many bytes without looking at v->pending. */
@@ -68,6 +69,7 @@ uint64_t bt_string(struct vcpu *v, uint64_t unused, uint32_t site)
 	uint64_t left = rep ? v->gpr[RCX] : 1, budget = STRING_BUDGET >> shift;
 
 	(void)unused;
+	bt_profile_slow(v, site, PROFILE_STRING);
 	v->bt->slow_inject = false;
 	if (UNLIKELY(v->rflags & FL_DF) || (rep && loads && !stores))
 		return 0;

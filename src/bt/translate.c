@@ -5,6 +5,7 @@
  * instruction for the executor, the end of the page or MAX_BLOCK_INSNS.
  */
 #include "bt/lower.h"
+#include "bt/profile_internal.h"
 
 #include <sys/mman.h>
 
@@ -313,6 +314,7 @@ void bt_translate(void *request)
 	bt->counters.insns_translated += t->n;
 	bt->counters.bytes_guest += t->b->len;
 	bt->counters.bytes_host += (uint64_t)(t->e.p - bt->hot) + (uint64_t)(t->cold.p - bt->cold);
+	bt_profile_cold(bt, t->b, bt->cold);
 	bt->hot = (uint8_t *)ALIGN_UP((uintptr_t)t->e.p, 16);
 	bt->cold = t->cold.p;
 	r->out = t->b;

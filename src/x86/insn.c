@@ -495,3 +495,10 @@ void insn_format(const struct insn *in, uint64_t rip, char *buf, size_t size)
 	    !ZYAN_SUCCESS(ZydisFormatterFormatInstruction(&f, &z, op, z.operand_count_visible, buf, size, rip, NULL)))
 		strncpy(buf, "(invalid)", size - 1), buf[size - 1] = 0;
 }
+
+const char *insn_mnemonic(uint16_t mnemonic)
+{
+	const char *name = ZydisMnemonicGetString((ZydisMnemonic)mnemonic);
+
+	return name ? name : "(unknown)";
+}

@@ -157,5 +157,7 @@ unsigned insn_emit_base(uint8_t *out, const struct insn *in, uint8_t host_base, 
 
 /* "mov rax, [rbx]" for messages; Zydis' Intel syntax. Cold. */
 void insn_format(const struct insn *in, uint64_t rip, char *buf, size_t size);
+/* The name of insn.mnemonic. */
+const char *insn_mnemonic(uint16_t mnemonic);
 
 #endif
