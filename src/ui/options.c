@@ -59,6 +59,8 @@ static bool set_initrd(struct options *o, const char *arg) { o->vm.initrd = arg;
 static bool set_append(struct options *o, const char *arg) { o->append = arg; return true; }
 static bool set_stats(struct options *o, const char *arg) { o->stats = arg; return true; }
 static bool set_control(struct options *o, const char *arg) { o->vm.control = arg; return true; }
+static bool set_profile(struct options *o, const char *arg) { o->profile = arg; o->vm.profile = true; return true; }
+static bool set_perf_map(struct options *o, const char *arg) { (void)arg; o->vm.perf_map = true; return true; }
 static bool set_help(struct options *o, const char *arg) { (void)arg; o->help = true; return true; }
 static bool set_debug_exit(struct options *o, const char *arg) { (void)arg; o->vm.debug_exit = true; return true; }
 
@@ -141,6 +143,14 @@ static bool set_tune(struct options *o, const char *arg)
 	return true;
 }
 
+static bool set_symbols(struct options *o, const char *arg)
+{
+	if (o->vm.symbol_files == VM_SYMBOL_FILES)
+		return option_error(o, "--symbols %s: at most %u files", arg, VM_SYMBOL_FILES);
+	o->vm.symbol_file[o->vm.symbol_files++] = arg;
+	return true;
+}
+
 static const struct option_row {
 	const char *name;
 	const char *arg;	/* 0: takes none */
@@ -160,6 +170,9 @@ static const struct option_row {
 	{ "--timeout", "SECONDS", "end the run with status 124 after this long", set_timeout },
 	{ "--debug-exit", 0, "a byte V written to port 0xf4 ends the run with status (V<<1)|1", set_debug_exit },
 	{ "--tune", "NAME=on|off", "switch an optimization (see below); may be repeated", set_tune },
+	{ "--profile", "FILE", "write where the time went, by guest symbol, to FILE at the end (JSON if it ends in .json)", set_profile },
+	{ "--perf-map", 0, "write /tmp/perf-PID.map, so that perf can name translated guest code", set_perf_map },
+	{ "--symbols", "FILE[@BASE]", "System.map or ELF file with names for both of these; may be repeated", set_symbols },
 	{ "--help", 0, "print this", set_help },
 	{ "--disk", "FILE", 0, 0 },
 	{ "--net", "user", 0, 0 },

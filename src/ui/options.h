@@ -15,6 +15,7 @@ struct options {
 	struct vm_config vm;
 	const char *append;
 	const char *stats;
+	const char *profile;
 	char cmdline[OPTIONS_CMDLINE_MAX];
 	bool help;
 	char error[240];

@@ -129,6 +129,25 @@ static void run_first_line(const struct vm_config *c)
 		 (unsigned long long)(whole ? c->memory_bytes >> 20 : c->memory_bytes >> 10), whole ? "MiB" : "KiB");
 }
 
+static bool run_written(const char *file, int err)
+{
+	if (err)
+		log_error("cannot write %s: %s", file, strerror(-err));
+	return !err;
+}
+
+/* Learn now, not after the run, that a file cannot be written. */
+static bool run_writable(const char *file, char *error, size_t size)
+{
+	const int fd = open(file, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0666);
+
+	if (fd < 0)
+		snprintf(error, size, "cannot write %s: %s", file, strerror(errno));
+	else
+		close(fd);
+	return fd >= 0;
+}
+
 /* Runs the VM with the terminal raw; returns the exit status. */
 static int run_vm(struct run *run, const struct options *o)
 {
@@ -141,11 +160,9 @@ static int run_vm(struct run *run, const struct options *o)
 	int status = vm_end_status(end);
 	if (vm_end_text(end, text, sizeof(text)))
 		log_info("%s", text);
-	const int err = o->stats ? vm_write_stats(run->vm, o->stats) : 0;
-	if (err) {
-		log_error("cannot write %s: %s", o->stats, strerror(-err));
+	if (!run_written(o->stats, o->stats ? vm_write_stats(run->vm, o->stats) : 0) ||
+	    !run_written(o->profile, o->profile ? vm_write_profile(run->vm, o->profile) : 0))
 		status = EXIT_ERROR;
-	}
 	return status;
 }
 
@@ -159,15 +176,8 @@ static int run_start(struct options *o)
 		snprintf(error, sizeof(error), "this processor lacks %s: Trifold needs x86-64-v3", lacks);
 		return run_error(error);
 	}
-	/* Learn now, not after the run, that the file cannot be written. */
-	if (o->stats) {
-		const int fd = open(o->stats, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0666);
-		if (fd < 0) {
-			snprintf(error, sizeof(error), "cannot write %s: %s", o->stats, strerror(errno));
-			return run_error(error);
-		}
-		close(fd);
-	}
+	if ((o->stats && !run_writable(o->stats, error, sizeof(error))) || (o->profile && !run_writable(o->profile, error, sizeof(error))))
+		return run_error(error);
 	const int signals = run_open_signals();
 	if (signals < 0)
 		return run_error("cannot watch signals");

@@ -17,6 +17,7 @@
 
 #include "base/clock.h"
 #include "cpu/host_fault.h"
+#include "vm/profile.h"
 
 #define SAMPLE_NS 4000000
 #define SAMPLE_SIGNAL SIGRTMIN
@@ -24,27 +25,51 @@
 
 static _Thread_local struct vm_vcpu *thread_self;
 
-static void thread_on_sample(int signo)
+static bool thread_profiled(const struct vm_vcpu *t) { return t->vm->profile && t->vm->profile->sampling; }
+
+static void thread_on_sample(int signo, siginfo_t *info, void *context)
 {
 	struct vm_vcpu *t = thread_self;
 
-	(void)signo;
-	if (t)
-		t->samples[t->v.activity < ACT_COUNT ? t->v.activity : ACT_CODE]++;
+	(void)signo, (void)info;
+	if (!t || t->v.activity == ACT_IDLE)
+		return;
+	t->samples[t->v.activity < ACT_COUNT ? t->v.activity : ACT_CODE]++;
+	if (thread_profiled(t))
+		vm_profile_sample(t, context);
+}
+
+/*
+ * A profile takes finer samples than clocks of processor time offer (these go by the host's tick): by a clock that also runs while the
+ * thread sleeps, so it is stopped meanwhile. What was left of an interval counts on, or short bursts of work would never be seen.
+ */
+static void thread_pause_sampling(struct vm_vcpu *t, struct itimerspec *left)
+{
+	static const struct itimerspec never;
+
+	if (thread_profiled(t) && t->sampling)
+		timer_settime(t->sample_timer, 0, &never, left);
+}
+
+static void thread_resume_sampling(struct vm_vcpu *t, const struct itimerspec *left)
+{
+	if (thread_profiled(t) && t->sampling)
+		timer_settime(t->sample_timer, 0, left, 0);
 }
 
 static void thread_start_sampling(struct vm_vcpu *t)
 {
-	struct sigaction act = { .sa_handler = thread_on_sample, .sa_flags = SA_ONSTACK | SA_RESTART };
+	struct sigaction act = { .sa_sigaction = thread_on_sample, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART };
 	struct sigevent ev = { .sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SAMPLE_SIGNAL };
-	const struct itimerspec every = { { 0, SAMPLE_NS }, { 0, SAMPLE_NS } };
+	const long ns = thread_profiled(t) ? VM_PROFILE_NS : SAMPLE_NS;
+	const struct itimerspec every = { { 0, ns }, { 0, ns } };
 	sigset_t set;
 
 	sigfillset(&act.sa_mask);
 	sigaction(SAMPLE_SIGNAL, &act, 0);
 	ev._sigev_un._tid = (pid_t)syscall(SYS_gettid);
 	/* Without the timer the statistics lack the split, nothing else. */
-	if (timer_create(CLOCK_THREAD_CPUTIME_ID, &ev, &t->sample_timer))
+	if (timer_create(thread_profiled(t) ? CLOCK_MONOTONIC : CLOCK_THREAD_CPUTIME_ID, &ev, &t->sample_timer))
 		return;
 	t->sampling = !timer_settime(t->sample_timer, 0, &every, 0);
 	sigemptyset(&set);
@@ -69,8 +94,10 @@ static void thread_sleep(struct vm_vcpu *t)
 {
 	struct vcpu *v = &t->v;
 	const uint64_t from = clock_ns();
+	struct itimerspec left;
 
 	v->activity = ACT_IDLE;
+	thread_pause_sampling(t, &left);
 	vm_vcpu_timer_pause(t);
 	for (;;) {
 		const uint64_t deadline = lapic_timer_poll(v, clock_ns());
@@ -83,6 +110,7 @@ static void thread_sleep(struct vm_vcpu *t)
 	}
 	atomic_store(&t->sleeping, 0);
 	vm_vcpu_timer_changed(t);
+	thread_resume_sampling(t, &left);
 	v->activity = ACT_CODE;
 	atomic_store(&t->idle_from, 0);
 	t->idle_ns += clock_ns() - from;

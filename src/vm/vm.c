@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "boot/boot.h"
+#include "vm/profile.h"
 
 #define UART_PORT 0x3f8u
 #define UART_GSI 4u
@@ -192,7 +193,11 @@ static int vm_build(struct vm *vm, char *error, size_t size)
 	if (err)
 		return vm_fail(error, size, err, "the control of memory");
 	vm_register_stats(vm);
-	return c->control ? control_open(vm, c->control, error, size) : 0;
+	if (c->profile || c->perf_map)
+		err = vm_profile_create(vm, entry.kernel_low, entry.kernel_high, error, size);
+	if (!err && c->control)
+		err = control_open(vm, c->control, error, size);
+	return err;
 }
 
 int vm_create(const struct vm_config *config, struct vm **out, char *error, size_t error_size)
@@ -263,6 +268,7 @@ void vm_destroy(struct vm *vm)
 		return;
 	control_destroy(vm->control);
 	vm_moves_destroy(vm);
+	vm_profile_destroy(vm);
 	for (unsigned i = 0; i < vm->vcpus; i++)
 		vm_vcpu_destroy(vm->vcpu[i]);
 	if (vm->engine_ready)

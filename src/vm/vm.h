@@ -49,6 +49,7 @@ int vm_end_status(const struct vm_end *end);
 const char *vm_end_name(const struct vm_end *end);
 const char *vm_end_text(const struct vm_end *end, char *text, size_t size);
 
+#define VM_SYMBOL_FILES 8u
 struct vm_config {
 	const struct engine *engine;
 	enum paging_mode paging;
@@ -59,6 +60,10 @@ struct vm_config {
 	const char *kernel, *initrd;	/* initrd may be 0 */
 	const char *cmdline;		/* whole kernel command line */
 	bool debug_exit;
+	bool profile;			/* take samples and count events, for vm_write_profile */
+	bool perf_map;			/* write /tmp/perf-PID.map */
+	const char *symbol_file[VM_SYMBOL_FILES];	/* for both: "PATH" or "PATH@BASE", vm/symbols.h */
+	unsigned symbol_files;
 	uint64_t timeout_ns;		/* of vm_run; 0: none */
 	const char *control;		/* path of the control socket (docs/control.md); 0: none */
 	struct tune tune;
@@ -91,5 +96,8 @@ void vm_console_resume(struct vm *vm);
 
 /* All counters as one JSON object; docs/stats.md. 0 or -errno. */
 int vm_write_stats(struct vm *vm, const char *path);
+
+/* Where the time went (docs/profile.md): text, or JSON if the path ends in .json. config.profile was set. 0 or -errno. */
+int vm_write_profile(struct vm *vm, const char *path);
 
 #endif

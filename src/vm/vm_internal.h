@@ -99,6 +99,7 @@ struct vm {
 	struct vm_device_stats devices;
 	struct vm_exit_stats exits;
 	struct stats stats;
+	struct vm_profile *profile;	/* profile.h; 0 if nobody asked */
 	/* What was set up, for vm_destroy after a failure half-way. */
 	bool memory_ready, bus_ready, loop_ready, engine_ready, console_ready;
 };

@@ -1,0 +1,220 @@
+/*
+ * profile_rank.c - groups the rows of a profile's tables by symbol, page, program or row, and ranks the groups.
+ */
+#include "vm/profile_report.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vm/vm_internal.h"
+#include "x86/insn.h"
+
+static const char *sample_name(unsigned column) { return profile_sample_names[column]; }
+
+const struct profile_view profile_views[] = {
+	{ "spaces", "Time by who ran", GRAIN_SPACE, 0, SAMPLE_COLUMNS, sample_name, 20 },
+	{ "functions", "Time by guest function (without a symbol: by page)", GRAIN_SYMBOL, 0, SAMPLE_COLUMNS, sample_name, 40 },
+	{ "blocks", "Time by block, or by instruction where C worked for it", GRAIN_ROW, 0, SAMPLE_COLUMNS, sample_name, 30 },
+	{ "exits", "Exits of translated code to C, by guest function", GRAIN_SYMBOL, PROFILE_LEAVE, 6, profile_event_name, 30 },
+	{ "exit_sites", "Exits of translated code to C, by instruction", GRAIN_ROW, PROFILE_LEAVE, 6, profile_event_name, 30 },
+	{ "executor", "Instructions that the executor did", GRAIN_MNEMONIC, 0, 1, 0, 30 },
+	{ "executor_time", "Time in the executor, by instruction", GRAIN_MNEMONIC, 0, 1, 0, 20 },
+	{ "tlb_misses", "TLB misses of translated code, by guest function", GRAIN_SYMBOL, PROFILE_REFILL, 2, profile_event_name, 30 },
+	{ "strings", "String instructions done in C, by guest function", GRAIN_SYMBOL, PROFILE_STRING, 1, 0, 15 },
+	{ "translations", "Blocks made, and stores that hit translated code, by guest function", GRAIN_SYMBOL, PROFILE_TRANSLATION, 2,
+	  profile_event_name, 30 },
+	{ "invalidations", "Blocks dropped because their code was written, by guest function", GRAIN_SYMBOL, 0, 1, 0, 20 },
+	{ "own", "Time in Trifold's own code", GRAIN_OWN, 0, 1, 0, 40 },
+};
+const size_t profile_view_count = ARRAY_LEN(profile_views);
+
+/* In the order of profile_views. */
+static const struct profile_table *view_table(const struct vm_profile *p, const struct profile_view *view)
+{
+	const struct profile_table *const table[ARRAY_LEN(profile_views)] = {
+		&p->vcpu.samples, &p->vcpu.samples, &p->vcpu.samples, &p->vcpu.bt.events, &p->vcpu.bt.events, &p->vcpu.bt.insns,
+		&p->vcpu.insns, &p->vcpu.bt.events, &p->vcpu.bt.events, &p->vcpu.bt.events, &p->bt.killed, &p->vcpu.own,
+	};
+
+	return table[view - profile_views];
+}
+
+/* One program under many page tables is one. */
+static uint64_t rank_space(const struct vm_profile *p, uint64_t space)
+{
+	const char *name = space & 1 ? profile_program_name(p, space) : 0;
+
+	for (unsigned i = 0; name && i < p->programs; i++)
+		if (!strcmp(p->program[i].name, name))
+			return p->program[i].space;
+	return space;
+}
+
+static void name_space(const struct vm_profile *p, uint64_t space, char *out, size_t size)
+{
+	const char *name = space & 1 ? profile_program_name(p, space) : 0;
+
+	if (!space)
+		snprintf(out, size, "kernel");
+	else if (name)
+		snprintf(out, size, "%s", name);
+	else if (space == 1)
+		snprintf(out, size, "user");
+	else
+		snprintf(out, size, "cr3 0x%llx", (unsigned long long)(space & SPACE_TABLE));
+}
+
+/* Names a profile_insn. */
+static void name_insn(uint32_t insn, char *out, size_t size)
+{
+	static const char *const segments[] = { [SEG_ES] = "es", [SEG_CS] = "cs", [SEG_SS] = "ss", [SEG_DS] = "ds", [SEG_FS] = "fs", [SEG_GS] = "gs" };
+	const unsigned reg = insn >> 24;
+
+	switch (insn >> 16 & 0xff) {
+	case INSN_MOV_TO_CR: snprintf(out, size, "mov cr%u, ...", reg); break;
+	case INSN_MOV_FROM_CR: snprintf(out, size, "mov ..., cr%u", reg); break;
+	case INSN_MOV_TO_DR: snprintf(out, size, "mov dr%u, ...", reg); break;
+	case INSN_MOV_FROM_DR: snprintf(out, size, "mov ..., dr%u", reg); break;
+	case INSN_MOV_TO_SEG: snprintf(out, size, "mov %s, ...", reg < ARRAY_LEN(segments) ? segments[reg] : "?"); break;
+	case INSN_MOV_FROM_SEG: snprintf(out, size, "mov ..., %s", reg < ARRAY_LEN(segments) ? segments[reg] : "?"); break;
+	default: snprintf(out, size, "%s", insn_mnemonic((uint16_t)insn));
+	}
+}
+
+/* What a row belongs to: the group's address and its name. */
+static void rank_name(const struct vm_profile *p, const struct symbols *own, const struct profile_view *view, uint64_t va, uint64_t space,
+		      uint64_t *address, char *name, size_t size)
+{
+	uint64_t offset = 0;
+	const char *symbol;
+	Dl_info info;
+
+	*address = va;
+	switch (view->grain) {
+	case GRAIN_SPACE:
+		*address = 0;
+		name_space(p, space, name, size);
+		break;
+	case GRAIN_MNEMONIC:
+		name_insn((uint32_t)va, name, size);
+		break;
+	case GRAIN_OWN:
+		symbol = symbols_find(own, va, &offset);
+		if (symbol) {
+			*address = va - offset;
+			snprintf(name, size, "%s", symbol);
+		} else if (dladdr((void *)(uintptr_t)va, &info) && info.dli_fname) {
+			const char *slash = strrchr(info.dli_fname, '/');
+			*address = (uint64_t)(uintptr_t)(info.dli_saddr ? info.dli_saddr : info.dli_fbase);
+			snprintf(name, size, "%s in %s", info.dli_sname ? info.dli_sname : "?", slash ? slash + 1 : info.dli_fname);
+		} else {
+			*address = va & PAGE_MASK;
+			snprintf(name, size, "?");
+		}
+		break;
+	case GRAIN_ROW:
+		symbol = symbols_find(&p->symbols, va, &offset);
+		if (symbol)
+			snprintf(name, size, "%s+0x%llx", symbol, (unsigned long long)offset);
+		else
+			snprintf(name, size, "0x%llx", (unsigned long long)va);
+		break;
+	case GRAIN_SYMBOL:
+		symbol = symbols_find(&p->symbols, va, &offset);
+		*address = symbol ? va - offset : va & PAGE_MASK;
+		if (symbol)
+			snprintf(name, size, "%s", symbol);
+		else
+			snprintf(name, size, "page 0x%llx", (unsigned long long)*address);
+		break;
+	}
+}
+
+/* Rows on their way to groups. */
+struct rank_row { uint64_t address, space; const struct profile_row *row; };
+
+static int rank_by_key(const void *a, const void *b)
+{
+	const struct rank_row *x = a, *y = b;
+
+	if (x->space != y->space)
+		return x->space < y->space ? -1 : 1;
+	return x->address < y->address ? -1 : x->address > y->address;
+}
+
+static int rank_by_total(const void *a, const void *b)
+{
+	const struct profile_group *x = a, *y = b;
+
+	if (x->total != y->total)
+		return x->total > y->total ? -1 : 1;
+	return x->address < y->address ? -1 : x->address > y->address;
+}
+
+static uint64_t rank_add(struct profile_group *g, const struct profile_view *view, const struct profile_row *r)
+{
+	uint64_t total = 0;
+
+	for (unsigned c = 0; c < view->columns; c++) {
+		g->count[c] += r->count[view->first + c];
+		total += r->count[view->first + c];
+	}
+	g->total += total;
+	return total;
+}
+
+int profile_rank(struct vm *vm, const struct profile_view *view, struct profile_ranking *out)
+{
+	const struct vm_profile *p = vm->profile;
+	const struct profile_table *t = view_table(p, view);
+	struct rank_row *rows = calloc(t->rows, sizeof(*rows));
+	struct symbols own = { 0 };
+	size_t n = 0;
+	char name[128];
+
+	*out = (struct profile_ranking){ .view = view, .group = calloc(t->rows, sizeof(*out->group)) };
+	if (!rows || !out->group) {
+		free(rows);
+		return -ENOMEM;
+	}
+	if (view->grain == GRAIN_OWN)
+		symbols_add_own(&own);
+	for (unsigned c = 0; c < view->columns; c++) {
+		out->all.count[c] = t->other[view->first + c];
+		out->all.total += out->all.count[c];
+	}
+	out->lost = out->all.total;
+	for (uint32_t i = 0; i < t->rows; i++) {
+		const struct profile_row *r = &t->row[i];
+		if (!rank_add(&out->all, view, r))
+			continue;
+		rows[n] = (struct rank_row){ .space = rank_space(p, r->space), .row = r };
+		rank_name(p, &own, view, r->va, r->space, &rows[n].address, name, sizeof(name));
+		n++;
+	}
+	qsort(rows, n, sizeof(*rows), rank_by_key);
+	for (size_t i = 0; i < n; i++) {
+		struct profile_group *g = &out->group[out->groups];
+		if (!i || rank_by_key(&rows[i - 1], &rows[i])) {
+			uint64_t address;
+			out->groups++;
+			g->address = rows[i].address;
+			rank_name(p, &own, view, rows[i].row->va, rows[i].space, &address, g->name, sizeof(g->name));
+			if (view->grain == GRAIN_ROW || view->grain == GRAIN_SYMBOL)
+				name_space(p, rows[i].space, g->where, sizeof(g->where));
+		}
+		rank_add(&out->group[out->groups - 1], view, rows[i].row);
+	}
+	qsort(out->group, out->groups, sizeof(*out->group), rank_by_total);
+	symbols_free(&own);
+	free(rows);
+	return 0;
+}
+
+void profile_rank_free(struct profile_ranking *r)
+{
+	free(r->group);
+	r->group = 0;
+}

@@ -1,0 +1,97 @@
+/*
+ * programs.c - which program a guest's user address space belongs to, for the profile.
+ *
+ * Linux puts the path of the program that execve was given at the very end of the first thread's stack: a string, then eight
+ * zero bytes up to the end of the last page (fs/exec.c, create_elf_tables and setup_arg_pages). So it is found by walking up from RSP to the last
+ * page that is mapped. What is found is checked to look like a path; where nothing is, the space goes by its number.
+ */
+#include "vm/profile.h"
+
+#include <string.h>
+
+#include "vm/vm_internal.h"
+
+#define STACK_PAGES_MAX 64u
+#define ENTRY_ADDRESS 0x000ffffffffff000ull
+
+/* 4-level tables, user pages; 0 if absent. Nothing is set or filled: the guest is only looked at. */
+static bool user_page(struct vm *vm, uint64_t cr3, uint64_t va, uint64_t *page)
+{
+	uint64_t table = cr3 & ENTRY_ADDRESS;
+
+	for (int shift = 39; shift >= 12; shift -= 9) {
+		uint64_t entry;
+
+		if (memory_read(&vm->memory, gpa(table + (va >> shift & 511) * 8), &entry, sizeof(entry)) ||
+		    (entry & (PTE_P | PTE_U)) != (PTE_P | PTE_U))
+			return false;
+		if (shift > 12 && shift < 39 && (entry & PTE_PS)) {
+			*page = ((entry & ENTRY_ADDRESS) & ~((1ull << shift) - 1)) + (va & ((1ull << shift) - 1) & PAGE_MASK);
+			return true;
+		}
+		table = entry & ENTRY_ADDRESS;
+	}
+	*page = table;
+	return true;
+}
+
+static bool program_path(struct vm *vm, const struct vcpu *v, char *name, size_t size)
+{
+	uint64_t va = v->gpr[RSP] & PAGE_MASK, page = 0, above;
+	uint8_t data[PAGE_SIZE];
+	unsigned i;
+
+	if (!user_page(vm, v->cr3, va, &page))
+		return false;
+	for (i = 0; i < STACK_PAGES_MAX && user_page(vm, v->cr3, va + PAGE_SIZE, &above); i++) {
+		va += PAGE_SIZE;
+		page = above;
+	}
+	if (i == STACK_PAGES_MAX || memory_read(&vm->memory, gpa(page), data, sizeof(data)))
+		return false;
+	size_t end = sizeof(data) - 8, start = end - 1;
+	if (load_u64(data + end) || data[start])
+		return false;
+	while (start && data[start - 1] > ' ' && data[start - 1] < 127)
+		start--;
+	if (!start || data[start - 1] || end - 1 - start < 2)
+		return false;
+	const char *base = memrchr(data + start, '/', end - 1 - start);
+	snprintf(name, size, "%s", base ? base + 1 : (const char *)data + start);
+	return name[0] != 0;
+}
+
+static struct profile_program *program_find(struct vm_profile *p, uint64_t space)
+{
+	for (unsigned i = p->programs; i-- > 0;)	/* the latest are asked for most */
+		if (p->program[i].space == space)
+			return &p->program[i];
+	return 0;
+}
+
+void profile_user(void *opaque, struct vcpu *v)
+{
+	struct vm *vm = opaque;
+	struct vm_profile *p = vm->profile;
+	uint16_t *instance = &p->vcpu.bt.instance[space_slot(v->cr3)];
+	struct profile_program found, *known = program_find(p, profile_space(v));
+
+	if (!program_path(vm, v, found.name, sizeof(found.name)) || (known && !strcmp(known->name, found.name)))
+		return;
+	/* Another program has taken over the table (its frame was freed and used again). */
+	if (known)
+		*instance = (uint16_t)((*instance + 1) % SPACE_INSTANCES);
+	found.space = profile_space(v);
+	known = program_find(p, found.space);
+	if (known)
+		*known = found;
+	else if (p->programs < PROFILE_PROGRAMS)
+		p->program[p->programs++] = found;
+}
+
+const char *profile_program_name(const struct vm_profile *p, uint64_t space)
+{
+	const struct profile_program *found = program_find((struct vm_profile *)p, space);
+
+	return found ? found->name : 0;
+}
