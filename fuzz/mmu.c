@@ -40,7 +40,10 @@ struct fuzz {
 	struct { uint64_t va, gpa; uint32_t epoch, id; bool valid; } jump[JUMP_CACHE];
 	uint64_t hot[HOT];
 	unsigned edit_rate, invalidate_rate, cr3_rate, fetch_rate;
-	uint64_t mapped, tracked, faults, mmio, probes, fetches, jumps, edits, foretold;
+	uint64_t mapped, tracked, faults, mmio, probes, fetches, jumps, edits, foretold, logged;
+	/* The dirty log's model: RAM as it was when the log was last fetched, and the pages that we stored to since. */
+	uint8_t *then;
+	bool stored[RAM / PAGE_SIZE];
 };
 
 static uint64_t rnd(struct fuzz *f)
@@ -155,6 +158,7 @@ static void guest_store(struct fuzz *f, uint64_t pa, const void *data, unsigned 
 	if (p2m_back(mem, gpa(pa), &e, &fresh) != P2M_MAPPED)
 		die(f, "no frame for %#" PRIx64, pa);
 	memcpy((uint8_t *)pool_ptr(&mem->pool, e.m) + (pa & 0xfff), data, len);
+	f->stored[pa / PAGE_SIZE] = true;
 	if (pool_frame(&mem->pool, e.m)->flags & FRAME_TRACKED)
 		mmu_written(&f->mmu, e.m, pa & 0xfff, len);
 }
@@ -164,6 +168,7 @@ static void store(struct fuzz *f, uint64_t pa, const void *data, unsigned len)
 	if (chance(f, 50)) {
 		if (memory_write(&f->memory, gpa(pa), data, len))
 			die(f, "device store to %#" PRIx64 " failed", pa);
+		f->stored[pa / PAGE_SIZE] = true;
 	} else {
 		guest_store(f, pa, data, len);
 	}
@@ -267,6 +272,7 @@ static void write_back(struct fuzz *f, void *hva, bool tracked)
 	if (chance(f, 980))
 		value = load_u64(hva);
 	store_u64(hva, value);
+	f->stored[frame->gfn] = true;
 	if (!tracked)
 		return;
 	f->tracked++;
@@ -282,10 +288,13 @@ static void foretold(struct fuzz *f, const struct explain *x, unsigned access, c
 	for (unsigned i = 0; i < x->accesses; i++) {
 		const struct explain_access *e = &x->access[i];
 		enum mmu_kind kind = e->guest_fault ? MMU_INJECT : e->device ? MMU_MMIO :
-				     e->hidden & (HIDDEN_WRITE_PROTECTED | HIDDEN_CODE) ? MMU_TRACKED : MMU_MAPPED;
+				     e->hidden & (HIDDEN_WRITE_PROTECTED | HIDDEN_CODE | HIDDEN_LOG) ? MMU_TRACKED : MMU_MAPPED;
 
 		if (e->access != access)
 			continue;
+		/* The walk may set A or D in the very page that is written, which then is in the log already. */
+		if ((e->hidden & HIDDEN_LOG) && !(e->hidden & (HIDDEN_WRITE_PROTECTED | HIDDEN_CODE)) && a->kind == MMU_MAPPED)
+			kind = MMU_MAPPED;
 		if (kind != a->kind || (kind == MMU_INJECT && e->error != a->error) ||
 		    (kind != MMU_INJECT && e->p.v != a->gpa))
 			die(f, "va %#" PRIx64 " access %#x: explain foretold %s gpa %#" PRIx64 " error %#x, it was %s gpa %#" PRIx64 " error %#x",
@@ -551,6 +560,49 @@ static void move_page(struct fuzz *f)
 	}
 }
 
+/*
+ * The log names each page whose contents have changed, and no page that was neither stored to nor changed by a walk (A and D
+ * bits change contents). Pages that got a frame meanwhile read as zeros before.
+ */
+static void judge_log(struct fuzz *f)
+{
+	uint64_t bitmap[RAM / PAGE_SIZE / 64];
+	int64_t n = memory_log_fetch(&f->memory, bitmap), seen = 0;
+
+	for (uint64_t gfn = 0; gfn < RAM / PAGE_SIZE; gfn++) {
+		bool logged = bitmap[gfn / 64] >> (gfn % 64) & 1, changed;
+		void *now = host_of(f, gfn * PAGE_SIZE), *then = f->then + gfn * PAGE_SIZE;
+
+		changed = now && memcmp(now, then, PAGE_SIZE);
+		if (changed && !logged)
+			die(f, "gfn %#" PRIx64 " has changed and is not in the dirty log", gfn);
+		if (logged && !changed && !f->stored[gfn])
+			die(f, "gfn %#" PRIx64 " is in the dirty log and was not written", gfn);
+		if (changed)
+			memcpy(then, now, PAGE_SIZE);
+		f->stored[gfn] = false;
+		seen += logged;
+	}
+	if (n != seen)
+		die(f, "the dirty log counts %" PRId64 " pages, has %" PRId64, n, seen);
+	f->logged += (uint64_t)n;
+}
+
+static void use_log(struct fuzz *f)
+{
+	if (f->memory.track.dirty) {
+		judge_log(f);
+		if (chance(f, 100))
+			memory_log_stop(&f->memory);
+	} else if (chance(f, 300)) {
+		if (memory_log_start(&f->memory))
+			die(f, "the dirty log does not start");
+		memory_read(&f->memory, gpa(0), f->then, RAM);
+		memset(f->stored, 0, sizeof(f->stored));
+	}
+	mmu_write_protect_all(&f->mmu);
+}
+
 static void audit(struct fuzz *f)
 {
 	char msg[256];
@@ -607,8 +659,10 @@ static void one_step(struct fuzz *f)
 		track_some_code(f);
 	else if (what < 102)
 		move_page(f);
-	else if (what < 110)
+	else if (what < 109)
 		audit(f);
+	else if (what == 109)
+		use_log(f);
 	else if (what < 210)
 		remap(f);
 	else if ((what -= 210) < f->edit_rate)
@@ -644,6 +698,9 @@ static void run(uint64_t seed, uint64_t steps, enum paging_mode mode, enum place
 		exit(2);
 	}
 	f->model.memory = &f->memory;
+	f->then = malloc(RAM);
+	if (!f->then)
+		exit(2);
 	if (mode == PAGING_SHADOW && seed % 3)
 		shadow_set_limit(&f->mmu, 16 + pick(f, 32));
 	for (unsigned t = 0; t < TABLES; t++) {
@@ -662,14 +719,15 @@ static void run(uint64_t seed, uint64_t steps, enum paging_mode mode, enum place
 	audit(f);
 	c = &f->mmu.counters;
 	printf("%s %s: %" PRIu64 " steps, %" PRIu64 " mapped (%" PRIu64 " by the inline probe), %" PRIu64 " faults, %" PRIu64
-	       " mmio, %" PRIu64 " foretold by explain, %" PRIu64 " tracked, %" PRIu64 " fetches (%" PRIu64 " by fetch id), %" PRIu64 " edits; level 2: %" PRIu64
+	       " mmio, %" PRIu64 " foretold by explain, %" PRIu64 " logged, %" PRIu64 " tracked, %" PRIu64 " fetches (%" PRIu64 " by fetch id), %" PRIu64 " edits; level 2: %" PRIu64
 	       " hits, %" PRIu64 " misses; shadow pages %" PRIu64 " made, %" PRIu64 " reclaimed; hidden %" PRIu64 " missing, %" PRIu64
 	       " dirty; table writes %" PRIu64 "; p2m flushes %" PRIu64 "\n",
 	       mode == PAGING_SHADOW ? "shadow" : "nested", placement == PLACEMENT_SCATTER ? "scatter" : "linear", steps, f->mapped,
-	       f->probes, f->faults, f->mmio, f->foretold, f->tracked, f->fetches, f->jumps, f->edits, c->tlb_l2_hits, c->tlb_l2_misses,
+	       f->probes, f->faults, f->mmio, f->foretold, f->logged, f->tracked, f->fetches, f->jumps, f->edits, c->tlb_l2_hits, c->tlb_l2_misses,
 	       c->shadow_made, c->shadow_reclaimed, c->hidden_not_present, c->hidden_dirty, c->table_writes, c->flush_p2m);
 	mmu_destroy(&f->mmu);
 	memory_destroy(&f->memory);
+	free(f->then);
 	free(f);
 }
 

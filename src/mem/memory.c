@@ -49,6 +49,7 @@ int memory_init(struct memory *mem, uint64_t bytes, enum placement placement, ui
 
 void memory_destroy(struct memory *mem)
 {
+	memory_log_stop(mem);
 	p2m_destroy(mem);
 	pool_destroy(&mem->pool);
 	if (mem->lock) {
@@ -173,8 +174,10 @@ static int move_locked(struct memory *mem, gpa_t p)
 		return err;
 	}
 	copy_bytes(pool_ptr(&mem->pool, m), pool_ptr(&mem->pool, old.m), PAGE_SIZE);
-	pool_frame(&mem->pool, m)->flags |= FRAME_MOVED;
 	f = pool_frame(&mem->pool, old.m);
+	/* A page that was not written since the last fetch is not written by moving. */
+	pool_frame(&mem->pool, m)->flags |= FRAME_MOVED | (f->flags & FRAME_DIRTY_LOG);
+	f->flags &= ~(uint32_t)FRAME_DIRTY_LOG;
 	/* Shadows of the old frame go with p2m_generation; its code goes with this. */
 	if (f->flags & FRAME_CODE)
 		track_written(&mem->track, old.m, 0, PAGE_SIZE);
@@ -214,5 +217,6 @@ void memory_release(struct memory *mem)
 #define ROW(member, help) STAT_ROW(struct memory_counters, member, help)
 const struct stat_row memory_stat_rows[] = {
 	ROW(frames_moved, "pages moved to another machine frame"),
+	ROW(log_fetches, "times that the log of written pages was fetched"),
 };
 const size_t memory_stat_row_count = ARRAY_LEN(memory_stat_rows);

@@ -6,6 +6,7 @@
  *  M1  a p2m leaf maps only frames of RAM regions, and the frame's record names that gfn
  *  M2  no machine frame is mapped twice (until sharing exists)
  *  M3  a RAM page never accessed has no frame
+ *  D1  (log.c) while the dirty log is on, a page that has a frame is watched for it, or its bit is set, never both
  *
  * The p2m is a radix in NPT format (AMD APM vol. 2, "Nested Paging"): 4 levels of 512 entries, frames in the address field are *machine*
  * frame numbers << 12, P|W|U(|PS at 2 MiB for a wholly backed, contiguous chunk). Table pages live in host memory outside the pool, so an
@@ -23,7 +24,7 @@
 struct memory_region { uint64_t base, len; }; /* RAM, page aligned, ascending */
 
 struct memory_counters {
-	uint64_t frames_moved;
+	uint64_t frames_moved, log_fetches;
 };
 
 struct memory {
@@ -75,6 +76,17 @@ enum p2m_result p2m_back(struct memory *mem, gpa_t p, struct p2m_entry *out, boo
 int memory_move(struct memory *mem, gpa_t p);
 void memory_release(struct memory *mem);
 
+/*
+ * The dirty log (log.c): which guest pages are written, by anybody: the guest, its page-table walks (A and D bits), devices. All vcpus must be
+ * outside generated code for start and fetch, and each calls mmu_write_protect_all afterwards. A bitmap has memory_log_words words; bit n of word i is
+ * guest frame 64i + n.
+ */
+int memory_log_start(struct memory *mem);	/* 0, -EBUSY if it is on, -ENOMEM */
+/* The pages written since the start or the last fetch (bitmap may be 0), which are clean again from now on. How many; -EINVAL if the log is off. */
+int64_t memory_log_fetch(struct memory *mem, uint64_t *bitmap);
+void memory_log_stop(struct memory *mem);
+uint64_t memory_log_words(const struct memory *mem);
+
 /* For loaders and devices: any length, crosses pages, backs lazily, honours tracking. 0 or -EFAULT when a byte is not RAM
  * (then nothing was written), -ENOMEM when frames ran out. Reading an absent page yields zeros and does not back it. */
 int memory_read(struct memory *mem, gpa_t p, void *buf, size_t len);
@@ -86,7 +98,7 @@ void memory_prepare(struct memory *mem, gpa_t p, uint64_t len);
 extern const struct stat_row memory_stat_rows[];
 extern const size_t memory_stat_row_count;
 
-/* Checks M1 to M3 for the whole p2m; the first violation to msg. 0 if clean. Lock held. Cold. */
+/* Checks M1 to M3 and D1 for the whole p2m; the first violation to msg. 0 if clean. Lock held. Cold. */
 int p2m_audit(const struct memory *mem, char *msg, size_t size);
 
 #endif

@@ -183,6 +183,8 @@ enum p2m_result p2m_back(struct memory *mem, gpa_t p, struct p2m_entry *out, boo
 	*leaf = m.v << PAGE_SHIFT | LEAF_BITS;
 	*e += COUNT_ONE;
 	mem->backed++;
+	if (UNLIKELY(mem->track.dirty != NULL))
+		track_set(&mem->track, m, FRAME_DIRTY_LOG);
 	*fresh = true;
 	out->m = m;
 	out->shift = 12;
@@ -216,6 +218,7 @@ int p2m_change(struct memory *mem, gpa_t p, mfn_t m)
 static int audit_leaf(const struct memory *mem, uint64_t gfn, uint64_t m, char *msg, size_t size)
 {
 	const struct frame *f;
+	bool logged, watched;
 
 	if (!memory_is_ram(mem, gpa(gfn << PAGE_SHIFT)))
 		return snprintf(msg, size, "M1: gfn %#lx is mapped and not RAM", gfn);
@@ -225,6 +228,11 @@ static int audit_leaf(const struct memory *mem, uint64_t gfn, uint64_t m, char *
 	if (!(f->flags & FRAME_ALLOCATED) || f->gfn != gfn)
 		return snprintf(msg, size, "M1/M2: gfn %#lx maps frame %#lx, whose record says gfn %#lx flags %#x", gfn, m,
 				f->gfn, f->flags);
+	logged = mem->track.dirty && (mem->track.dirty[gfn / 64] >> (gfn % 64) & 1);
+	watched = f->flags & FRAME_DIRTY_LOG;
+	if (watched != (mem->track.dirty && !logged))
+		return snprintf(msg, size, "D1: gfn %#lx frame %#lx: the dirty log is on %d, has noted it %d, watches it %d", gfn, m,
+				!!mem->track.dirty, logged, watched);
 	return 0;
 }
 

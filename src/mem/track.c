@@ -34,12 +34,17 @@ static void enqueue(_Atomic uint32_t *count, struct code_write *queue, unsigned 
 uint32_t track_written(struct track *track, mfn_t m, unsigned offset, unsigned len)
 {
 	struct frame *f = pool_frame(track->pool, m);
+	const uint32_t flags = f->flags;
 
 	ASSERT(len > 0 && offset + len <= PAGE_SIZE);
-	if ((f->flags & FRAME_CODE) && (f->code_granules & granules(offset, len)))
+	if (flags & FRAME_DIRTY_LOG) {
+		track->dirty[f->gfn / 64] |= 1ull << (f->gfn % 64);
+		f->flags &= ~(uint32_t)FRAME_DIRTY_LOG;
+	}
+	if ((flags & FRAME_CODE) && (f->code_granules & granules(offset, len)))
 		enqueue(&track->code_writes, track->queue, CODE_WRITE_QUEUE,
 			(struct code_write){ m, (uint16_t)offset, (uint16_t)len });
-	return f->flags;
+	return flags;
 }
 
 void track_written_by_device(struct track *track, mfn_t m, unsigned offset, unsigned len)

@@ -20,6 +20,7 @@ struct code_write { mfn_t m; uint16_t offset; uint16_t len; }; /* len up to 4096
 #define TABLE_WRITE_QUEUE 32
 struct track {
 	struct pool *pool;
+	uint64_t *dirty;	/* one bit a guest frame: written since the last fetch (log.c); 0: the log is off */
 	/* Stores by devices to shadowed page tables, for the mmu to drain before it trusts a shadow; overflow: TABLE_WRITE_QUEUE + 1. */
 	_Atomic uint32_t table_writes;
 	struct code_write table_queue[TABLE_WRITE_QUEUE];
@@ -28,7 +29,8 @@ struct track {
 };
 
 void track_init(struct track *track, struct pool *pool);
-/* After a store of len bytes at offset in frame m (not crossing it). Queues a code write if granules are hit; returns frame flags. */
+/* After a store of len bytes at offset in frame m (not crossing it). Queues a code write if granules are hit, notes it in the dirty log; returns
+ * the frame's flags as they were. */
 uint32_t track_written(struct track *track, mfn_t m, unsigned offset, unsigned len);
 /* The same for a store by a device or loader: a store to a FRAME_TABLE frame is queued too. */
 void track_written_by_device(struct track *track, mfn_t m, unsigned offset, unsigned len);

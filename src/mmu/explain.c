@@ -230,6 +230,9 @@ static void land(const struct mmu *mmu, struct explain_access *a, gpa_t p, mfn_t
 		a->hidden |= HIDDEN_WRITE_PROTECTED;
 	if (flags & FRAME_CODE)
 		a->hidden |= HIDDEN_CODE;
+	/* A page that gets its frame now is watched from the start. */
+	if ((flags & FRAME_DIRTY_LOG) || (!mfn_valid(m) && !a->device && mmu->memory->track.dirty))
+		a->hidden |= HIDDEN_LOG;
 }
 
 static void land_at_frame(const struct mmu *mmu, const struct explain *x, struct explain_access *a, enum explain_by by, mfn_t m)

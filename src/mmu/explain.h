@@ -57,6 +57,7 @@ enum explain_hidden {
 	HIDDEN_DIRTY = 4,		/* the shadow entry is there but does not allow what the guest's does */
 	HIDDEN_WRITE_PROTECTED = 8,	/* the frame is a shadowed page table: the store is followed */
 	HIDDEN_CODE = 16,		/* the frame holds translated code: the store is looked at */
+	HIDDEN_LOG = 32,		/* the dirty log is on: the store is noted */
 };
 
 struct explain_access {

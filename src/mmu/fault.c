@@ -33,6 +33,8 @@ static inline enum mmu_kind mapped(struct mmu *mmu, uint64_t va, unsigned access
 		mmu->counters.tracked_writes++;
 		if (flags & FRAME_TABLE)
 			mmu->counters.hidden_write_protected++;
+		if (flags & FRAME_DIRTY_LOG)
+			mmu->counters.hidden_logged++;
 		return MMU_TRACKED;
 	}
 	return MMU_MAPPED;

@@ -60,6 +60,12 @@ void mmu_write_protect(struct mmu *mmu, mfn_t m)
 	tlb1_write_protect(mmu, m);
 }
 
+void mmu_write_protect_all(struct mmu *mmu)
+{
+	mmu->counters.flush_write_protect++;
+	tlb1_write_protect_all(mmu);
+}
+
 void mmu_frames_changed(struct mmu *mmu)
 {
 	mmu_flush_all(mmu);
@@ -96,6 +102,7 @@ const struct stat_row mmu_stat_rows[] = {
 	ROW(hidden_write_protected, "hidden faults: write to a shadowed page table"),
 	ROW(hidden_dirty, "hidden faults: first write through a clean shadow entry"),
 	ROW(hidden_moved, "hidden faults: first miss of a page since it moved to another frame"),
+	ROW(hidden_logged, "hidden faults: first write to a page since the dirty log was fetched"),
 	ROW(table_writes, "writes to shadowed page tables followed"),
 	ROW(shadow_live, "shadow pages in use"),
 	ROW(shadow_made, "shadow pages made"),

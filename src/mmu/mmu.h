@@ -48,7 +48,7 @@ struct mmu_counters {
 	uint64_t tlb_l1_misses, tlb_l2_hits, tlb_l2_misses, tlb_fills, tlb_fills_large;
 	uint64_t flush_cr3, flush_cr4, flush_invlpg, flush_invpcid, flush_p2m, flush_write_protect, flush_id_wrap, cr3_noflush;
 	uint64_t walks, walk_refs_guest, walk_refs_nested, walk_refs_shadow, walk_cache_hits;
-	uint64_t guest_faults, hidden_not_present, hidden_not_backed, hidden_write_protected, hidden_dirty, hidden_moved;
+	uint64_t guest_faults, hidden_not_present, hidden_not_backed, hidden_write_protected, hidden_dirty, hidden_moved, hidden_logged;
 	uint64_t table_writes, shadow_live, shadow_made, shadow_reclaimed, shadow_roots, mmio_faults, tracked_writes;
 	uint64_t frames_backed;
 };
@@ -91,6 +91,9 @@ void mmu_written(struct mmu *mmu, mfn_t m, unsigned offset, unsigned len);
 
 /* Drops every writable TLB entry for m (it has become watched). */
 void mmu_write_protect(struct mmu *mmu, mfn_t m);
+
+/* Drops the right to write from every TLB entry that generated code sees (many frames have become watched). */
+void mmu_write_protect_all(struct mmu *mmu);
 
 /* Guest events. The flush each causes is one table in mmu/edit.c. The values have been checked for reserved bits. */
 void mmu_set_controls(struct mmu *mmu, uint64_t cr0, uint64_t cr4, uint64_t efer);

@@ -112,6 +112,7 @@ void tlb1_drop(struct mmu *mmu, uint64_t va);
 void tlb1_clear(struct mmu *mmu);
 void tlb1_clear_local(struct mmu *mmu);
 void tlb1_write_protect(struct mmu *mmu, mfn_t m);
+void tlb1_write_protect_all(struct mmu *mmu);
 /* INVLPG's removal, fragments of large pages included. */
 void tlb_invalidate_page(struct mmu *mmu, uint64_t va);
 

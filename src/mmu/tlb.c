@@ -180,6 +180,14 @@ void tlb1_write_protect(struct mmu *mmu, mfn_t m)
 				mmu->l1[s][i].tag_write = TLB_INVALID_TAG(i);
 }
 
+void tlb1_write_protect_all(struct mmu *mmu)
+{
+	stack_drop(mmu);
+	for (unsigned s = 0; s < TLB_SETS; s++)
+		for (unsigned i = 0; i < TLB_L1_ENTRIES; i++)
+			mmu->l1[s][i].tag_write = TLB_INVALID_TAG(i);
+}
+
 void tlb_invalidate_page(struct mmu *mmu, uint64_t va)
 {
 	struct tlb2 *t = &mmu->priv->tlb2;

@@ -91,10 +91,10 @@ static uint64_t read_entry(const void *slot, unsigned bytes)
 			    __atomic_load_n((const uint32_t *)slot, __ATOMIC_RELAXED);
 }
 
-/* A table may share its frame with translated code; then the bit just set is a store to code. */
+/* The bit just set is a store like others: the table may share its frame with translated code, and the page is written. */
 static void entry_changed(struct memory *mem, mfn_t m, unsigned offset, unsigned bytes)
 {
-	if (UNLIKELY(pool_frame(&mem->pool, m)->flags & FRAME_CODE))
+	if (UNLIKELY(pool_frame(&mem->pool, m)->flags & (FRAME_CODE | FRAME_DIRTY_LOG)))
 		track_written(&mem->track, m, offset, bytes);
 }
 

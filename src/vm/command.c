@@ -43,6 +43,7 @@ static const struct exits_row { const char *heading, *group, *counter; } exits_r
 	{ 0, "mmu", "hidden_write_protected" },
 	{ 0, "mmu", "hidden_dirty" },
 	{ 0, "mmu", "hidden_moved" },
+	{ 0, "mmu", "hidden_logged" },
 	{ 0, "mmu", "mmio_faults" },
 	{ 0, "mmu", "tracked_writes" },
 	{ "to deliver an event", "cpu", "interrupts_injected" },
@@ -176,10 +177,63 @@ static void command_move_random(struct control_request *r)
 		fputs("moving no more\n", r->out);
 }
 
+/* Runs of pages, as guest-physical ranges. */
+static void print_pages(FILE *out, const uint64_t *bitmap, uint64_t words)
+{
+	uint64_t from = 0;
+	bool in = false;
+
+	for (uint64_t n = 0; n <= words * 64; n++) {
+		const bool set = n < words * 64 && (bitmap[n / 64] >> (n % 64) & 1);
+
+		if (set == in)
+			continue;
+		if (in)
+			fprintf(out, "0x%" PRIx64 "-0x%" PRIx64 "\n", from << PAGE_SHIFT, (n << PAGE_SHIFT) - 1);
+		from = n;
+		in = set;
+	}
+}
+
+static void command_dirty(struct control_request *r)
+{
+	struct memory *mem = &r->vm->memory;
+	struct mmu *mmu = &r->vm->vcpu[0]->v.mmu;
+	uint64_t *bitmap;
+	int64_t n;
+	int err;
+
+	_Static_assert(VM_MAX_CPUS == 1, "other vcpus would have to stop here");
+	if (!strcmp(r->argv[1], "start")) {
+		err = memory_log_start(mem);
+		if (err)
+			control_fail(r, "dirty: %s", err == -EBUSY ? "the log is on already" : strerror(-err));
+		else
+			fputs("logging\n", r->out);
+	} else if (!strcmp(r->argv[1], "fetch")) {
+		bitmap = calloc(memory_log_words(mem), sizeof(*bitmap));
+		n = bitmap ? memory_log_fetch(mem, bitmap) : -ENOMEM;
+		if (n < 0) {
+			control_fail(r, "dirty: %s", n == -EINVAL ? "the log is off (dirty start)" : strerror((int)-n));
+		} else {
+			fprintf(r->out, "%" PRId64 " pages written\n", n);
+			print_pages(r->out, bitmap, memory_log_words(mem));
+		}
+		free(bitmap);
+	} else if (!strcmp(r->argv[1], "stop")) {
+		memory_log_stop(mem);
+		fputs("not logging\n", r->out);
+	} else {
+		control_fail(r, "usage: dirty start|fetch|stop");
+	}
+	mmu_write_protect_all(mmu);
+}
+
 static void command_help(struct control_request *r);
 
 static const struct control_command control_commands[] = {
 	{ "audit", "", "check every invariant of p2m, TLB and shadow tables now", 0, 0, true, command_audit },
+	{ "dirty", "start|fetch|stop", "log which guest pages are written; fetch lists and clears them", 1, 1, true, command_dirty },
 	{ "exits", "", "what guest code was left for, by kind", 0, 0, false, command_exits },
 	{ "explain", "VA [--cr3 X]", "the whole way of an address, v to p to m, and what an access would meet", 1, 3, true, command_explain },
 	{ "help", "", "list the commands", 0, 0, false, command_help },

@@ -177,6 +177,7 @@ static void print_access(FILE *out, const struct explain_access *a)
 		{ HIDDEN_NOT_BACKED, "the page gets a frame" }, { HIDDEN_NOT_PRESENT, "the shadow entry is made" },
 		{ HIDDEN_DIRTY, "the shadow entry does not say yet what the guest's does" },
 		{ HIDDEN_WRITE_PROTECTED, "a shadowed page table: the store is followed" }, { HIDDEN_CODE, "translated code lies there: the store is looked at" },
+		{ HIDDEN_LOG, "the dirty log notes the page" },
 	};
 	const char *sep = "; hidden fault: ";
 	char who[40];

@@ -215,6 +215,51 @@ static void a_moved_page_keeps_its_contents_and_the_old_frame_is_kept_until_rele
 	}
 }
 
+static bool is_logged(const uint64_t *bitmap, uint64_t gfn) { return bitmap[gfn / 64] >> (gfn % 64) & 1; }
+
+static void the_log_names_the_pages_written_since_it_was_fetched(void **state)
+{
+	struct memory mem;
+	struct p2m_entry e;
+	uint64_t bitmap[MIB(4) / PAGE_SIZE / 64], value = 1;
+	bool fresh;
+
+	(void)state;
+	assert_int_equal(memory_init(&mem, MIB(4), PLACEMENT_SCATTER, 2), 0);
+	assert_int_equal(memory_log_words(&mem), ARRAY_LEN(bitmap));
+	assert_int_equal(memory_log_fetch(&mem, bitmap), -EINVAL);
+	memory_write(&mem, gpa(0x5000), &value, 8);
+	memory_write(&mem, gpa(0x6000), &value, 8);
+	assert_int_equal(memory_log_start(&mem), 0);
+	assert_int_equal(memory_log_start(&mem), -EBUSY);
+	audit(&mem);
+	/* A device, across two pages, one of them new; a guest; a page that is only read into being. */
+	memory_write(&mem, gpa(0x6ffc), &value, 8);
+	p2m_lookup(&mem, gpa(0x5000), &e);
+	assert_true(track_written(&mem.track, e.m, 8, 8) & FRAME_DIRTY_LOG);
+	assert_false(track_written(&mem.track, e.m, 8, 8) & FRAME_DIRTY_LOG);
+	assert_int_equal(p2m_back(&mem, gpa(0x9000), &e, &fresh), P2M_MAPPED);
+	audit(&mem);
+	assert_int_equal(memory_log_fetch(&mem, bitmap), 3);
+	assert_true(is_logged(bitmap, 5) && is_logged(bitmap, 6) && is_logged(bitmap, 7) && !is_logged(bitmap, 9));
+	audit(&mem);
+	assert_int_equal(memory_log_fetch(&mem, bitmap), 0);
+	/* Moving is no writing, of a clean page and of a dirty one. */
+	memory_write(&mem, gpa(0x7000), &value, 8);
+	assert_int_equal(memory_move(&mem, gpa(0x5000)), 0);
+	assert_int_equal(memory_move(&mem, gpa(0x7000)), 0);
+	audit(&mem);
+	memory_release(&mem);
+	assert_int_equal(memory_log_fetch(&mem, 0), 1);
+	p2m_lookup(&mem, gpa(0x5000), &e);
+	assert_true(pool_frame(&mem.pool, e.m)->flags & FRAME_DIRTY_LOG);
+	memory_log_stop(&mem);
+	audit(&mem);
+	memory_log_stop(&mem);
+	assert_int_equal(memory_log_start(&mem), 0);
+	memory_destroy(&mem);
+}
+
 /* The bus. */
 struct toy { uint64_t offset, value; unsigned size, calls; };
 static uint64_t toy_read(void *dev, uint64_t offset, unsigned size)
@@ -306,6 +351,7 @@ int main(void)
 		cmocka_unit_test(an_access_that_is_not_ram_throughout_changes_nothing),
 		cmocka_unit_test(a_device_store_to_code_and_to_a_page_table_is_queued),
 		cmocka_unit_test(a_moved_page_keeps_its_contents_and_the_old_frame_is_kept_until_released),
+		cmocka_unit_test(the_log_names_the_pages_written_since_it_was_fetched),
 		cmocka_unit_test(the_bus_gives_a_device_its_offsets_and_masks_values_to_the_size),
 		cmocka_unit_test(what_nobody_claims_reads_as_ones_and_ignores_writes),
 		cmocka_unit_test(overlapping_claims_and_too_many_are_refused),

@@ -64,7 +64,8 @@ IN_BOTH_MODES(damage_to_level_1_is_found)
 	BREAKS(g, "T2", w->tag_write, w->tag_read); /* the guest grants no write */
 	BREAKS(g, "T2", v->aux, v->aux & ~PTE_D);
 	BREAKS(g, "T2", v->aux, v->aux & ~PTE_U);
-	BREAKS(g, "T2", frame_of(g, 0x5000)->flags, frame_of(g, 0x5000)->flags | FRAME_DIRTY_LOG);
+	BREAKS(g, "T2", frame_of(g, 0x5000)->flags, frame_of(g, 0x5000)->flags | FRAME_PV_TYPE);
+	BREAKS(g, "D1", frame_of(g, 0x5000)->flags, frame_of(g, 0x5000)->flags | FRAME_DIRTY_LOG);
 	BREAKS(g, "T3", w->aux, w->aux & ~PTE_G);
 	BREAKS(g, "T5", v->host, v->host + PAGE_SIZE);
 	BREAKS(g, "T5", v->aux, v->aux | 1ull << 50);
