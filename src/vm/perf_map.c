@@ -29,7 +29,7 @@ static void perf_map_made(void *opaque, const void *host, uint32_t size, uint64_
 {
 	struct vm_profile *p = opaque;
 	uint64_t offset = 0;
-	const char *symbol = symbols_find(&p->symbols, va, &offset);
+	const char *symbol = profile_symbol(p, va, !kernel, &offset);
 	char name[300];
 
 	if (symbol)

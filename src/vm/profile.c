@@ -69,23 +69,53 @@ static void profile_kernel_symbols(struct vm *vm, uint64_t low, uint64_t high)
 	if (image == MAP_FAILED)
 		return;
 	if (!memory_read(&vm->memory, gpa(low), image, size))
-		kallsyms_parse(image, size, take_kernel_symbol, &vm->profile->symbols);
+		kallsyms_parse(image, size, take_kernel_symbol, &vm->profile->symbols[0].table);
 	munmap(image, size);
 }
 
 static bool profile_symbols(struct vm *vm, uint64_t low, uint64_t high, char *error, size_t size)
 {
-	struct symbols *s = &vm->profile->symbols;
+	struct profile_symbols *kernel = vm->profile->symbols;
 	char ignored[300];
 
 	profile_kernel_symbols(vm, low, high);
-	if (!s->count)	/* an ELF kernel may have a symbol table in its file */
-		symbols_add_file(s, vm->config.kernel, ignored, sizeof(ignored));
-	for (unsigned i = 0; i < vm->config.symbol_files; i++)
-		if (!symbols_add_file(s, vm->config.symbol_file[i], error, size))
+	if (!kernel->table.count)	/* an ELF kernel may have a symbol table in its file */
+		symbols_add_file(&kernel->table, vm->config.kernel, ignored, sizeof(ignored));
+	symbols_sort(&kernel->table);
+	for (unsigned i = 0; i < vm->config.symbol_files; i++) {
+		const char *file = vm->config.symbol_file[i], *slash = strrchr(file, '/');
+		struct profile_symbols *s = &kernel[1 + i];
+
+		if (!symbols_add_file(&s->table, file, error, size))
 			return false;
-	symbols_sort(s);
+		symbols_sort(&s->table);
+		if (s->table.program)
+			snprintf(s->program, sizeof(s->program), "%s", slash ? slash + 1 : file);
+	}
 	return true;
+}
+
+const char *profile_symbol(const struct vm_profile *p, uint64_t va, uint64_t space, uint64_t *offset)
+{
+	const char *program = space > 1 ? profile_program_name(p, space) : 0, *name;
+
+	for (unsigned i = 0; i < ARRAY_LEN(p->symbols); i++) {
+		const struct profile_symbols *s = &p->symbols[i];
+		const bool others = s->program[0] && (!space || (program && strcmp(program, s->program)));
+
+		if (!others && (name = symbols_find(&s->table, va, offset)))
+			return name;
+	}
+	return 0;
+}
+
+size_t profile_symbol_count(const struct vm_profile *p)
+{
+	size_t n = 0;
+
+	for (unsigned i = 0; i < ARRAY_LEN(p->symbols); i++)
+		n += p->symbols[i].table.count;
+	return n;
 }
 
 static int profile_tables(struct vm_profile *p)
@@ -154,7 +184,8 @@ void vm_profile_destroy(struct vm *vm)
 		bt_profile_attach(vm->engine_state, 0);
 		bt_profile_attach_vcpu(&vm->vcpu[0]->v, 0);
 	}
-	symbols_free(&p->symbols);
+	for (unsigned i = 0; i < ARRAY_LEN(p->symbols); i++)
+		symbols_free(&p->symbols[i].table);
 	profile_table_free(&p->vcpu.samples);
 	profile_table_free(&p->vcpu.insns);
 	profile_table_free(&p->vcpu.own);

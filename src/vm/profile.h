@@ -12,8 +12,8 @@
 #include <ucontext.h>
 #include "bt/profile.h"
 #include "vm/symbols.h"
+#include "vm/vm.h"
 
-struct vm;
 struct vm_vcpu;
 
 #define VM_PROFILE_NS 250000	/* a signal costs 2 us or so */
@@ -38,13 +38,16 @@ struct vm_profile_vcpu {
 	struct bt_vcpu_profile bt;
 };
 
+/* The kernel's symbols, or those of one file of --symbols; program: whose they are, if not anybody's. */
+struct profile_symbols { struct symbols table; char program[48]; };
+
 /* Programs seen in the guest: what user address spaces are called. */
 #define PROFILE_PROGRAMS 4096u
 struct profile_program { uint64_t space; char name[48]; };
 
 struct vm_profile {
 	bool sampling, map;		/* --profile, --perf-map */
-	struct symbols symbols;
+	struct profile_symbols symbols[1 + VM_SYMBOL_FILES];
 	struct bt_profile bt;
 	bool attached;
 	struct profile_program *program;
@@ -60,6 +63,10 @@ int vm_profile_create(struct vm *vm, uint64_t kernel_low, uint64_t kernel_high, 
 void vm_profile_destroy(struct vm *vm);
 /* Signal handler of the vcpu's thread. */
 void vm_profile_sample(struct vm_vcpu *t, const ucontext_t *context);
+
+/* The symbol of a guest address and how far into it; 0: none. Space 1: of any program. */
+const char *profile_symbol(const struct vm_profile *p, uint64_t va, uint64_t space, uint64_t *offset);
+size_t profile_symbol_count(const struct vm_profile *p);
 
 /* programs.c: bt_vcpu_profile.user. */
 void profile_user(void *vm, struct vcpu *v);

@@ -115,14 +115,14 @@ static void rank_name(const struct vm_profile *p, const struct symbols *own, con
 		}
 		break;
 	case GRAIN_ROW:
-		symbol = symbols_find(&p->symbols, va, &offset);
+		symbol = profile_symbol(p, va, space, &offset);
 		if (symbol)
 			snprintf(name, size, "%s+0x%llx", symbol, (unsigned long long)offset);
 		else
 			snprintf(name, size, "0x%llx", (unsigned long long)va);
 		break;
 	case GRAIN_SYMBOL:
-		symbol = symbols_find(&p->symbols, va, &offset);
+		symbol = profile_symbol(p, va, space, &offset);
 		*address = symbol ? va - offset : va & PAGE_MASK;
 		if (symbol)
 			snprintf(name, size, "%s", symbol);

@@ -113,7 +113,7 @@ static bool elf_section(const struct symbols_elf *e, const Elf64_Ehdr *eh, unsig
 	return true;
 }
 
-static void elf_table(struct symbols *s, const struct symbols_elf *e, const Elf64_Shdr *table, const Elf64_Shdr *strings, uint64_t base)
+static void elf_table(struct symbols *s, const struct symbols_elf *e, const Elf64_Ehdr *eh, const Elf64_Shdr *table, const Elf64_Shdr *strings, uint64_t base)
 {
 	const uint8_t *symbol = elf_part(e, table->sh_offset, table->sh_size);
 	const char *text = elf_part(e, strings->sh_offset, strings->sh_size);
@@ -122,11 +122,12 @@ static void elf_table(struct symbols *s, const struct symbols_elf *e, const Elf6
 		return;
 	for (uint64_t at = 0; at + sizeof(Elf64_Sym) <= table->sh_size; at += sizeof(Elf64_Sym)) {
 		Elf64_Sym sym;
+		Elf64_Shdr code;
 
 		memcpy(&sym, symbol + at, sizeof(sym));
 		const unsigned type = ELF64_ST_TYPE(sym.st_info);
-		if ((type == STT_FUNC || type == STT_GNU_IFUNC || type == STT_NOTYPE) && sym.st_shndx != SHN_UNDEF &&
-		    sym.st_shndx < SHN_LORESERVE && sym.st_name < strings->sh_size)
+		if ((type == STT_FUNC || type == STT_GNU_IFUNC || type == STT_NOTYPE) && sym.st_name < strings->sh_size &&
+		    sym.st_shndx && elf_section(e, eh, sym.st_shndx, &code) && (code.sh_flags & SHF_EXECINSTR))
 			symbols_add(s, base + sym.st_value, sym.st_size, text + sym.st_name);
 	}
 }
@@ -141,10 +142,11 @@ static void symbols_add_elf(struct symbols *s, const struct symbols_elf *e, uint
 	memcpy(&eh, e->data, sizeof(eh));
 	if (eh.e_ident[EI_CLASS] != ELFCLASS64 || eh.e_ident[EI_DATA] != ELFDATA2LSB || eh.e_shentsize != sizeof(table))
 		return;
+	s->program = eh.e_type == ET_EXEC;
 	for (unsigned i = 0; i < eh.e_shnum; i++)
 		if (elf_section(e, &eh, i, &table) && (table.sh_type == SHT_SYMTAB || table.sh_type == SHT_DYNSYM) &&
 		    elf_section(e, &eh, table.sh_link, &strings))
-			elf_table(s, e, &table, &strings, base);
+			elf_table(s, e, &eh, &table, &strings, base);
 }
 
 static void symbols_add_map(struct symbols *s, const char *data, size_t size, uint64_t base)

@@ -15,6 +15,7 @@ struct symbols {
 	char *text;
 	size_t text_used, text_room;
 	bool sorted;
+	bool program;	/* an ELF program for fixed addresses: other programs have other things there */
 };
 #define SYMBOLS_MAX (1u << 22)
 

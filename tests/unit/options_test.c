@@ -56,6 +56,11 @@ static void every_option_sets_what_it_says(void **state)
 	assert_int_equal(o.vm.timeout_ns, 1500000000);
 	assert_true(o.vm.debug_exit);
 	assert_false(o.vm.tune.on[TUNE_CONSOLE_BUFFER]);
+	ACCEPTS("--profile", "p.json", "--perf-map", "--symbols", "System.map", "--symbols=program@400000");
+	assert_string_equal(o.profile, "p.json");
+	assert_true(o.vm.profile && o.vm.perf_map);
+	assert_int_equal(o.vm.symbol_files, 2);
+	assert_string_equal(o.vm.symbol_file[1], "program@400000");
 	ACCEPTS("--paging=nested", "-m64M", "--append=");
 	assert_int_equal(o.vm.paging, PAGING_NESTED);
 	assert_int_equal(o.vm.memory_bytes, MIB(64));

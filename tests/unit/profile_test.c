@@ -139,12 +139,13 @@ static void damaged_elf_files_do_no_harm(void **state)
 		memcpy(eh->e_ident, ELFMAG "\2\1\1", 7);
 		eh->e_shoff = 1024;
 		eh->e_shentsize = sizeof(*sh);
-		eh->e_shnum = 3;
-		memset(sh, 0, 3 * sizeof(*sh));
+		eh->e_shnum = 4;
+		memset(sh, 0, 4 * sizeof(*sh));
 		sh[1] = (Elf64_Shdr){ .sh_type = SHT_SYMTAB, .sh_offset = 2048, .sh_size = 10 * sizeof(*sym), .sh_link = 2 };
 		sh[2] = (Elf64_Shdr){ .sh_type = SHT_STRTAB, .sh_offset = 4096, .sh_size = 100 };
+		sh[3] = (Elf64_Shdr){ .sh_flags = SHF_EXECINSTR };
 		for (unsigned i = 0; i < 10; i++)
-			sym[i] = (Elf64_Sym){ .st_name = i, .st_info = STT_FUNC, .st_shndx = 1, .st_value = 0x1000 + i * 16, .st_size = 16 };
+			sym[i] = (Elf64_Sym){ .st_name = i, .st_info = STT_FUNC, .st_shndx = i < 9 ? 3 : 2, .st_value = 0x1000 + i * 16, .st_size = 16 };
 		file[4096 + 99] = 0;
 		if (round) {
 			seed = seed * 6364136223846793005u + 1442695040888963407u;
@@ -155,7 +156,7 @@ static void damaged_elf_files_do_no_harm(void **state)
 		const bool ok = symbols_add_file(&s, path, error, sizeof(error));
 		assert_true(ok || round);
 		if (!round)
-			assert_int_equal(s.count, 10);
+			assert_int_equal(s.count, 9); /* the last is data */
 		symbols_free(&s);
 	}
 }
