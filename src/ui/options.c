@@ -16,6 +16,9 @@
 #define MEMORY_MIN MIB(2)
 #define MEMORY_MAX GIB(256)
 #define TIMEOUT_MAX 1e9
+#define PROFILE_EVERY 1000u	/* microseconds */
+#define PROFILE_EVERY_MIN 50u
+#define PROFILE_EVERY_MAX 100000u
 /*
  * console=ttyS0: the one console there is. panic=-1: a kernel that panics resets at once, which ends the run as a crash;
  * by default it would spin. reboot=a: reset by the ACPI register; on hardware-reduced machines Linux otherwise tries EFI,
@@ -143,6 +146,17 @@ static bool set_tune(struct options *o, const char *arg)
 	return true;
 }
 
+static bool set_profile_every(struct options *o, const char *arg)
+{
+	char *end;
+	const unsigned long us = strtoul(arg, &end, 10);
+
+	if (!isdigit((unsigned char)arg[0]) || *end || us < PROFILE_EVERY_MIN || us > PROFILE_EVERY_MAX)
+		return option_error(o, "--profile-every %s: not a number of microseconds from %u to %u", arg, PROFILE_EVERY_MIN, PROFILE_EVERY_MAX);
+	o->vm.profile_ns = us * 1000;
+	return true;
+}
+
 static bool set_symbols(struct options *o, const char *arg)
 {
 	if (o->vm.symbol_files == VM_SYMBOL_FILES)
@@ -171,6 +185,7 @@ static const struct option_row {
 	{ "--debug-exit", 0, "a byte V written to port 0xf4 ends the run with status (V<<1)|1", set_debug_exit },
 	{ "--tune", "NAME=on|off", "switch an optimization (see below); may be repeated", set_tune },
 	{ "--profile", "FILE", "write where the time went, by guest symbol, to FILE at the end (JSON if it ends in .json)", set_profile },
+	{ "--profile-every", "US", "microseconds between two samples of it (default 1000)", set_profile_every },
 	{ "--perf-map", 0, "write /tmp/perf-PID.map, so that perf can name translated guest code", set_perf_map },
 	{ "--symbols", "FILE[@BASE]", "System.map or ELF file with names for both of these; may be repeated", set_symbols },
 	{ "--help", 0, "print this", set_help },
@@ -238,7 +253,7 @@ bool options_parse(struct options *o, int argc, char **argv)
 	memset(o, 0, sizeof(*o));
 	o->vm = (struct vm_config){
 		.engine = vm_engine_find("bt"), .paging = DEFAULT_PAGING, .placement = PLACEMENT_LINEAR, .placement_seed = 1,
-		.memory_bytes = DEFAULT_MEMORY, .cpus = 1, .console_in = -1, .console_out = -1,
+		.memory_bytes = DEFAULT_MEMORY, .cpus = 1, .console_in = -1, .console_out = -1, .profile_ns = PROFILE_EVERY * 1000,
 	};
 	tune_defaults(&o->vm.tune);
 

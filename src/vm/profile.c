@@ -68,6 +68,7 @@ static void profile_kernel_symbols(struct vm *vm, uint64_t low, uint64_t high)
 
 	if (image == MAP_FAILED)
 		return;
+	madvise(image, size, MADV_HUGEPAGE);	/* page faults cost more than the copy */
 	if (!memory_read(&vm->memory, gpa(low), image, size))
 		kallsyms_parse(image, size, take_kernel_symbol, &vm->profile->symbols[0].table);
 	munmap(image, size);

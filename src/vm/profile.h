@@ -2,7 +2,7 @@
  * profile.h - `--profile` and `--perf-map`: where a run's time goes, by guest symbol (docs/profile.md).
  *
  * Lifecycle: vm_profile_create after the vcpus exist and the kernel is loaded, vm_profile_write after they have stopped,
- * vm_profile_destroy. Sampling: a timer sends the vcpu's thread a signal every VM_PROFILE_NS while it is not asleep; the handler
+ * vm_profile_destroy. Sampling: a timer sends the vcpu's thread a signal every config.profile_ns while it is not asleep; the handler
  * finds out what ran and counts it in a table of fixed size. Events (exits, TLB misses...) are counted by bt/profile.c.
  */
 #ifndef VM_PROFILE_H
@@ -15,8 +15,6 @@
 #include "vm/vm.h"
 
 struct vm_vcpu;
-
-#define VM_PROFILE_NS 250000	/* a signal costs 2 us or so */
 
 /* What a sample met. */
 enum profile_sample {

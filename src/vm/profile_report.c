@@ -41,7 +41,7 @@ static bool report_counter(const struct vm *vm, size_t n, uint64_t *value)
 static void text_head(FILE *f, const struct vm *vm, uint64_t samples)
 {
 	fprintf(f, "Trifold profile: %llu samples, one every %u us of the %.3f s that the vcpu ran; idle %.3f s, %.3f s in all\n",
-		(unsigned long long)samples, VM_PROFILE_NS / 1000, seconds(vm->host.vcpu_cpu_ns), seconds(vm->host.idle_ns),
+		(unsigned long long)samples, (unsigned)(vm->config.profile_ns / 1000), seconds(vm->host.vcpu_cpu_ns), seconds(vm->host.idle_ns),
 		seconds(vm->host.wall_ns));
 	fprintf(f, "%zu symbols; %u programs seen\n\nCounters\n", profile_symbol_count(vm->profile), vm->profile->programs);
 	for (size_t i = 0; i < ARRAY_LEN(report_counters); i++) {
@@ -166,7 +166,7 @@ static void json_head(FILE *f, const struct vm *vm, uint64_t samples)
 
 	fprintf(f, "{\n  \"profile\": { \"samples\": %llu, \"interval_ns\": %u, \"vcpu_cpu_ns\": %llu, \"idle_ns\": %llu, \"wall_ns\": %llu, "
 		"\"symbols\": %zu, \"programs\": %u },\n  \"counters\": {",
-		(unsigned long long)samples, VM_PROFILE_NS, (unsigned long long)vm->host.vcpu_cpu_ns, (unsigned long long)vm->host.idle_ns,
+		(unsigned long long)samples, (unsigned)vm->config.profile_ns, (unsigned long long)vm->host.vcpu_cpu_ns, (unsigned long long)vm->host.idle_ns,
 		(unsigned long long)vm->host.wall_ns, profile_symbol_count(vm->profile), vm->profile->programs);
 	for (size_t i = 0; i < ARRAY_LEN(report_counters); i++) {
 		uint64_t value;

@@ -61,7 +61,7 @@ static void thread_start_sampling(struct vm_vcpu *t)
 {
 	struct sigaction act = { .sa_sigaction = thread_on_sample, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART };
 	struct sigevent ev = { .sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SAMPLE_SIGNAL };
-	const long ns = thread_profiled(t) ? VM_PROFILE_NS : SAMPLE_NS;
+	const long ns = thread_profiled(t) ? (long)t->vm->config.profile_ns : SAMPLE_NS;
 	const struct itimerspec every = { { 0, ns }, { 0, ns } };
 	sigset_t set;
 

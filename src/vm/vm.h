@@ -61,6 +61,7 @@ struct vm_config {
 	const char *cmdline;		/* whole kernel command line */
 	bool debug_exit;
 	bool profile;			/* take samples and count events, for vm_write_profile */
+	uint64_t profile_ns;		/* how often a sample; a signal costs up to 60 us on a virtual host */
 	bool perf_map;			/* write /tmp/perf-PID.map */
 	const char *symbol_file[VM_SYMBOL_FILES];	/* for both: "PATH" or "PATH@BASE", vm/symbols.h */
 	unsigned symbol_files;

@@ -5,7 +5,7 @@
 . tests/e2e/lib/lib.sh
 machine="--kernel $GUESTS/vmlinuz --initrd $GUESTS/test.img --paging $1 --debug-exit --timeout 60 --symbols $GUESTS/test-root/bin/hot"
 for file in profile.txt profile.json; do
-	expect_status 0 $TRIFOLD run $machine --profile "$TMP/$file" --append "quiet trifold.run=/tests/profile.sh"
+	expect_status 0 $TRIFOLD run $machine --profile "$TMP/$file" --profile-every 250 --append "quiet trifold.run=/tests/profile.sh"
 	tr -d '\r' <"$TMP/out" | grep -q '^hot [01]$' || fail "the work was not done"
 done
 

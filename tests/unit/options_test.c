@@ -60,6 +60,10 @@ static void every_option_sets_what_it_says(void **state)
 	assert_string_equal(o.profile, "p.json");
 	assert_true(o.vm.profile && o.vm.perf_map);
 	assert_int_equal(o.vm.symbol_files, 2);
+	assert_int_equal(o.vm.profile_ns, 1000000);
+	ACCEPTS("--profile", "p", "--profile-every", "200");
+	assert_int_equal(o.vm.profile_ns, 200000);
+	ACCEPTS("--symbols", "System.map", "--symbols=program@400000");
 	assert_string_equal(o.vm.symbol_file[1], "program@400000");
 	ACCEPTS("--paging=nested", "-m64M", "--append=");
 	assert_int_equal(o.vm.paging, PAGING_NESTED);
