@@ -85,14 +85,6 @@ void profile_add(struct profile_table *t, uint64_t va, uint64_t space, unsigned 
 	r->count[column] = 1;
 }
 
-uint32_t profile_insn(const struct insn *in)
-{
-	bool system_register = in->cls == INSN_MOV_FROM_CR || in->cls == INSN_MOV_TO_CR || in->cls == INSN_MOV_FROM_DR || in->cls == INSN_MOV_TO_DR;
-	bool segment = in->cls == INSN_MOV_FROM_SEG || in->cls == INSN_MOV_TO_SEG;
-
-	return in->mnemonic | (uint32_t)in->cls << 16 | (uint32_t)(system_register ? in->reg2 : segment ? in->sreg : 0) << 24;
-}
-
 uint64_t profile_space(const struct vcpu *v)
 {
 	const struct bt_vcpu_profile *p = v->bt ? v->bt->profile : NULL;
@@ -167,7 +159,7 @@ void bt_profile_count_left(struct vcpu *v)
 		fpu_call_cold(v, user_cold, v);
 	}
 	p->cause = 0;
-	p->insn = 0;
+	p->insn.space = 0;
 	if (reason == LEAVE_DISPATCH || reason == LEAVE_JUMP || reason == LEAVE_SLOW) {
 		va = site_va(v, site);
 	} else if (reason == LEAVE_FAULT) {
@@ -182,8 +174,11 @@ void bt_profile_count_exec(struct vcpu *v, const struct insn *in)
 {
 	struct bt_vcpu_profile *p = v->bt->profile;
 
-	p->insn = profile_insn(in);
-	profile_add(&p->insns, p->insn, 0, 0);
+	p->insn.va = load_u64(in->bytes) & (in->len < 8 ? (1ull << 8 * in->len) - 1 : ~0ull);
+	p->insn.space = (uint64_t)in->len << 56 | (uint64_t)in->mode << 60;
+	for (unsigned i = 8; i < in->len; i++)
+		p->insn.space |= (uint64_t)in->bytes[i] << 8 * (i - 8);
+	profile_add(&p->insns, p->insn.va, p->insn.space, 0);
 }
 
 void bt_profile_count_code_write(struct vcpu *v)

@@ -46,15 +46,15 @@ uint64_t profile_row_total(const struct profile_row *r);
 static inline unsigned space_slot(uint64_t cr3) { return (unsigned)(cr3 >> 13 ^ cr3 >> 23) % SPACE_SLOTS; }
 uint64_t profile_space(const struct vcpu *v);
 
-/* A kind of instruction as a number: ZydisMnemonic, class << 16, control, debug or segment register << 24. */
-uint32_t profile_insn(const struct insn *in);
+/* An instruction as the key of a row: bytes 0 to 7 in va; bytes 8 to 14 in space, with the length << 56 and enum insn_mode << 60. Both 0: none. */
+struct profile_insn { uint64_t va, space; };
 
 /* Of one vcpu, written by its thread. */
 struct bt_vcpu_profile {
 	struct profile_table events;	/* columns: enum profile_event */
-	struct profile_table insns;	/* what the executor did: va is profile_insn's, one column */
+	struct profile_table insns;	/* what the executor did: rows are struct profile_insn, one column */
 	uint64_t cause;			/* instruction that generated code called C for (and will go on at), else 0 */
-	uint32_t insn;			/* profile_insn of what the executor has, 0 if unknown */
+	struct profile_insn insn;	/* what the executor has */
 	bool miss;			/* a miss at `cause` is yet to be counted: refill or walk? */
 	uint64_t walks;			/* walks before it */
 	uint64_t last_cr3;		/* when user code left last */

@@ -17,7 +17,7 @@
 #define SAMPLE_ROWS (1u << 14)
 #define EVENT_ROWS (1u << 14)
 #define KILLED_ROWS (1u << 12)
-#define INSN_ROWS (1u << 9)
+#define INSN_ROWS (1u << 12)
 #define OWN_ROWS (1u << 12)
 #define KERNEL_HALF (1ull << 63)
 #define KERNEL_BYTES_MAX MIB(512)
@@ -49,8 +49,8 @@ void vm_profile_sample(struct vm_vcpu *t, const ucontext_t *context)
 	if (place.kind != BT_PLACE_C)
 		return;
 	profile_add(&p->own, rip, 0, 0);
-	if ((column == SAMPLE_EXECUTOR || column == SAMPLE_DEVICES) && p->bt.insn)
-		profile_add(&p->insns, p->bt.insn, 0, 0);
+	if ((column == SAMPLE_EXECUTOR || column == SAMPLE_DEVICES) && p->bt.insn.space)
+		profile_add(&p->insns, p->bt.insn.va, p->bt.insn.space, 0);
 }
 
 static void take_kernel_symbol(void *opaque, uint64_t address, char type, const char *name)

@@ -31,7 +31,7 @@ extern const char *const profile_sample_names[SAMPLE_COLUMNS];
 
 struct vm_profile_vcpu {
 	struct profile_table samples;	/* by block or instruction; columns: enum profile_sample */
-	struct profile_table insns;	/* by mnemonic of the executor's instruction; one column */
+	struct profile_table insns;	/* by instruction that the executor has; one column */
 	struct profile_table own;	/* by our own code's address; one column */
 	struct bt_vcpu_profile bt;
 };

@@ -20,6 +20,7 @@ const struct profile_view profile_views[] = {
 	{ "exits", "Exits of translated code to C, by guest function", GRAIN_SYMBOL, PROFILE_LEAVE, 6, profile_event_name, 30 },
 	{ "exit_sites", "Exits of translated code to C, by instruction", GRAIN_ROW, PROFILE_LEAVE, 6, profile_event_name, 30 },
 	{ "executor", "Instructions that the executor did", GRAIN_MNEMONIC, 0, 1, 0, 30 },
+	{ "executor_insns", "Instructions that the executor did, with their operands", GRAIN_INSN, 0, 1, 0, 30 },
 	{ "executor_time", "Time in the executor, by instruction", GRAIN_MNEMONIC, 0, 1, 0, 20 },
 	{ "tlb_misses", "TLB misses of translated code, by guest function", GRAIN_SYMBOL, PROFILE_REFILL, 2, profile_event_name, 30 },
 	{ "strings", "String instructions done in C, by guest function", GRAIN_SYMBOL, PROFILE_STRING, 1, 0, 15 },
@@ -35,15 +36,19 @@ static const struct profile_table *view_table(const struct vm_profile *p, const 
 {
 	const struct profile_table *const table[ARRAY_LEN(profile_views)] = {
 		&p->vcpu.samples, &p->vcpu.samples, &p->vcpu.samples, &p->vcpu.bt.events, &p->vcpu.bt.events, &p->vcpu.bt.insns,
-		&p->vcpu.insns, &p->vcpu.bt.events, &p->vcpu.bt.events, &p->vcpu.bt.events, &p->bt.killed, &p->vcpu.own,
+		&p->vcpu.bt.insns, &p->vcpu.insns, &p->vcpu.bt.events, &p->vcpu.bt.events, &p->vcpu.bt.events, &p->bt.killed, &p->vcpu.own,
 	};
 
 	return table[view - profile_views];
 }
 
-/* One program under many page tables is one. */
-static uint64_t rank_space(const struct vm_profile *p, uint64_t space)
+/* What of a row's space keeps groups apart: one program under many page tables is one. */
+static uint64_t rank_group(const struct vm_profile *p, const struct profile_view *view, uint64_t space)
 {
+	if (view->grain == GRAIN_MNEMONIC)
+		return 0;
+	if (view->grain == GRAIN_INSN)
+		return space;
 	const char *name = space & 1 ? profile_program_name(p, space) : 0;
 
 	for (unsigned i = 0; name && i < p->programs; i++)
@@ -66,20 +71,32 @@ static void name_space(const struct vm_profile *p, uint64_t space, char *out, si
 		snprintf(out, size, "cr3 0x%llx", (unsigned long long)(space & SPACE_TABLE));
 }
 
-/* Names a profile_insn. */
-static void name_insn(uint32_t insn, char *out, size_t size)
+/* A struct profile_insn decoded again. What stands for its kind: mnemonic, class << 16, control, debug or segment register << 24. */
+static uint64_t decode_insn(uint64_t va, uint64_t space, struct insn *in)
+{
+	uint8_t bytes[16];
+
+	store_u64(bytes, va);
+	store_u64(bytes + 8, space);
+	insn_decode(in, bytes, 15, (enum insn_mode)(space >> 60 & 3));
+	const bool system = in->cls == INSN_MOV_FROM_CR || in->cls == INSN_MOV_TO_CR || in->cls == INSN_MOV_FROM_DR || in->cls == INSN_MOV_TO_DR;
+	const bool segment = in->cls == INSN_MOV_FROM_SEG || in->cls == INSN_MOV_TO_SEG;
+	return in->mnemonic | (uint64_t)in->cls << 16 | (uint64_t)(system ? in->reg2 : segment ? in->sreg : 0) << 24;
+}
+
+static void name_kind(const struct insn *in, char *out, size_t size)
 {
 	static const char *const segments[] = { [SEG_ES] = "es", [SEG_CS] = "cs", [SEG_SS] = "ss", [SEG_DS] = "ds", [SEG_FS] = "fs", [SEG_GS] = "gs" };
-	const unsigned reg = insn >> 24;
+	const char *segment = in->sreg < ARRAY_LEN(segments) ? segments[in->sreg] : "?";
 
-	switch (insn >> 16 & 0xff) {
-	case INSN_MOV_TO_CR: snprintf(out, size, "mov cr%u, ...", reg); break;
-	case INSN_MOV_FROM_CR: snprintf(out, size, "mov ..., cr%u", reg); break;
-	case INSN_MOV_TO_DR: snprintf(out, size, "mov dr%u, ...", reg); break;
-	case INSN_MOV_FROM_DR: snprintf(out, size, "mov ..., dr%u", reg); break;
-	case INSN_MOV_TO_SEG: snprintf(out, size, "mov %s, ...", reg < ARRAY_LEN(segments) ? segments[reg] : "?"); break;
-	case INSN_MOV_FROM_SEG: snprintf(out, size, "mov ..., %s", reg < ARRAY_LEN(segments) ? segments[reg] : "?"); break;
-	default: snprintf(out, size, "%s", insn_mnemonic((uint16_t)insn));
+	switch (in->cls) {
+	case INSN_MOV_TO_CR: snprintf(out, size, "mov cr%u, ...", in->reg2); break;
+	case INSN_MOV_FROM_CR: snprintf(out, size, "mov ..., cr%u", in->reg2); break;
+	case INSN_MOV_TO_DR: snprintf(out, size, "mov dr%u, ...", in->reg2); break;
+	case INSN_MOV_FROM_DR: snprintf(out, size, "mov ..., dr%u", in->reg2); break;
+	case INSN_MOV_TO_SEG: snprintf(out, size, "mov %s, ...", segment); break;
+	case INSN_MOV_FROM_SEG: snprintf(out, size, "mov ..., %s", segment); break;
+	default: snprintf(out, size, "%s", insn_mnemonic(in->mnemonic));
 	}
 }
 
@@ -89,6 +106,7 @@ static void rank_name(const struct vm_profile *p, const struct symbols *own, con
 {
 	uint64_t offset = 0;
 	const char *symbol;
+	struct insn in;
 	Dl_info info;
 
 	*address = va;
@@ -98,7 +116,12 @@ static void rank_name(const struct vm_profile *p, const struct symbols *own, con
 		name_space(p, space, name, size);
 		break;
 	case GRAIN_MNEMONIC:
-		name_insn((uint32_t)va, name, size);
+		*address = decode_insn(va, space, &in);
+		name_kind(&in, name, size);
+		break;
+	case GRAIN_INSN:
+		decode_insn(va, space, &in);
+		insn_format(&in, 0, name, size);
 		break;
 	case GRAIN_OWN:
 		symbol = symbols_find(own, va, &offset);
@@ -190,7 +213,7 @@ int profile_rank(struct vm *vm, const struct profile_view *view, struct profile_
 		const struct profile_row *r = &t->row[i];
 		if (!rank_add(&out->all, view, r))
 			continue;
-		rows[n] = (struct rank_row){ .space = rank_space(p, r->space), .row = r };
+		rows[n] = (struct rank_row){ .space = rank_group(p, view, r->space), .row = r };
 		rank_name(p, &own, view, r->va, r->space, &rows[n].address, name, sizeof(name));
 		n++;
 	}
@@ -201,7 +224,7 @@ int profile_rank(struct vm *vm, const struct profile_view *view, struct profile_
 			uint64_t address;
 			out->groups++;
 			g->address = rows[i].address;
-			rank_name(p, &own, view, rows[i].row->va, rows[i].space, &address, g->name, sizeof(g->name));
+			rank_name(p, &own, view, rows[i].row->va, rows[i].row->space, &address, g->name, sizeof(g->name));
 			if (view->grain == GRAIN_ROW || view->grain == GRAIN_SYMBOL)
 				name_space(p, rows[i].space, g->where, sizeof(g->where));
 		}

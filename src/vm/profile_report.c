@@ -96,6 +96,7 @@ static struct profile_group rest_of(const struct profile_ranking *r, size_t show
 static void text_view(FILE *f, const struct profile_ranking *r)
 {
 	const struct profile_group rest = rest_of(r, r->view->text_rows);
+	struct profile_group all = r->all;
 
 	fprintf(f, "\n%s\n%.*s\n", r->view->title, (int)strlen(r->view->title), BAR);
 	if (!r->all.total) {
@@ -114,6 +115,8 @@ static void text_view(FILE *f, const struct profile_ranking *r)
 		text_row(f, r, &r->group[i]);
 	if (rest.total)
 		text_row(f, r, &rest);
+	snprintf(all.name, sizeof(all.name), "(all)");
+	text_row(f, r, &all);
 }
 
 static void json_string(FILE *f, const char *s)

@@ -14,7 +14,7 @@ struct profile_group {
 	uint64_t total, count[PROFILE_COLUMNS];
 };
 
-enum profile_grain { GRAIN_ROW, GRAIN_SYMBOL, GRAIN_SPACE, GRAIN_MNEMONIC, GRAIN_OWN };
+enum profile_grain { GRAIN_ROW, GRAIN_SYMBOL, GRAIN_SPACE, GRAIN_MNEMONIC, GRAIN_INSN, GRAIN_OWN };
 
 /* A view: which columns of which table, by what. */
 struct profile_view {

@@ -2,8 +2,8 @@
  * programs.c - which program a guest's user address space belongs to, for the profile.
  *
  * Linux puts the path of the program that execve was given at the very end of the first thread's stack: a string, then eight
- * zero bytes up to the end of the last page (fs/exec.c, create_elf_tables and setup_arg_pages). So it is found by walking up from RSP to the last
- * page that is mapped. What is found is checked to look like a path; where nothing is, the space goes by its number.
+ * zero bytes up to the end of the last page (fs/exec.c, bprm_stack_limits and copy_string_kernel). So it is found by walking up from RSP as far as
+ * pages are mapped. What is found is checked to look like a path; where nothing is, the space goes by its number.
  */
 #include "vm/profile.h"
 
@@ -12,9 +12,10 @@
 #include "vm/vm_internal.h"
 
 #define STACK_PAGES_MAX 64u
+#define PATH_BYTES 256u
 #define ENTRY_ADDRESS 0x000ffffffffff000ull
 
-/* 4-level tables, user pages; 0 if absent. Nothing is set or filled: the guest is only looked at. */
+/* 4-level tables, user pages. Nothing is set or filled: the guest is only looked at. */
 static bool user_page(struct vm *vm, uint64_t cr3, uint64_t va, uint64_t *page)
 {
 	uint64_t table = cr3 & ENTRY_ADDRESS;
@@ -35,30 +36,33 @@ static bool user_page(struct vm *vm, uint64_t cr3, uint64_t va, uint64_t *page)
 	return true;
 }
 
-static bool program_path(struct vm *vm, const struct vcpu *v, char *name, size_t size)
+/* Does a path end eight bytes before the end of this page? Its last part goes to name. */
+static bool path_at_end(struct vm *vm, uint64_t page, char *name, size_t size)
 {
-	uint64_t va = v->gpr[RSP] & PAGE_MASK, page = 0, above;
-	uint8_t data[PAGE_SIZE];
-	unsigned i;
+	char data[PATH_BYTES];
+	const size_t end = sizeof(data) - 9;
+	size_t start = end;
 
-	if (!user_page(vm, v->cr3, va, &page))
-		return false;
-	for (i = 0; i < STACK_PAGES_MAX && user_page(vm, v->cr3, va + PAGE_SIZE, &above); i++) {
-		va += PAGE_SIZE;
-		page = above;
-	}
-	if (i == STACK_PAGES_MAX || memory_read(&vm->memory, gpa(page), data, sizeof(data)))
-		return false;
-	size_t end = sizeof(data) - 8, start = end - 1;
-	if (load_u64(data + end) || data[start])
+	if (memory_read(&vm->memory, gpa(page + PAGE_SIZE - sizeof(data)), data, sizeof(data)) || load_u64(data + end + 1) || data[end])
 		return false;
 	while (start && data[start - 1] > ' ' && data[start - 1] < 127)
 		start--;
-	if (!start || data[start - 1] || end - 1 - start < 2)
+	if (!start || data[start - 1] || start == end)
 		return false;
-	const char *base = memrchr(data + start, '/', end - 1 - start);
-	snprintf(name, size, "%s", base ? base + 1 : (const char *)data + start);
+	const char *base = memrchr(data + start, '/', end - start);
+	snprintf(name, size, "%s", base ? base + 1 : data + start);
 	return name[0] != 0;
+}
+
+/* The vDSO may follow right behind the stack, so the last page of the run need not be the stack's. */
+static bool program_path(struct vm *vm, const struct vcpu *v, char *name, size_t size)
+{
+	uint64_t va = v->gpr[RSP] & PAGE_MASK, page;
+	bool found = false;
+
+	for (unsigned i = 0; i < STACK_PAGES_MAX && is_canonical(va) && user_page(vm, v->cr3, va, &page); i++, va += PAGE_SIZE)
+		found |= path_at_end(vm, page, name, size);
+	return found;
 }
 
 static struct profile_program *program_find(struct vm_profile *p, uint64_t space)
