@@ -194,7 +194,10 @@ $(GUESTS)/bench-programs.img: $(BENCH_DIR)/bench-command bench/guest/run.sh benc
 	@cp $(BENCH_DIR)/bench-command bench/guest/run.sh bench/guest/programs.sh bench/guest/data/* $(PROGRAM_DIR)/bench/
 	@for f in $(BENCH_SOURCES); do gcc -E -P -std=gnu11 -D_GNU_SOURCE -Isrc -o $(PROGRAM_DIR)/bench/$$(basename $$f).i src/$$f.c || exit 1; done
 	@tools/make-initrd $@ $(INITRD) $(PROGRAM_DIR)
-bench: $(SETUP)bench $(BUILD)/trifold guests $(GUESTS)/vmlinuz-amd64 $(GUESTS)/bench.img $(GUESTS)/bench-programs.img
+$(GUESTS)/bench-boot.img: bench/guest/boot.sh $(INITRD) tools/make-initrd tools/guest-init
+	@install -D bench/guest/boot.sh $(GUESTS)/bench-boot-root/bench/boot.sh
+	@tools/make-initrd $@ $(INITRD) $(GUESTS)/bench-boot-root
+bench: $(SETUP)bench $(BUILD)/trifold guests $(GUESTS)/vmlinuz-amd64 $(GUESTS)/bench.img $(GUESTS)/bench-boot.img $(GUESTS)/bench-programs.img
 	@BUILD=$(BUILD) bench/run $(BENCH)
 
 # ---- cleaning ------------------------------------------------------------------------------------------------------

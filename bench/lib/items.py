@@ -1,4 +1,5 @@
 """Sets that consist of items: a fixed piece of work each, done natively and on every system, in turns, with checksums that must agree."""
+from lib import plot
 from lib.goals import verdict_of_item
 from lib.session import BenchError, Worker, progress
 from lib.stats import geomean, median
@@ -55,8 +56,10 @@ def measure(name, options, names, native_argv, image, memory, env=None, extra=la
                     slot = times.setdefault(system, {}).setdefault(variant, {}).setdefault(item, {"cpu": [], "wall": []})
                     slot["cpu"].append(cpu)
                     slot["wall"].append(wall)
+        peaks = {}
         for (system, variant), worker in workers.items():
             worker.close()
+            peaks[system] = max(peaks.get(system, 0), worker.session.peak_kib)
             for slot in times.get(system, {}).get(variant, {}).values():
                 slot["wall"] = [w * worker.scale for w in slot["wall"]]
     finally:
@@ -64,7 +67,7 @@ def measure(name, options, names, native_argv, image, memory, env=None, extra=la
             worker.stop()
     progress("")
     order = [n for n in names if n in checks]
-    return {"order": order, "times": times, "rounds": options.rounds, "scale": options.scale}
+    return {"order": order, "times": times, "rounds": options.rounds, "scale": options.scale, "peaks": peaks}
 
 
 def choose_variant(times, system, item, round_number):
@@ -130,3 +133,11 @@ def render_details(data):
                     figures = [f"{v * 1000:.1f}" for v in (min(cpu), median(cpu), cpu[0], min(wall), median(wall), wall[0])]
                     lines.append(f"| {item} | {title} | " + " | ".join(figures) + f" | {len(cpu)} |")
     return lines
+
+
+def draw(title, data):
+    """Items by how far QEMU is from native, the largest first; the geometric mean on top."""
+    rows = [(item, {s: r for s in SYSTEMS[1:] if (r := ratio(data, item, s, "native")) is not None}) for item in data["order"]]
+    rows.sort(key=lambda row: -row[1].get("qemu", max(row[1].values(), default=0)))
+    means = {s: geomean(ratios(data, s, "native").values()) for s in SYSTEMS[1:] if ratios(data, s, "native")}
+    return plot.dots(f"{title}: CPU time, native = 1", [("geometric mean", means), *rows], SYSTEMS[1:])

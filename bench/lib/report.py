@@ -48,8 +48,8 @@ def write(names):
             continue
         module, data = importlib.import_module(f"sets.{name}"), json.loads(path.read_text())
         picture = None
-        if hasattr(module, "plot"):
-            (docs / f"bench/{name}.svg").write_text(module.plot(data))
+        if hasattr(module, "draw"):
+            (docs / f"bench/{name}.svg").write_text(module.draw(data))
             picture = f"bench/{name}.svg"
         sections += section(name, module, data, picture or "")
         goals += module.check_goals(data)

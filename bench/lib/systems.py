@@ -24,7 +24,7 @@ def variants(system):
 
 def command(system, variant, initrd, append="", memory="512M", kernel="cloud", extra=()):
     """The command line that boots a guest on a system."""
-    append = ("console=ttyS0 quiet panic=-1 " + append).strip()
+    append = ("console=ttyS0 quiet panic=-1 " + ("reboot=t " if system == "qemu" else "") + append).strip()
     image = ["-kernel" if system == "qemu" else "--kernel", str(KERNELS[kernel]), "-initrd" if system == "qemu" else "--initrd", str(initrd)]
     if system == "qemu":
         # microvm boots fastest of its machines; it has no more devices than Trifold.

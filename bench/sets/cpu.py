@@ -24,3 +24,7 @@ def details(data):
 
 def check_goals(data):
     return goals.goals_of_items("cpu", data)
+
+
+def draw(data):
+    return items.draw(TITLE, data)

@@ -25,3 +25,7 @@ def details(data):
 
 def check_goals(data):
     return goals.goals_of_items("kernel", data)
+
+
+def draw(data):
+    return items.draw(TITLE, data)
