@@ -34,22 +34,22 @@ static inline uint32_t tr_offset(const struct tr *t, const uint8_t *p) { return 
 static inline uint64_t tr_va(const struct tr *t) { return t->b->va + t->off[t->i]; }
 static inline uint64_t tr_next_va(const struct tr *t) { return t->b->va + t->off[t->i + 1]; }
 
-/* Flags to and from S_FLAGS; RAX is kept. Both clobber nothing but (save) nothing and (restore) EFLAGS. */
+/* Flags to and from S_FLAGS. Both clobber T1 (moves between registers cost next to nothing), and the latter EFLAGS. */
 static inline void e_save_flags(struct emit *e)
 {
-	e_store_gs(e, SLOT(S_RAX), RAX);
+	e_mov_rr(e, T1, RAX);
 	e_u8(e, 0x9f);					/* lahf */
 	e_u8(e, 0x0f), e_u8(e, 0x90), e_u8(e, 0xc0);	/* seto al */
 	e_op_gs(e, false, 0x89, RAX, SLOT(S_FLAGS));
-	e_load_gs(e, RAX, SLOT(S_RAX));
+	e_mov_rr(e, RAX, T1);
 }
 static inline void e_restore_flags(struct emit *e)
 {
-	e_store_gs(e, SLOT(S_RAX), RAX);
+	e_mov_rr(e, T1, RAX);
 	e_load_gs32(e, RAX, SLOT(S_FLAGS));
 	e_u8(e, 0x04), e_u8(e, 0x7f);			/* add al, 0x7f: OF */
 	e_u8(e, 0x9e);					/* sahf */
-	e_load_gs(e, RAX, SLOT(S_RAX));
+	e_mov_rr(e, RAX, T1);
 }
 
 /* Guest RIP into v->rip; keeps flags. */
@@ -67,7 +67,7 @@ static inline void e_set_rip(struct emit *e, uint64_t va)
 uint32_t tr_site(struct tr *t, enum site_kind kind);
 /* The copied instruction comes next: notes where, if the host may raise an exception in it. */
 void tr_mark(struct tr *t);
-/* Makes the flags readable in EFLAGS; saves them if a clobber is about to come and they are live. */
+/* Makes the flags readable in EFLAGS; saves them if a clobber is about to come and they are live. Both may clobber T1. */
 void tr_need_host_flags(struct tr *t);
 void tr_before_clobber(struct tr *t);
 

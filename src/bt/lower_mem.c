@@ -104,10 +104,15 @@ void lower_probe_stack(struct tr *t, unsigned size, bool write)
 	e_jmp_to(c, t->bt->stack[t->mode & MODE_SET][write][n]);
 }
 
-/* After the probe: makes flags right for an instruction that reads them or leaves some live ones alone. */
+static bool wants_flags(const struct tr *t, const struct insn *in)
+{
+	return (in->fl_read & FL_ARITH) || ((in->fl_write & FL_ARITH) && (t->live[t->i + 1] & ~in->fl_kill));
+}
+
+/* After the probe: makes flags right for an instruction that reads them or leaves some live ones alone. May clobber T1. */
 static void settle_flags(struct tr *t, const struct insn *in)
 {
-	if ((in->fl_read & FL_ARITH) || ((in->fl_write & FL_ARITH) && (t->live[t->i + 1] & ~in->fl_kill)))
+	if (wants_flags(t, in))
 		tr_need_host_flags(t);
 }
 
@@ -260,7 +265,11 @@ void lower_bt_mem(struct tr *t, const struct insn *in)
 	lower_probe(t, in->opsize, in->mem.write);
 	e_mov_rr(e, T1, in->reg);
 	e_alu_imm(e, true, 4, T1, in->opsize * 8 - 1);
-	settle_flags(t, in);
+	if (wants_flags(t, in) && !t->in_host) { /* which clobbers T1 */
+		e_store_gs(e, SLOT(S_TMP0), T1);
+		settle_flags(t, in);
+		e_load_gs(e, T1, SLOT(S_TMP0));
+	}
 	tr_mark(t);
 	copy(e, code, n);
 	note_flags(t, in);
