@@ -13,6 +13,18 @@
 #include "bt/bt_internal.h"
 #include "bt/emit.h"
 
+/*
+ * A run of instructions that was lowered as a group, behind one check for all of them (lower_stack.c). Where the check fails, code after the
+ * block's end does them one by one; it is emitted last.
+ */
+struct group {
+	uint8_t *miss[2];	/* jumps to the single way */
+	uint8_t *back;		/* where that goes on; 0: it ends the block itself */
+	uint8_t first, count;	/* instructions */
+	bool in_slot;		/* flag state at the check */
+};
+#define MAX_GROUPS 12
+
 struct tr {
 	struct vcpu *v;
 	struct bt *bt;
@@ -27,7 +39,8 @@ struct tr {
 	bool in_host, in_slot;
 	bool ended;			/* an unconditional exit has been emitted */
 	bool next_crosses;		/* what follows the block begins in this page and ends in the next */
-	uint8_t *hot_start;
+	struct group group[MAX_GROUPS];
+	unsigned groups;
 };
 
 static inline uint32_t tr_offset(const struct tr *t, const uint8_t *p) { return (uint32_t)(p - t->bt->cache); }
@@ -85,6 +98,8 @@ void lower_bt_mem(struct tr *t, const struct insn *in);
 void lower_push(struct tr *t, const struct insn *in);
 void lower_pop(struct tr *t, const struct insn *in);
 void lower_leave(struct tr *t, const struct insn *in);
+/* Several PUSHes, or POPs (maybe with a RET), from instruction t->i on: as one group. Returns how many it took; 0: none. */
+unsigned lower_stack_run(struct tr *t);
 /* Pushes the value in T1 or a constant; RSP moves last. */
 void lower_push_const(struct tr *t, uint64_t value);
 
@@ -94,6 +109,8 @@ void lower_loop(struct tr *t, const struct insn *in);
 void lower_jmp(struct tr *t, const struct insn *in);
 void lower_call(struct tr *t, const struct insn *in);
 void lower_ret(struct tr *t, const struct insn *in);
+/* The rest of a RET: T0 is the target, RSP is still to move by `pop`; t->i is the RET. */
+void lower_ret_to(struct tr *t, int32_t pop);
 void lower_indirect(struct tr *t, const struct insn *in);
 /* Ends the block: on to va (direct, patchable or through the jump table). */
 void lower_exit(struct tr *t, uint64_t va);

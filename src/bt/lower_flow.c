@@ -170,24 +170,29 @@ void lower_call(struct tr *t, const struct insn *in)
 	lower_exit(t, target);
 }
 
+void lower_ret_to(struct tr *t, int32_t pop)
+{
+	uint32_t site = branch_site(t, (int16_t)-pop);
+
+	tr_before_clobber(t);
+	e_lea(&t->e, true, RSP, RSP, NO_BASE, 1, pop);
+	jump_table(t, &t->e, site);
+	t->ended = true;
+}
+
 void lower_ret(struct tr *t, const struct insn *in)
 {
 	struct emit *e = &t->e;
 	int32_t pop = 8 + (int32_t)(uint16_t)in->imm;
-	uint32_t site;
 
 	if (in->opsize != 8 || pop > 32000) {
 		lower_executor(t);
 		return;
 	}
-	site = branch_site(t, (int16_t)-pop);
 	e_mov_rr(e, T0, RSP);
 	lower_probe_stack(t, 8, false);
 	e_load(e, T0, T0);
-	tr_before_clobber(t);
-	e_lea(e, true, RSP, RSP, NO_BASE, 1, pop);
-	jump_table(t, e, site);
-	t->ended = true;
+	lower_ret_to(t, pop);
 }
 
 /* JMP and CALL through a register or memory. */

@@ -4,6 +4,8 @@
  */
 #include "bt/lower.h"
 
+#include "base/tune.h"
+
 static void probe_push(struct tr *t, unsigned size)
 {
 	e_lea(&t->e, true, T0, RSP, NO_BASE, 1, -(int32_t)size);
@@ -113,4 +115,110 @@ void lower_leave(struct tr *t, const struct insn *in)
 	lower_probe_stack(t, 8, false);
 	e_lea(e, true, RSP, RBP, NO_BASE, 1, 8);
 	e_load(e, RBP, T0);
+}
+
+/* A PUSH that may be one of a group: of a register other than RSP, or a constant that fits an instruction. */
+static bool groups_push(const struct insn *in)
+{
+	return in->cls == INSN_PUSH && in->opsize == 8 && in->sreg == INSN_NO_REG && !in->mem.present && stack_reg(in) != RSP;
+}
+
+static bool groups_pop(const struct insn *in)
+{
+	return in->cls == INSN_POP && in->opsize == 8 && in->sreg == INSN_NO_REG && !in->mem.present && stack_reg(in) != RSP;
+}
+
+/*
+ * T0 := host address of [RSP + low, + bytes), if the stack entry has it all. The size is that of eight bytes at the lower end, then the
+ * upper end is compared too: exact, since stacks begin at the end of a page.
+ */
+static struct group *check_run(struct tr *t, int32_t low, int32_t bytes, unsigned count)
+{
+	struct emit *e = &t->e;
+	const int32_t entry = VOFF(mmu.stack) + (int32_t)((t->mode & MODE_SET) * sizeof(struct tlb_stack));
+	struct group *g = &t->group[t->groups++];
+
+	tr_before_clobber(t);
+	e_lea(e, true, T0, RSP, NO_BASE, 1, low);
+	e_op_gs(e, true, 0x2b, T0, entry + (int32_t)offsetof(struct tlb_stack, tag));
+	e_op_gs(e, true, 0x3b, T0, entry + (int32_t)offsetof(struct tlb_stack, limit[3]));
+	g->miss[0] = e_jcc(e, CC_AE);
+	e_alu_imm(e, true, 7, T0, 4096 - bytes);
+	g->miss[1] = e_jcc(e, CC_A);
+	e_op_gs(e, true, 0x03, T0, entry + (int32_t)offsetof(struct tlb_stack, host));
+	g->first = (uint8_t)t->i;
+	g->count = (uint8_t)count;
+	g->in_slot = t->in_slot;
+	return g;
+}
+
+static void store_pushed(struct tr *t, const struct insn *in, int32_t at)
+{
+	struct emit *e = &t->e;
+	uint8_t r = stack_reg(in);
+
+	if (r == INSN_NO_REG) {
+		e_op_mem(e, true, 0xc7, 0, T0, NO_BASE, 1, at);
+		e_u32(e, (uint32_t)in->imm);
+		return;
+	}
+	if (r == R10 || r == R11) {
+		e_load_gs(e, T1, VOFF(gpr[r]));
+		r = T1;
+	}
+	e_op_mem(e, true, 0x89, r, T0, NO_BASE, 1, at);
+}
+
+static void load_popped(struct tr *t, const struct insn *in, int32_t at)
+{
+	struct emit *e = &t->e;
+	const uint8_t r = stack_reg(in), to = r == R10 || r == R11 ? T1 : r;
+
+	e_op_mem(e, true, 0x8b, to, T0, NO_BASE, 1, at);
+	if (to == T1)
+		e_store_gs(e, VOFF(gpr[r]), T1);
+}
+
+unsigned lower_stack_run(struct tr *t)
+{
+	const struct insn *in = &t->insn[t->i];
+	unsigned n = 0, most = t->n - t->i;
+	struct group *g;
+	bool ret;
+
+	if (t->groups == MAX_GROUPS || !tune_on(t->bt->memory->tune, TUNE_GROUP_STACK))
+		return 0;
+	if (groups_push(in)) {
+		while (n < most && groups_push(&in[n]))
+			n++;
+		if (n < 2)
+			return 0;
+		g = check_run(t, -8 * (int32_t)n, 8 * (int32_t)n, n);
+		for (unsigned k = 0; k < n; k++)
+			store_pushed(t, &in[k], 8 * (int32_t)(n - 1 - k));
+		move_rsp(t, -8 * (int32_t)n);
+		g->back = t->e.p;
+		return n;
+	}
+	if (!groups_pop(in))
+		return 0;
+	while (n < most && groups_pop(&in[n]))
+		n++;
+	ret = n < most && in[n].cls == INSN_RET && in[n].opsize == 8 && !in[n].imm;
+	if (n + ret < 2)
+		return 0;
+	g = check_run(t, 0, 8 * (int32_t)(n + ret), n + ret);
+	for (unsigned k = 0; k < n; k++)
+		load_popped(t, &in[k], 8 * (int32_t)k);
+	if (!ret) {
+		move_rsp(t, 8 * (int32_t)n);
+		g->back = t->e.p;
+		return n;
+	}
+	e_op_mem(&t->e, true, 0x8b, T0, T0, NO_BASE, 1, 8 * (int32_t)n);
+	move_rsp(t, 8 * (int32_t)n);
+	g->back = 0;
+	t->i += n;
+	lower_ret_to(t, 8);
+	return 1;
 }

@@ -221,6 +221,29 @@ static void count_block(struct emit *e)
 	e_store_gs(e, VOFF(counters.blocks_executed), T1);
 }
 
+static void lower_one(struct tr *t)
+{
+	const struct insn *in = &t->insn[t->i];
+
+	if (for_executor(t, in))
+		lower_executor(t);
+	else
+		lower_of[in->cls](t, in);
+}
+
+/* The instructions of a group whose check failed. */
+static void lower_singly(struct tr *t, const struct group *g)
+{
+	for (unsigned i = 0; i < ARRAY_LEN(g->miss); i++)
+		e_patch(g->miss[i], t->e.p);
+	t->in_host = false;
+	t->in_slot = g->in_slot;
+	for (t->i = g->first; t->i < (unsigned)g->first + g->count; t->i++)
+		lower_one(t);
+	if (g->back)
+		e_jmp_to(&t->e, g->back);
+}
+
 static void lower_block(struct tr *t)
 {
 	emit_entries(t);
@@ -228,16 +251,19 @@ static void lower_block(struct tr *t)
 		count_block(&t->e);
 	for (t->i = 0; t->i < t->n && !t->ended; t->i++) {
 		const struct insn *in = &t->insn[t->i];
+		const unsigned together = for_executor(t, in) ? 0 : lower_stack_run(t);
 
-		if (for_executor(t, in))
-			lower_executor(t);
+		if (together)
+			t->i += together - 1;
 		else
-			lower_of[in->cls](t, in);
+			lower_one(t);
 	}
 	if (!t->ended) {
 		t->i = t->n;
 		lower_exit(t, t->b->va + t->off[t->n]);
 	}
+	for (unsigned i = 0; i < t->groups; i++)
+		lower_singly(t, &t->group[i]);
 }
 
 static bool room(const struct bt *bt)
