@@ -25,6 +25,19 @@ struct group {
 };
 #define MAX_GROUPS 12
 
+/*
+ * Accesses of the block off the same registers, unchanged in between, and near each other: one look-up for all (lower_span.c).
+ * [low, high) is what they touch, by displacement.
+ */
+struct span {
+	int32_t low, high;
+	uint8_t first, last;	/* instructions */
+	uint8_t slot;		/* in mmu.span */
+	bool write;		/* at least one of them writes */
+};
+#define MAX_SPANS 16
+#define NO_SPAN 0xff
+
 struct tr {
 	struct vcpu *v;
 	struct bt *bt;
@@ -41,6 +54,9 @@ struct tr {
 	bool next_crosses;		/* what follows the block begins in this page and ends in the next */
 	struct group group[MAX_GROUPS];
 	unsigned groups;
+	struct span span[MAX_SPANS];
+	unsigned spans;
+	uint8_t span_of[MAX_BLOCK_INSNS];
 };
 
 static inline uint32_t tr_offset(const struct tr *t, const uint8_t *p) { return (uint32_t)(p - t->bt->cache); }
@@ -91,8 +107,23 @@ void lower_address(struct tr *t, const struct insn *in, int32_t adjust);
 void lower_probe(struct tr *t, unsigned size, bool write);
 /* The same for an address based on RSP, of up to 8 bytes: tries the stack entry first. */
 void lower_probe_stack(struct tr *t, unsigned size, bool write);
+/*
+ * The pieces: the look-up alone (returns the jump to be patched for a miss, where lower_lookup_undo makes T0 the address again); the
+ * probe with its miss in `cold`. Both expect that EFLAGS are free.
+ */
+uint8_t *lower_lookup(struct tr *t, struct emit *e, unsigned size, bool write);
+void lower_lookup_undo(struct tr *t, struct emit *e, bool write);
+void lower_probe_at(struct tr *t, struct emit *e, struct emit *cold, unsigned size, bool write);
 void lower_plain(struct tr *t, const struct insn *in);
 void lower_bt_mem(struct tr *t, const struct insn *in);
+
+/* lower_span.c */
+/* Finds the spans of the block, before any lowering. */
+void lower_find_spans(struct tr *t);
+/* If the current instruction's operand is of a span: T0 := host address of the span's begin. Clobbers T1 and (tracked) flags. */
+bool lower_span(struct tr *t);
+/* How far into its span the current instruction's operand is; 0 without one. */
+int32_t lower_span_offset(const struct tr *t);
 
 /* lower_stack.c */
 void lower_push(struct tr *t, const struct insn *in);

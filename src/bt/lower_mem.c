@@ -48,30 +48,47 @@ void lower_address(struct tr *t, const struct insn *in, int32_t adjust)
 	}
 }
 
-void lower_probe(struct tr *t, unsigned size, bool write)
+static int32_t l1_of(const struct tr *t) { return VOFF(mmu.l1) + (int32_t)((t->mode & MODE_SET) * sizeof(struct tlb_entry) * TLB_L1_ENTRIES); }
+static int32_t tag_of(const struct tr *t, bool write)
 {
-	struct emit *e = &t->e;
-	unsigned set = t->mode & MODE_SET;
-	int32_t l1 = VOFF(mmu.l1) + (int32_t)(set * sizeof(struct tlb_entry) * TLB_L1_ENTRIES);
-	int32_t tag = l1 + (int32_t)(write ? offsetof(struct tlb_entry, tag_write) : offsetof(struct tlb_entry, tag_read));
-	uint32_t site = tr_site(t, write ? SITE_WRITE : SITE_READ);
+	return l1_of(t) + (int32_t)(write ? offsetof(struct tlb_entry, tag_write) : offsetof(struct tlb_entry, tag_read));
+}
+
+uint8_t *lower_lookup(struct tr *t, struct emit *e, unsigned size, bool write)
+{
 	uint8_t *miss;
 
 	_Static_assert(sizeof(struct tlb_entry) == 32 && PAGE_SHIFT == 12, "the rotate below");
-	tr_before_clobber(t);
+	e_rorx32(e, T1, T0, PAGE_SHIFT - 5);
+	e_alu_imm(e, false, 4, T1, (TLB_L1_ENTRIES - 1) << 5);
+	e_op_gs_base(e, true, 0x2b, T0, T1, NO_BASE, 1, tag_of(t, write));
+	e_alu_imm(e, true, 7, T0, 4096 - (int32_t)size);
+	miss = e_jcc(e, CC_A);
+	e_op_gs_base(e, true, 0x03, T0, T1, NO_BASE, 1, l1_of(t) + (int32_t)offsetof(struct tlb_entry, host));
+	return miss;
+}
+
+void lower_lookup_undo(struct tr *t, struct emit *e, bool write) { e_op_gs_base(e, true, 0x03, T0, T1, NO_BASE, 1, tag_of(t, write)); }
+
+void lower_probe_at(struct tr *t, struct emit *e, struct emit *cold, unsigned size, bool write)
+{
+	const uint32_t site = tr_site(t, write ? SITE_WRITE : SITE_READ);
+	uint8_t *miss;
+
 	t->bt->site[site].flags_saved = t->in_slot;
 	t->bt->site[site].size = (uint16_t)size;
 	t->bt->site[site].host = tr_offset(t, e->p);
-	e_rorx32(e, T1, T0, PAGE_SHIFT - 5);
-	e_alu_imm(e, false, 4, T1, (TLB_L1_ENTRIES - 1) << 5);
-	e_op_gs_base(e, true, 0x2b, T0, T1, NO_BASE, 1, tag);
-	e_alu_imm(e, true, 7, T0, 4096 - (int32_t)size);
-	miss = e_jcc(e, CC_A);
-	e_op_gs_base(e, true, 0x03, T0, T1, NO_BASE, 1, l1 + (int32_t)offsetof(struct tlb_entry, host));
-	e_patch(miss, t->cold.p);
-	e_op_gs_base(&t->cold, true, 0x03, T0, T1, NO_BASE, 1, tag);
-	e_mov_imm(&t->cold, T1, site);
-	e_jmp_to(&t->cold, t->bt->slow[write]);
+	miss = lower_lookup(t, e, size, write);
+	e_patch(miss, cold->p);
+	lower_lookup_undo(t, cold, write);
+	e_mov_imm(cold, T1, site);
+	e_jmp_to(cold, t->bt->slow[write]);
+}
+
+void lower_probe(struct tr *t, unsigned size, bool write)
+{
+	tr_before_clobber(t);
+	lower_probe_at(t, &t->e, &t->cold, size, write);
 }
 
 void lower_probe_stack(struct tr *t, unsigned size, bool write)
@@ -208,16 +225,18 @@ static void plain_memory(struct tr *t, const struct insn *in)
 	}
 	if (named)
 		temp = named & 1u << R10 ? R10 : R11;
-	n = insn_emit_base(code, in, T0, temp, temp == INSN_NO_REG ? INSN_NO_REG : T1);
+	n = insn_emit_base(code, in, T0, lower_span_offset(t), temp, temp == INSN_NO_REG ? INSN_NO_REG : T1);
 	if (!n) { /* AH..BH exclude the REX prefix that T0 needs: rare */
 		lower_executor(t);
 		return;
 	}
-	lower_address(t, in, 0);
-	if (in->mem.base == RSP && in->mem.index == INSN_NO_REG && !in->seg_prefix)
-		lower_probe_stack(t, in->mem.size, in->mem.write);
-	else
-		lower_probe(t, in->mem.size, in->mem.write);
+	if (!lower_span(t)) {
+		lower_address(t, in, 0);
+		if (in->mem.base == RSP && in->mem.index == INSN_NO_REG && !in->seg_prefix)
+			lower_probe_stack(t, in->mem.size, in->mem.write);
+		else
+			lower_probe(t, in->mem.size, in->mem.write);
+	}
 	settle_flags(t, in);
 	if (temp != INSN_NO_REG)
 		e_load_gs(e, T1, VOFF(gpr[temp]));
@@ -246,7 +265,7 @@ void lower_bt_mem(struct tr *t, const struct insn *in)
 	unsigned n;
 
 	if (in->reg == INSN_NO_REG || in->reg == R10 || in->reg == R11 || in->opsize < 4 || in->addrsize != 8 ||
-	    !(n = insn_emit_base(code, in, T0, in->reg, T1))) {
+	    !(n = insn_emit_base(code, in, T0, 0, in->reg, T1))) {
 		lower_executor(t);
 		return;
 	}

@@ -332,6 +332,7 @@ void bt_translate(void *request)
 	}
 	bt->blocks++;
 	compute_liveness(t);
+	lower_find_spans(t);
 	lower_block(t);
 	ASSERT(t->e.p < bt->hot + BLOCK_ROOM && t->cold.p < bt->cold + BLOCK_ROOM);
 	t->b->len = t->off[t->n];

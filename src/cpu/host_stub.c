@@ -190,12 +190,12 @@ static unsigned emit_memory(uint8_t *out, const struct insn *in, uint8_t base)
 	struct insn wide;
 
 	if (in->mode == INSN_MODE_64)
-		return insn_emit_base(out, in, base, INSN_NO_REG, INSN_NO_REG);
+		return insn_emit_base(out, in, base, 0, INSN_NO_REG, INSN_NO_REG);
 	if (in->mode == INSN_MODE_16 || (in->map == 0 && in->opcode == 0x82))
 		return 0;
 	copy_bytes(&wide, in, sizeof(wide));
 	wide.mode = INSN_MODE_64;
-	return insn_emit_base(out, &wide, base, INSN_NO_REG, INSN_NO_REG);
+	return insn_emit_base(out, &wide, base, 0, INSN_NO_REG, INSN_NO_REG);
 }
 
 static bool slot_fill(struct host_stub *s, unsigned i, const struct insn *in)

@@ -57,6 +57,7 @@ struct mmu {
 	/* Known to generated code. */
 	struct tlb_entry l1[TLB_SETS][TLB_L1_ENTRIES];
 	struct tlb_stack stack[TLB_SETS];
+	uint64_t span[TLB_SPANS];
 	/*
 	 * Fetch ids, [0] for CPL < 3 and [1] for CPL 3: generated code's jump caches hold (id, va) pairs. An id changes
 	 * whenever a translation that mmu_fetch returned under it may have become invalid or another address space is current; a space that

@@ -118,8 +118,11 @@ void tlb1_note_fragment(struct mmu *mmu, uint64_t va)
 	filter_add(f, va >> 21);
 }
 
-static void stack_drop(struct mmu *mmu)
+/* The copies of level-1 entries: T6 and T7. */
+static void copies_drop(struct mmu *mmu)
 {
+	for (unsigned i = 0; i < TLB_SPANS; i++)
+		mmu->span[i] = 0;
 	for (unsigned s = 0; s < TLB_SETS; s++)
 		for (unsigned n = 0; n < TLB_STACK_SIZES; n++)
 			mmu->stack[s].limit[n] = 0;
@@ -135,7 +138,7 @@ void tlb1_drop(struct mmu *mmu, uint64_t va)
 {
 	unsigned i = tlb_l1_index(va);
 
-	stack_drop(mmu);
+	copies_drop(mmu);
 	for (unsigned s = 0; s < TLB_SETS; s++)
 		if (mmu->l1[s][i].tag_read == (va & PAGE_MASK))
 			invalidate(mmu, s, i);
@@ -143,7 +146,7 @@ void tlb1_drop(struct mmu *mmu, uint64_t va)
 
 void tlb1_clear(struct mmu *mmu)
 {
-	stack_drop(mmu);
+	copies_drop(mmu);
 	for (unsigned s = 0; s < TLB_SETS; s++) {
 		for (unsigned i = 0; i < TLB_L1_ENTRIES; i++)
 			invalidate(mmu, s, i);
@@ -155,7 +158,7 @@ void tlb1_clear(struct mmu *mmu)
 
 void tlb1_clear_local(struct mmu *mmu)
 {
-	stack_drop(mmu);
+	copies_drop(mmu);
 	for (unsigned s = 0; s < TLB_SETS; s++) {
 		for (unsigned w = 0; w < TLB_L1_ENTRIES / 64; w++) {
 			uint64_t bits = mmu->priv->tlb2.local[s][w];
@@ -173,7 +176,7 @@ void tlb1_write_protect(struct mmu *mmu, mfn_t m)
 {
 	uint64_t host = (uint64_t)(uintptr_t)pool_ptr(&mmu->memory->pool, m);
 
-	stack_drop(mmu);
+	copies_drop(mmu);
 	for (unsigned s = 0; s < TLB_SETS; s++)
 		for (unsigned i = 0; i < TLB_L1_ENTRIES; i++)
 			if (mmu->l1[s][i].host == host)
@@ -182,7 +185,7 @@ void tlb1_write_protect(struct mmu *mmu, mfn_t m)
 
 void tlb1_write_protect_all(struct mmu *mmu)
 {
-	stack_drop(mmu);
+	copies_drop(mmu);
 	for (unsigned s = 0; s < TLB_SETS; s++)
 		for (unsigned i = 0; i < TLB_L1_ENTRIES; i++)
 			mmu->l1[s][i].tag_write = TLB_INVALID_TAG(i);

@@ -22,6 +22,8 @@
  *  T5  every entry that can be found names a frame that is handed out and is the p2m's frame for the gfn in its record; a
  *      large entry, 512 of them
  *  T6  a stack entry is invalid, or a copy of a writable level-1 entry made since anything was last dropped or changed
+ *  T7  a span is 0, or lies in the page of a level-1 entry, writable if it is written through, that was valid since anything was last
+ *      dropped or changed; it is read only in the run of the block that wrote it
  */
 #ifndef MMU_TLB_H
 #define MMU_TLB_H
@@ -50,6 +52,12 @@ struct tlb_entry {
  */
 #define TLB_STACK_SIZES 4
 struct tlb_stack { uint64_t tag, host, limit[TLB_STACK_SIZES]; };
+
+/*
+ * Host addresses that a block of generated code has looked up for several accesses off one base, for use by the later of them; 0: look up
+ * again. Written by the first access, cleared whenever level-1 entries are dropped or changed (T7).
+ */
+#define TLB_SPANS 8
 
 static inline unsigned tlb_l1_index(uint64_t va) { return (unsigned)(va >> PAGE_SHIFT) & (TLB_L1_ENTRIES - 1); }
 

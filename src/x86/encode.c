@@ -29,13 +29,18 @@ static unsigned put_modrm(uint8_t *out, const struct target *t, uint8_t reg)
 		store_u32(out + n, (uint32_t)t->disp);
 		return n + 4;
 	}
-	if ((t->base & 7) == 5) { /* rbp, r13: mod 0 would mean RIP-relative */
-		out[n++] = (uint8_t)(0x40 | low | 5);
-		out[n++] = 0;
-	} else {
-		out[n++] = (uint8_t)(low | (t->base & 7));
-		if ((t->base & 7) == 4) /* rsp, r12 need a SIB byte */
-			out[n++] = 0x24;
+	const bool small = t->disp >= -128 && t->disp < 128;
+	/* rbp, r13: mod 0 would mean RIP-relative. */
+	const uint8_t mod = !t->disp && (t->base & 7) != 5 ? 0 : small ? 0x40 : 0x80;
+
+	out[n++] = (uint8_t)(mod | low | (t->base & 7));
+	if ((t->base & 7) == 4) /* rsp, r12 need a SIB byte */
+		out[n++] = 0x24;
+	if (mod == 0x40) {
+		out[n++] = (uint8_t)t->disp;
+	} else if (mod == 0x80) {
+		store_u32(out + n, (uint32_t)t->disp);
+		n += 4;
 	}
 	return n;
 }
@@ -132,9 +137,9 @@ unsigned insn_emit_rip(uint8_t *out, const struct insn *in, int32_t disp)
 	return put(out, in, &t);
 }
 
-unsigned insn_emit_base(uint8_t *out, const struct insn *in, uint8_t host_base, uint8_t map_from, uint8_t map_to)
+unsigned insn_emit_base(uint8_t *out, const struct insn *in, uint8_t host_base, int32_t disp, uint8_t map_from, uint8_t map_to)
 {
-	struct target t = { host_base, 0, map_from, map_to };
+	struct target t = { host_base, disp, map_from, map_to };
 
 	return put(out, in, &t);
 }

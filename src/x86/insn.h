@@ -148,12 +148,12 @@ bool insn_ends_block(const struct insn *in);
  * Segment override and address-size prefixes are dropped: the new address is final.
  *
  * insn_emit_rip: the operand becomes [rip + rel32]; `disp` is the distance from the END of the emitted instruction.
- * insn_emit_base: the operand becomes [host_base] (GPR number), and guest GPR operands (ModRM.reg, VEX.vvvv) that equal
+ * insn_emit_base: the operand becomes [host_base + disp] (GPR number), and guest GPR operands (ModRM.reg, VEX.vvvv) that equal
  * map_from are replaced by map_to (pass INSN_NO_REG for no replacement).
  * insn_emit_reg: no memory operand; the same instruction copied with register operands as they are.
  */
 unsigned insn_emit_rip(uint8_t *out, const struct insn *in, int32_t disp);
-unsigned insn_emit_base(uint8_t *out, const struct insn *in, uint8_t host_base, uint8_t map_from, uint8_t map_to);
+unsigned insn_emit_base(uint8_t *out, const struct insn *in, uint8_t host_base, int32_t disp, uint8_t map_from, uint8_t map_to);
 
 /* "mov rax, [rbx]" for messages; Zydis' Intel syntax. Cold. */
 void insn_format(const struct insn *in, uint64_t rip, char *buf, size_t size);

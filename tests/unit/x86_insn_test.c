@@ -124,7 +124,7 @@ static void check_redirect(const uint8_t *code)
 	assert_int_equal(insn_decode(&in, code, 15, INSN_MODE_64), 0);
 	for (uint8_t base = 0; base < 16; base++) {
 		uint8_t bytes[24] = { 0 };
-		unsigned n = insn_emit_base(bytes, &in, base, INSN_NO_REG, INSN_NO_REG);
+		unsigned n = insn_emit_base(bytes, &in, base, 0, INSN_NO_REG, INSN_NO_REG);
 
 		if (!n) {
 			assert_true(in.gpr_high && base >= 8);
@@ -175,7 +175,7 @@ static void test_register_operand_can_be_replaced(void **state)
 
 	(void)state;
 	DECODE(in, 0x4c, 0x01, 0x17); /* add [rdi], r10 */
-	n = insn_emit_base(bytes, &in, R10, R10, R11);
+	n = insn_emit_base(bytes, &in, R10, 0, R10, R11);
 	assert_int_not_equal(n, 0);
 	assert_int_equal(insn_decode(&out, bytes, 15, INSN_MODE_64), 0);
 	assert_int_equal(out.mem.base, R10);
