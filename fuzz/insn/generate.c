@@ -259,6 +259,31 @@ static void append_raw(struct plan *p, struct rng *r)
 	append(p, b, &in);
 }
 
+/* What functions begin and end with: several PUSHes, or several POPs. */
+static void append_stack_run(struct plan *p, struct rng *r)
+{
+	const unsigned n = 2 + rng_below(r, 6);
+	const uint8_t opcode = rng_chance(r, 50) ? 0x50 : 0x58;
+	struct insn in;
+
+	for (unsigned i = 0; i < n; i++) {
+		uint8_t b[15] = { 0 }, reg = (uint8_t)rng_below(r, 16), at = 0;
+
+		if (p->loop && reg == RCX)
+			continue;
+		if (opcode == 0x50 && rng_chance(r, 10)) {
+			b[0] = 0x6a;
+			b[1] = (uint8_t)rng_below(r, 256);
+		} else {
+			if (reg >= 8)
+				b[at++] = 0x41;
+			b[at] = (uint8_t)(opcode | (reg & 7));
+		}
+		if (insn_decode(&in, b, 15, INSN_MODE_64) || !append(p, b, &in))
+			return;
+	}
+}
+
 static void place(struct plan *p, struct rng *r)
 {
 	uint32_t k = rng_below(r, 100);
@@ -347,9 +372,12 @@ static void choose_registers(struct plan *p, struct rng *r)
 {
 	static const uint8_t chance[16] = { 12, 5, 12, 45, 0, 60, 75, 75, 25, 25, 30, 30, 30, 25, 25, 25 };
 
+	const uint8_t only = (uint8_t)rng_below(r, 16);
+	const bool few = rng_chance(r, 25);	/* most accesses off one register */
+
 	p->pointers = 1u << RSP;
 	for (unsigned i = 0; i < 16; i++) {
-		if (rng_chance(r, chance[i]))
+		if (few ? i == only : rng_chance(r, chance[i]))
 			p->pointers |= (uint16_t)(1u << i);
 		else if (i != RSP && rng_chance(r, i == RCX ? 60 : 25))
 			p->smalls |= (uint16_t)(1u << i);
@@ -400,6 +428,8 @@ void generate_code(struct plan *p, struct rng *r, const struct mnemonic *force)
 			append_store(p, alias);
 			continue;
 		}
+		if (want > 2 && c->insns && rng_chance(r, 4))
+			append_stack_run(p, r);
 		if (!make_insn(p, r, c->insns ? 0 : force, c->in.rip + c->code_len, &in, b) || !append(p, b, &in))
 			break;
 		/* An image with bytes that need not agree: nobody may read it. */

@@ -226,7 +226,7 @@ static void plain_memory(struct tr *t, const struct insn *in)
 	if (named)
 		temp = named & 1u << R10 ? R10 : R11;
 	n = insn_emit_base(code, in, T0, lower_span_offset(t), temp, temp == INSN_NO_REG ? INSN_NO_REG : T1);
-	if (!n) { /* AH..BH exclude the REX prefix that T0 needs: rare */
+	if (!n || n > 15) { /* AH..BH exclude the REX prefix that T0 needs; or it grew too long: rare */
 		lower_executor(t);
 		return;
 	}

@@ -104,8 +104,7 @@ static void find_from(struct tr *t, unsigned first)
 
 void lower_find_spans(struct tr *t)
 {
-	for (unsigned i = 0; i < t->n; i++)
-		t->span_of[i] = NO_SPAN;
+	fill_bytes(t->span_of, NO_SPAN, t->n);
 	if (!tune_on(t->bt->memory->tune, TUNE_SPANS))
 		return;
 	for (unsigned i = 0; i + 1 < t->n && t->spans < MAX_SPANS; i++)

@@ -94,10 +94,20 @@ static int audit_stack(struct mmu *mmu, unsigned set, char *msg, size_t size)
 	return bad;
 }
 
+static int audit_spans(struct mmu *mmu, char *msg, size_t size)
+{
+	int bad = 0;
+
+	for (unsigned i = 0; i < TLB_SPANS && !bad; i++)
+		if (mmu->span[i])
+			bad = audit_frame(mmu, "T7", 0, pool_mfn_of(&mmu->memory->pool, (void *)(uintptr_t)mmu->span[i]), msg, size);
+	return bad;
+}
+
 static int audit_tlb(struct mmu *mmu, char *msg, size_t size)
 {
 	const struct tlb2 *t = &mmu->priv->tlb2;
-	int bad = 0;
+	int bad = audit_spans(mmu, msg, size);
 
 	for (unsigned s = 0; s < TLB_SETS && !bad; s++)
 		bad = audit_stack(mmu, s, msg, size);

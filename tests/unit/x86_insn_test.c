@@ -117,14 +117,14 @@ static void test_system_instructions_have_classes_of_their_own(void **state)
 }
 
 /* Every register as the new base: the instruction stays what it was, but for the address. */
-static void check_redirect(const uint8_t *code)
+static void check_redirect(const uint8_t *code, int32_t disp)
 {
 	struct insn in, out;
 
 	assert_int_equal(insn_decode(&in, code, 15, INSN_MODE_64), 0);
 	for (uint8_t base = 0; base < 16; base++) {
 		uint8_t bytes[24] = { 0 };
-		unsigned n = insn_emit_base(bytes, &in, base, 0, INSN_NO_REG, INSN_NO_REG);
+		unsigned n = insn_emit_base(bytes, &in, base, disp, INSN_NO_REG, INSN_NO_REG);
 
 		if (!n) {
 			assert_true(in.gpr_high && base >= 8);
@@ -139,7 +139,7 @@ static void check_redirect(const uint8_t *code)
 		assert_int_equal(out.lock, in.lock);
 		assert_int_equal(out.mem.base, base);
 		assert_int_equal(out.mem.index, INSN_NO_REG);
-		assert_int_equal(out.mem.disp, 0);
+		assert_int_equal(out.mem.disp, disp);
 		assert_int_equal(out.gpr_write, in.gpr_write);
 	}
 }
@@ -161,10 +161,12 @@ static void test_redirected_operand_keeps_the_rest(void **state)
 		{ 0x66, 0x0f, 0x3a, 0x63, 0x08, 0x42 },			/* pcmpistri xmm1, [rax], 0x42 */
 		{ 0xdd, 0x45, 0xf8 },					/* fld qword [rbp-8] */
 	};
+	static const int32_t disps[] = { 0, 1, -128, 127, 128, 255, -70000 };
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(codes); i++)
-		check_redirect(codes[i]);
+		for (size_t k = 0; k < ARRAY_LEN(disps); k++)
+			check_redirect(codes[i], disps[k]);
 }
 
 static void test_register_operand_can_be_replaced(void **state)
