@@ -199,9 +199,11 @@ static void deadline_timer(void)
 	}
 	watch(0x42);
 	apic_write(APIC_TIMER, 0x40042);
-	uint64_t deadline = rdtsc() + 2000000;
+	uint64_t deadline = rdtsc() + 100000000000ul;	/* not before it is read back, however busy the host is */
 	wrmsr(0x6e0, deadline);
 	CHECK_EQ(rdmsr(0x6e0), deadline);
+	deadline = rdtsc() + 2000000;
+	wrmsr(0x6e0, deadline);
 	__asm__ volatile("sti; hlt; cli" : : : "memory");
 	CHECK(rdtsc() >= deadline);
 	CHECK_EQ(count[0x42], 1);
