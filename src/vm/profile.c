@@ -43,6 +43,8 @@ void vm_profile_sample(struct vm_vcpu *t, const ucontext_t *context)
 		bt_profile_place(&t->v, rip, &place);
 	else
 		place.space = profile_space(&t->v);
+	if (column == SAMPLE_STRING && !p->bt.cause)
+		column = SAMPLE_EXECUTOR; /* on the way into code or out of it */
 	if (place.kind != BT_PLACE_C)
 		column = place.kind == BT_PLACE_CODE ? SAMPLE_CODE : SAMPLE_GLUE;
 	profile_add(&p->samples, place.va, place.space, column);

@@ -208,7 +208,6 @@ int profile_rank(struct vm *vm, const struct profile_view *view, struct profile_
 		out->all.count[c] = t->other[view->first + c];
 		out->all.total += out->all.count[c];
 	}
-	out->lost = out->all.total;
 	for (uint32_t i = 0; i < t->rows; i++) {
 		const struct profile_row *r = &t->row[i];
 		if (!rank_add(&out->all, view, r))

@@ -29,7 +29,6 @@ struct profile_ranking {
 	struct profile_group *group;		/* greatest total first */
 	size_t groups;
 	struct profile_group all;		/* sums, the table's row `other` included */
-	uint64_t lost;				/* of them, in that row */
 };
 extern const struct profile_view profile_views[];
 extern const size_t profile_view_count;
