@@ -20,6 +20,7 @@
 #include "x86/regs.h"
 
 #define RAM MIB(12)
+#define MACHINE MIB(2)		/* of runs that swap */
 #define TABLES 28		/* guest frames used as tables, from TABLE_BASE */
 #define TABLE_BASE 0x100000ull	/* inside the first 2 MiB, so that large pages map tables too */
 #define JUMP_CACHE 1024
@@ -543,13 +544,6 @@ static void move_page(struct fuzz *f)
 		while (chance(f, 300))
 			memory_move(&f->memory, gpa(random_page(f)));
 		mmu_frames_changed(&f->mmu);
-		if (f->memory.track.code_writes && chance(f, 500)) {
-			uint64_t waiting = f->memory.moved;
-
-			memory_release(&f->memory);
-			if (f->memory.moved != waiting)
-				die(f, "frames were freed while code from them could still be found");
-		}
 		model_flush_all(&f->model);
 		memset(f->jump, 0, sizeof(f->jump));
 		f->memory.track.code_writes = 0;
@@ -562,7 +556,7 @@ static void move_page(struct fuzz *f)
 
 /*
  * The log names each page whose contents have changed, and no page that was neither stored to nor changed by a walk (A and D
- * bits change contents). Pages that got a frame meanwhile read as zeros before.
+ * bits change contents).
  */
 static void judge_log(struct fuzz *f)
 {
@@ -571,9 +565,11 @@ static void judge_log(struct fuzz *f)
 
 	for (uint64_t gfn = 0; gfn < RAM / PAGE_SIZE; gfn++) {
 		bool logged = bitmap[gfn / 64] >> (gfn % 64) & 1, changed;
-		void *now = host_of(f, gfn * PAGE_SIZE), *then = f->then + gfn * PAGE_SIZE;
+		uint8_t now[PAGE_SIZE], *then = f->then + gfn * PAGE_SIZE;
 
-		changed = now && memcmp(now, then, PAGE_SIZE);
+		if (memory_read(&f->memory, gpa(gfn * PAGE_SIZE), now, PAGE_SIZE))
+			die(f, "gfn %#" PRIx64 " cannot be read", gfn);
+		changed = memcmp(now, then, PAGE_SIZE);
 		if (changed && !logged)
 			die(f, "gfn %#" PRIx64 " has changed and is not in the dirty log", gfn);
 		if (logged && !changed && !f->stored[gfn])
@@ -587,6 +583,19 @@ static void judge_log(struct fuzz *f)
 		die(f, "the dirty log counts %" PRId64 " pages, has %" PRId64, n, seen);
 	f->logged += (uint64_t)n;
 }
+
+/* What vm/ does when frames run short. Everything that lost its frame must read the same afterwards: the accesses that follow will tell. */
+static void make_room(struct fuzz *f)
+{
+	if (memory_make_room(&f->memory))
+		die(f, "no room was made");
+	mmu_frames_changed(&f->mmu);
+	model_flush_all(&f->model);
+	memset(f->jump, 0, sizeof(f->jump));
+	f->memory.track.code_writes = 0;
+	memory_release(&f->memory);
+}
+static void short_of_frames(void *opaque) { (void)opaque; }
 
 static void use_log(struct fuzz *f)
 {
@@ -675,6 +684,8 @@ static void one_step(struct fuzz *f)
 		fetch_once(f);
 	else
 		access_once(f);
+	if (f->memory.swap.asked || (f->memory.swap.on && what == 109))
+		make_room(f);
 	if (model_is_full(&f->model)) {
 		mmu_flush_all(&f->mmu);
 		model_flush_all(&f->model);
@@ -685,6 +696,7 @@ static void run(uint64_t seed, uint64_t steps, enum paging_mode mode, enum place
 {
 	struct fuzz *f = aligned_alloc(64, ALIGN_UP(sizeof(*f), 64));
 	const struct mmu_counters *c;
+	FILE *swap;
 
 	if (!f)
 		exit(2);
@@ -693,10 +705,13 @@ static void run(uint64_t seed, uint64_t steps, enum paging_mode mode, enum place
 	f->random = seed * 0x9e3779b97f4a7c15ull + 12345;
 	f->mode = mode;
 	f->placement = placement;
-	if (memory_init(&f->memory, RAM, placement, seed) || mmu_init(&f->mmu, &f->memory, mode)) {
+	swap = seed % 2 ? NULL : tmpfile();
+	if (memory_init_limited(&f->memory, RAM, swap ? MACHINE : ~0ull, placement, seed) || mmu_init(&f->mmu, &f->memory, mode) ||
+	    (swap && memory_swap_on(&f->memory, fileno(swap)))) {
 		fprintf(stderr, "fuzz/mmu: no memory\n");
 		exit(2);
 	}
+	f->memory.swap.short_of_frames = short_of_frames;
 	f->model.memory = &f->memory;
 	f->then = malloc(RAM);
 	if (!f->then)
@@ -710,8 +725,11 @@ static void run(uint64_t seed, uint64_t steps, enum paging_mode mode, enum place
 			guest_store(f, table_pa(t) + used[table_level(t)][k] * 8, &e, 8);
 		}
 	}
-	for (uint64_t pa = MIB(6); pa < MIB(8); pa += PAGE_SIZE)
+	for (uint64_t pa = MIB(6); pa < MIB(8); pa += PAGE_SIZE) {
 		guest_store(f, pa, &pa, 8);
+		if (f->memory.swap.asked)
+			make_room(f);
+	}
 	set_controls(f, CR0_PG | CR0_PE | CR0_WP, CR4_PAE | CR4_PGE, EFER_LMA | EFER_NXE);
 	load_cr3(f);
 	for (f->step = 0; f->step < steps; f->step++)
@@ -721,13 +739,15 @@ static void run(uint64_t seed, uint64_t steps, enum paging_mode mode, enum place
 	printf("%s %s: %" PRIu64 " steps, %" PRIu64 " mapped (%" PRIu64 " by the inline probe), %" PRIu64 " faults, %" PRIu64
 	       " mmio, %" PRIu64 " foretold by explain, %" PRIu64 " logged, %" PRIu64 " tracked, %" PRIu64 " fetches (%" PRIu64 " by fetch id), %" PRIu64 " edits; level 2: %" PRIu64
 	       " hits, %" PRIu64 " misses; shadow pages %" PRIu64 " made, %" PRIu64 " reclaimed; hidden %" PRIu64 " missing, %" PRIu64
-	       " dirty; table writes %" PRIu64 "; p2m flushes %" PRIu64 "\n",
+	       " dirty; table writes %" PRIu64 "; p2m flushes %" PRIu64 "; %" PRIu64 " pages swapped in\n",
 	       mode == PAGING_SHADOW ? "shadow" : "nested", placement == PLACEMENT_SCATTER ? "scatter" : "linear", steps, f->mapped,
 	       f->probes, f->faults, f->mmio, f->foretold, f->logged, f->tracked, f->fetches, f->jumps, f->edits, c->tlb_l2_hits, c->tlb_l2_misses,
-	       c->shadow_made, c->shadow_reclaimed, c->hidden_not_present, c->hidden_dirty, c->table_writes, c->flush_p2m);
+	       c->shadow_made, c->shadow_reclaimed, c->hidden_not_present, c->hidden_dirty, c->table_writes, c->flush_p2m, f->memory.counters.swapped_in);
 	mmu_destroy(&f->mmu);
 	memory_destroy(&f->memory);
 	free(f->then);
+	if (swap)
+		fclose(swap);
 	free(f);
 }
 

@@ -19,6 +19,7 @@ uint64_t *model_entry(struct model *m, uint64_t pa)
 		return NULL;
 	if (!p2m_lookup(m->memory, gpa(pa), &e)) {
 		zero = 0;
+		memory_peek_swapped(m->memory, gpa(pa & ~7ull), &zero, 8);
 		return &zero;
 	}
 	return (uint64_t *)((uint8_t *)pool_ptr(&m->memory->pool, e.m) + (pa & 0xff8));

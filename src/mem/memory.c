@@ -5,7 +5,6 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 
 #include "mem/p2m_internal.h"
@@ -16,7 +15,12 @@
 
 int memory_init(struct memory *mem, uint64_t bytes, enum placement placement, uint64_t seed)
 {
-	uint64_t low, high;
+	return memory_init_limited(mem, bytes, ~0ull, placement, seed);
+}
+
+int memory_init_limited(struct memory *mem, uint64_t bytes, uint64_t machine_bytes, enum placement placement, uint64_t seed)
+{
+	uint64_t low, high, pool;
 	pthread_mutex_t *lock;
 	int err;
 
@@ -36,7 +40,10 @@ int memory_init(struct memory *mem, uint64_t bytes, enum placement placement, ui
 	}
 	mem->lock = lock;
 	/* Whole chunks, so that linear placement finds every page its own place, and one to move pages about in. */
-	err = pool_init(&mem->pool, (ALIGN_UP(low, MIB(2)) + ALIGN_UP(high, MIB(2)) + MIB(2)) >> PAGE_SHIFT, placement, seed);
+	pool = ALIGN_UP(low, MIB(2)) + ALIGN_UP(high, MIB(2)) + MIB(2);
+	if (machine_bytes < pool)
+		pool = ALIGN_UP(machine_bytes, MIB(2));
+	err = pool_init(&mem->pool, pool >> PAGE_SHIFT, placement, seed);
 	if (!err)
 		err = p2m_init(mem);
 	if (err) {
@@ -50,6 +57,7 @@ int memory_init(struct memory *mem, uint64_t bytes, enum placement placement, ui
 void memory_destroy(struct memory *mem)
 {
 	memory_log_stop(mem);
+	memory_swap_off(mem);
 	p2m_destroy(mem);
 	pool_destroy(&mem->pool);
 	if (mem->lock) {
@@ -104,18 +112,35 @@ int memory_read(struct memory *mem, gpa_t p, void *buf, size_t len)
 	while (len) {
 		size_t n = in_page(p, len);
 		struct p2m_entry e;
+		bool ok = true;
 
 		memory_lock(mem);
 		if (p2m_lookup(mem, p, &e))
 			copy_bytes(buf, (uint8_t *)pool_ptr(&mem->pool, e.m) + (p.v & (PAGE_SIZE - 1)), n);
+		else if (p2m_is_swapped(mem, p))
+			ok = swap_read(mem, p, buf, n);
 		else
 			fill_bytes(buf, 0, n);
 		memory_unlock(mem);
+		if (!ok)
+			return -EIO;
 		p.v += n;
 		buf = (uint8_t *)buf + n;
 		len -= n;
 	}
 	return 0;
+}
+
+/* While no vcpu runs, whoever needs frames makes room for them. */
+static int room_for_loader(struct memory *mem)
+{
+	int err;
+
+	if (LIKELY(!mem->swap.on) || mem->swap.short_of_frames || mem->pool.frames - mem->pool.used >= mem->swap.low)
+		return 0;
+	err = memory_make_room(mem);
+	memory_release(mem);
+	return err;
 }
 
 int memory_write(struct memory *mem, gpa_t p, const void *buf, size_t len)
@@ -129,6 +154,8 @@ int memory_write(struct memory *mem, gpa_t p, const void *buf, size_t len)
 		struct p2m_entry e;
 		bool fresh;
 
+		if (room_for_loader(mem))
+			return -ENOMEM;
 		memory_lock(mem);
 		r = p2m_back(mem, p, &e, &fresh);
 		if (r == P2M_MAPPED) {
@@ -156,10 +183,24 @@ void memory_prepare(struct memory *mem, gpa_t p, uint64_t len)
 	memory_unlock(mem);
 }
 
+void memory_leave_frame(struct memory *mem, mfn_t m)
+{
+	struct frame *f = pool_frame(&mem->pool, m);
+
+	/* No store: the dirty log is not concerned. Shadows of the frame go with p2m_generation; its code goes with this. */
+	f->flags &= ~(uint32_t)FRAME_DIRTY_LOG;
+	if (f->flags & FRAME_CODE)
+		track_written(&mem->track, m, 0, PAGE_SIZE);
+	/* TLBs and translated code still name the frame, so it must not be handed out yet. */
+	f->gfn = ~0ull;
+	f->spare = mem->moved_head;
+	mem->moved_head = (uint32_t)m.v + 1;
+	mem->moved++;
+}
+
 static int move_locked(struct memory *mem, gpa_t p)
 {
 	struct p2m_entry old;
-	struct frame *f;
 	mfn_t m;
 	int err;
 
@@ -174,18 +215,11 @@ static int move_locked(struct memory *mem, gpa_t p)
 		return err;
 	}
 	copy_bytes(pool_ptr(&mem->pool, m), pool_ptr(&mem->pool, old.m), PAGE_SIZE);
-	f = pool_frame(&mem->pool, old.m);
-	/* A page that was not written since the last fetch is not written by moving. */
-	pool_frame(&mem->pool, m)->flags |= FRAME_MOVED | (f->flags & FRAME_DIRTY_LOG);
-	f->flags &= ~(uint32_t)FRAME_DIRTY_LOG;
-	/* Shadows of the old frame go with p2m_generation; its code goes with this. */
-	if (f->flags & FRAME_CODE)
-		track_written(&mem->track, old.m, 0, PAGE_SIZE);
-	/* TLBs and translated code still name the old frame, so it must not be handed out yet. */
-	f->gfn = ~0ull;
-	f->spare = mem->moved_head;
-	mem->moved_head = (uint32_t)old.m.v + 1;
-	mem->moved++;
+	/* A page that was not written since the last fetch of the dirty log is not written by moving. */
+	pool_frame(&mem->pool, m)->flags |= FRAME_MOVED | (pool_frame(&mem->pool, old.m)->flags & FRAME_DIRTY_LOG);
+	if (mem->pool.touched)
+		mem->pool.touched[m.v] = 1;
+	memory_leave_frame(mem, old.m);
 	mem->counters.frames_moved++;
 	return 0;
 }
@@ -202,15 +236,23 @@ int memory_move(struct memory *mem, gpa_t p)
 
 void memory_release(struct memory *mem)
 {
-	memory_lock(mem);
-	/* Blocks made from an old frame are found through its record until the translator has drained its queue. */
-	while (mem->moved_head && !atomic_load_explicit(&mem->track.code_writes, memory_order_relaxed)) {
-		uint32_t m = mem->moved_head - 1;
+	uint32_t next, kept = 0;
 
-		mem->moved_head = mem->pool.frame[m].spare;
+	memory_lock(mem);
+	for (uint32_t i = mem->moved_head; i; i = next) {
+		struct frame *f = &mem->pool.frame[i - 1];
+
+		next = f->spare;
+		/* Blocks made from it are found through its record until the translator has drained its queue. */
+		if (f->code_head) {
+			f->spare = kept;
+			kept = i;
+			continue;
+		}
 		mem->moved--;
-		pool_free(&mem->pool, mfn(m));
+		pool_free(&mem->pool, mfn(i - 1));
 	}
+	mem->moved_head = kept;
 	memory_unlock(mem);
 }
 
@@ -218,5 +260,9 @@ void memory_release(struct memory *mem)
 const struct stat_row memory_stat_rows[] = {
 	ROW(frames_moved, "pages moved to another machine frame"),
 	ROW(log_fetches, "times that the log of written pages was fetched"),
+	ROW(swapped_out, "pages written to the swap file"),
+	ROW(swapped_in, "pages read back from it"),
+	ROW(swap_zeros, "pages of zeros that lost their frame instead"),
+	ROW(swap_rounds, "times that room was made in the machine pool"),
 };
 const size_t memory_stat_row_count = ARRAY_LEN(memory_stat_rows);

@@ -24,7 +24,21 @@
 struct memory_region { uint64_t base, len; }; /* RAM, page aligned, ascending */
 
 struct memory_counters {
-	uint64_t frames_moved, log_fetches;
+	uint64_t frames_moved, log_fetches, swapped_out, swapped_in, swap_zeros, swap_rounds;
+};
+
+/* Where cold pages go (swap.c). */
+struct memory_swap {
+	bool on;
+	int fd;			/* the file; whoever opened it closes it */
+	uint64_t low, high;	/* free frames: fewer than low are a reason to ask for room; high is what is made then */
+	uint64_t hand;
+	/* Told once, with the lock held and guest vector registers live, that memory_make_room should be called soon. 0 while no vcpu runs. */
+	void (*short_of_frames)(void *opaque);
+	void *opaque;
+	bool asked;
+	int error;		/* errno of the first transfer that failed */
+	bool error_reading;
 };
 
 struct memory {
@@ -40,12 +54,15 @@ struct memory {
 	uint32_t moved_head;		/* frames that pages moved away from, index + 1, linked through frame.spare */
 	uint64_t moved;
 	struct memory_counters counters;	/* under the lock */
+	struct memory_swap swap;
 	void *shadow;			/* mmu/: the VM's shadow tables, 0 if none */
 	const struct tune *tune;	/* the VM's switches (base/tune.h), 0 for the defaults */
 };
 
 /* RAM of `bytes`: [0, 3 GiB) and the rest from 4 GiB up. bytes is rounded up to whole pages. 0 or -errno. */
 int memory_init(struct memory *mem, uint64_t bytes, enum placement placement, uint64_t seed);
+/* The same with a machine pool of so many bytes, which need not hold all of it. */
+int memory_init_limited(struct memory *mem, uint64_t bytes, uint64_t machine_bytes, enum placement placement, uint64_t seed);
 void memory_destroy(struct memory *mem);
 bool memory_is_ram(const struct memory *mem, gpa_t p);
 
@@ -58,9 +75,12 @@ struct p2m_entry {
 	mfn_t m;	/* frame of p itself */
 	uint8_t shift;	/* 12 or 21: size of the leaf */
 	uint8_t refs;	/* table entries read on the way */
+	bool swapped_in; /* it came back from the swap file just now */
 };
 /* The frame behind p, as it stands: false if absent. */
 bool p2m_lookup(const struct memory *mem, gpa_t p, struct p2m_entry *out);
+/* Whether p has no frame because its page is in the swap file. */
+bool p2m_is_swapped(const struct memory *mem, gpa_t p);
 /* The entries read for p, by level, entry[P2M_LEVELS] first; the level of the last one, present or not. For people to see. */
 #define P2M_LEVELS 4
 uint8_t p2m_path(const struct memory *mem, gpa_t p, uint64_t entry[P2M_LEVELS + 1]);
@@ -70,11 +90,22 @@ enum p2m_result p2m_back(struct memory *mem, gpa_t p, struct p2m_entry *out, boo
 /*
  * Moves the page at p to another frame (compaction): contents and p2m follow; translated code of the old frame
  * is queued for invalidation. All vcpus must be outside generated code; each calls mmu_frames_changed and has the translator drain
- * its queue before it runs again; then memory_release frees the old frames. It frees none while code writes wait to be drained, so it may be called
+ * its queue before it runs again; then memory_release frees the old frames. It leaves those that blocks can still be found through, so it may be called
  * at any time after mmu_frames_changed. 0, -ENOENT if p is not backed, -ENOMEM if no frame is left.
  */
 int memory_move(struct memory *mem, gpa_t p);
 void memory_release(struct memory *mem);
+
+/*
+ * Swapping (swap.c). memory_make_room puts pages that were not used lately out, until `high` frames are free or will be once memory_release has been
+ * called; all vcpus must be outside generated code, and each calls mmu_frames_changed before memory_release. 0 or -errno (a page that cannot be written stays).
+ * Loaders need not care: while short_of_frames is 0, memory_write makes room itself.
+ */
+int memory_swap_on(struct memory *mem, int fd);
+void memory_swap_off(struct memory *mem);
+int memory_make_room(struct memory *mem);
+/* Reads from a page that is swapped out, and changes nothing. */
+bool memory_peek_swapped(const struct memory *mem, gpa_t p, void *buf, uint64_t len);
 
 /*
  * The dirty log (log.c): which guest pages are written, by anybody: the guest, its page-table walks (A and D bits), devices. All vcpus must be

@@ -2,7 +2,7 @@
  * p2m.c - the nested table: from guest-physical frames to machine frames.
  *
  * A leaf's life: absent -> present (p2m_back, first touch) -> part of a 2 MiB leaf, when all 512 pages of its chunk are
- * present, contiguous and aligned -> split again and changed, by p2m_change only. Table pages come from p2m->page blocks and are
+ * present, contiguous and aligned -> split again and changed (p2m_change), or made absent or swapped out (p2m_clear). Table pages come from p2m->page blocks and are
  * reused through a free list; those of a chunk that became large are among them.
  */
 #include "mem/p2m_internal.h"
@@ -20,6 +20,7 @@
 #define COUNT_ONE (1ull << COUNT_SHIFT)
 #define COUNT(e) ((unsigned)((e) >> COUNT_SHIFT) & 1023)
 #define LEAF_BITS (PTE_P | PTE_W | PTE_U)
+#define P2M_SWAPPED (1ull << 9)	/* a leaf that is not present: the page is in the swap file */
 
 #define BLOCK_PAGES 64
 struct p2m_private {
@@ -92,6 +93,7 @@ bool p2m_lookup(const struct memory *mem, gpa_t p, struct p2m_entry *out)
 	const uint64_t *table = mem->p2m_root;
 
 	out->refs = 0;
+	out->swapped_in = false;
 	if (p.v >> 48)
 		return false;
 	for (unsigned level = P2M_LEVELS;; level--) {
@@ -109,6 +111,13 @@ bool p2m_lookup(const struct memory *mem, gpa_t p, struct p2m_entry *out)
 		}
 		table = table_of(e);
 	}
+}
+
+bool p2m_is_swapped(const struct memory *mem, gpa_t p)
+{
+	uint64_t entry[P2M_LEVELS + 1];
+
+	return mem->swap.on && p2m_path(mem, p, entry) == 1 && entry[1] == P2M_SWAPPED;
 }
 
 uint8_t p2m_path(const struct memory *mem, gpa_t p, uint64_t entry[P2M_LEVELS + 1])
@@ -157,6 +166,27 @@ static void try_collapse(struct memory *mem, uint64_t *e)
 	table_free(mem, t);
 }
 
+/* p gets frame m: its contents, if they are in the swap file; and a word to whoever makes room, if frames run short. */
+static bool swap_in(struct memory *mem, gpa_t p, mfn_t m, uint64_t leaf, struct p2m_entry *out)
+{
+	struct memory_swap *s = &mem->swap;
+
+	if (leaf & P2M_SWAPPED) {
+		if (!swap_read(mem, gpa(p.v & PAGE_MASK), pool_ptr(&mem->pool, m), PAGE_SIZE)) {
+			pool_free(&mem->pool, m);
+			return false;
+		}
+		out->swapped_in = true;
+		mem->counters.swapped_in++;
+	}
+	mem->pool.touched[m.v] = 1;
+	if (mem->pool.frames - mem->pool.used < s->low && !s->asked && s->short_of_frames) {
+		s->asked = true;
+		s->short_of_frames(s->opaque);
+	}
+	return true;
+}
+
 enum p2m_result p2m_back(struct memory *mem, gpa_t p, struct p2m_entry *out, bool *fresh)
 {
 	uint64_t *e, *leaf;
@@ -180,12 +210,14 @@ enum p2m_result p2m_back(struct memory *mem, gpa_t p, struct p2m_entry *out, boo
 	if (!mfn_valid(m))
 		return P2M_NO_FRAME;
 	leaf = &table_of(*e)[index_at(p, 1)];
+	if (UNLIKELY(mem->swap.on) && !swap_in(mem, p, m, *leaf, out))
+		return P2M_NO_FRAME;
 	*leaf = m.v << PAGE_SHIFT | LEAF_BITS;
 	*e += COUNT_ONE;
 	mem->backed++;
-	if (UNLIKELY(mem->track.dirty != NULL))
+	if (UNLIKELY(mem->track.dirty != NULL) && !(mem->track.dirty[p.v >> PAGE_SHIFT >> 6] >> (p.v >> PAGE_SHIFT & 63) & 1))
 		track_set(&mem->track, m, FRAME_DIRTY_LOG);
-	*fresh = true;
+	*fresh = !out->swapped_in;
 	out->m = m;
 	out->shift = 12;
 	if (COUNT(*e) == ENTRIES) {
@@ -196,7 +228,8 @@ enum p2m_result p2m_back(struct memory *mem, gpa_t p, struct p2m_entry *out, boo
 	return P2M_MAPPED;
 }
 
-int p2m_change(struct memory *mem, gpa_t p, mfn_t m)
+/* The present leaf of p in a table of leaves: a large one is split. *chunk: the entry that counts them. NULL: no memory for the table. */
+static uint64_t *small_leaf(struct memory *mem, gpa_t p, uint64_t **chunk)
 {
 	uint64_t *e = chunk_entry(mem, p);
 
@@ -205,12 +238,35 @@ int p2m_change(struct memory *mem, gpa_t p, mfn_t m)
 		uint64_t *t = table_new(mem), first = *e & ADDR_MASK;
 
 		if (!t)
-			return -ENOMEM;
+			return NULL;
 		for (unsigned i = 0; i < ENTRIES; i++)
 			t[i] = (first + i * PAGE_SIZE) | LEAF_BITS;
 		*e = (uint64_t)(uintptr_t)t | LEAF_BITS | ENTRIES * COUNT_ONE;
 	}
-	table_of(*e)[index_at(p, 1)] = m.v << PAGE_SHIFT | LEAF_BITS;
+	*chunk = e;
+	return &table_of(*e)[index_at(p, 1)];
+}
+
+int p2m_change(struct memory *mem, gpa_t p, mfn_t m)
+{
+	uint64_t *chunk, *leaf = small_leaf(mem, p, &chunk);
+
+	if (!leaf)
+		return -ENOMEM;
+	*leaf = m.v << PAGE_SHIFT | LEAF_BITS;
+	mem->p2m_generation++;
+	return 0;
+}
+
+int p2m_clear(struct memory *mem, gpa_t p, bool swapped)
+{
+	uint64_t *chunk, *leaf = small_leaf(mem, p, &chunk);
+
+	if (!leaf)
+		return -ENOMEM;
+	*leaf = swapped ? P2M_SWAPPED : 0;
+	*chunk -= COUNT_ONE;
+	mem->backed--;
 	mem->p2m_generation++;
 	return 0;
 }

@@ -11,4 +11,13 @@ void p2m_destroy(struct memory *mem);
 /* Makes the present leaf of p name m and steps p2m_generation. 0 or -ENOMEM (a large leaf could not be split). */
 int p2m_change(struct memory *mem, gpa_t p, mfn_t m);
 
+/* Makes the present leaf of p absent (or swapped out) and steps p2m_generation. As p2m_change. */
+int p2m_clear(struct memory *mem, gpa_t p, bool swapped);
+
+/* swap.c. False: the file cannot be read; mem->swap says why. */
+bool swap_read(struct memory *mem, gpa_t p, void *buf, uint64_t len);
+
+/* memory.c: the page of frame m has another frame now, or none; m is freed by memory_release. */
+void memory_leave_frame(struct memory *mem, mfn_t m);
+
 #endif

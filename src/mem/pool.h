@@ -49,6 +49,7 @@ struct pool {
 	uint64_t used;		/* frames handed out and not freed */
 	enum placement placement;
 	struct frame *frame;	/* one record a frame */
+	uint8_t *touched;	/* one byte a frame: used since the clock's hand passed (swap.c); 0 if nothing is swapped */
 	struct pool_private *priv;
 };
 

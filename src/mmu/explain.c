@@ -18,6 +18,7 @@ static void look_nested(struct mmu *mmu, gpa_t p, struct explain_nested *out)
 	out->bottom = p2m_path(mmu->memory, p, out->entry);
 	out->top = P2M_LEVELS;
 	out->backed = p2m_lookup(mmu->memory, p, &e);
+	out->swapped = p2m_is_swapped(mmu->memory, p);
 	out->m = out->backed ? e.m : MFN_NONE;
 	out->shift = out->backed ? e.shift : 0;
 	out->watched = out->backed ? pool_frame(&mmu->memory->pool, e.m)->flags & FRAME_TRACKED : 0;
@@ -267,7 +268,7 @@ static void foresee_walk(struct mmu *mmu, struct walk_space *space, const struct
 	backed = p2m_lookup(mmu->memory, p, &e);
 	a->device = !memory_is_ram(mmu->memory, p);
 	if (!a->device && !backed)
-		a->hidden |= HIDDEN_NOT_BACKED;
+		a->hidden |= p2m_is_swapped(mmu->memory, p) ? HIDDEN_SWAPPED : HIDDEN_NOT_BACKED;
 	land(mmu, a, p, backed ? e.m : MFN_NONE);
 }
 

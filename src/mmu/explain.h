@@ -14,7 +14,7 @@
 /* The second dimension: where a guest-physical page lies. */
 struct explain_nested {
 	gpa_t p;
-	bool ram, backed;
+	bool ram, backed, swapped;	/* swapped: not backed, its contents are in the swap file */
 	mfn_t m;		/* of p itself, if backed */
 	uint8_t shift;		/* of the p2m leaf */
 	uint8_t top, bottom;	/* levels of the p2m entries read: entry[top] down to entry[bottom] */
@@ -58,6 +58,7 @@ enum explain_hidden {
 	HIDDEN_WRITE_PROTECTED = 8,	/* the frame is a shadowed page table: the store is followed */
 	HIDDEN_CODE = 16,		/* the frame holds translated code: the store is looked at */
 	HIDDEN_LOG = 32,		/* the dirty log is on: the store is noted */
+	HIDDEN_SWAPPED = 64,		/* the page comes back from the swap file */
 };
 
 struct explain_access {

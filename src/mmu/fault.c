@@ -26,6 +26,10 @@ static inline enum mmu_kind mapped(struct mmu *mmu, uint64_t va, unsigned access
 				   struct mmu_result *out)
 {
 	uint32_t flags = set_result(mmu, va, data, out)->flags & FRAME_TRACKED;
+	uint8_t *touched = mmu->memory->pool.touched;
+
+	if (UNLIKELY(touched != NULL))
+		touched[out->mfn.v] = 1;
 
 	if (LIKELY(!(access & (ACC_PROBE | ACC_EXEC))))
 		tlb1_fill(mmu, va, set, data, flags);

@@ -48,7 +48,7 @@ struct mmu_counters {
 	uint64_t tlb_l1_misses, tlb_l2_hits, tlb_l2_misses, tlb_fills, tlb_fills_large;
 	uint64_t flush_cr3, flush_cr4, flush_invlpg, flush_invpcid, flush_p2m, flush_write_protect, flush_id_wrap, cr3_noflush;
 	uint64_t walks, walk_refs_guest, walk_refs_nested, walk_refs_shadow, walk_cache_hits;
-	uint64_t guest_faults, hidden_not_present, hidden_not_backed, hidden_write_protected, hidden_dirty, hidden_moved, hidden_logged;
+	uint64_t guest_faults, hidden_not_present, hidden_not_backed, hidden_write_protected, hidden_dirty, hidden_moved, hidden_logged, hidden_swapped;
 	uint64_t table_writes, shadow_live, shadow_made, shadow_reclaimed, shadow_roots, mmio_faults, tracked_writes;
 	uint64_t frames_backed;
 };

@@ -74,6 +74,7 @@ enum translate_status nested_finish(struct mmu *mmu, uint64_t va, const struct w
 		mmu->counters.walk_refs_nested += frame.refs;
 		mmu->counters.hidden_not_backed += fresh;
 		mmu->counters.frames_backed += fresh;
+		mmu->counters.hidden_swapped += frame.swapped_in;
 	} else {
 		r = space_frame(&mmu->priv->space, out->page, &frame);
 	}

@@ -34,6 +34,9 @@ enum p2m_result space_frame(struct walk_space *space, gpa_t p, struct p2m_entry 
 	r = p2m_back(space->memory, p, out, &fresh);
 	space->counters->walk_refs_nested += out->refs;
 	if (r == P2M_MAPPED) {
+		if (UNLIKELY(space->memory->pool.touched != NULL))
+			space->memory->pool.touched[out->m.v] = 1;
+		space->counters->hidden_swapped += out->swapped_in;
 		if (fresh) {
 			space->counters->hidden_not_backed++;
 			space->counters->frames_backed++;
@@ -109,7 +112,7 @@ enum walk_status walk_tables(const struct walk_controls *c, struct walk_space *s
 		const struct paging_level *l = &f->level[level];
 		struct walk_step *step = &w->step[level];
 		struct p2m_entry frame;
-		uint64_t entry, bits;
+		uint64_t entry, bits, peeked = 0;
 		unsigned offset;
 		uint8_t *slot;
 		bool leaf;
@@ -133,9 +136,8 @@ enum walk_status walk_tables(const struct walk_controls *c, struct walk_space *s
 			if (!space->look_only)
 				return WALK_NO_FRAME;
 			step->table_m = MFN_NONE;
-			step->entry = 0;
-			w->error = error_code(c, access, 0);
-			return WALK_FAULT;
+			memory_peek_swapped(space->memory, gpa(step->table.v + offset), &peeked, bytes);
+			slot = (uint8_t *)&peeked;
 		}
 again:
 		entry = read_entry(slot, bytes);

@@ -15,6 +15,8 @@
 #define DEFAULT_MEMORY MIB(512)
 #define MEMORY_MIN MIB(2)
 #define MEMORY_MAX GIB(256)
+#define MACHINE_MIN MIB(8)
+#define DEFAULT_SWAP_DIR "/var/tmp"	/* /tmp is memory on many machines */
 #define TIMEOUT_MAX 1e9
 #define PROFILE_EVERY 1000u	/* microseconds */
 #define PROFILE_EVERY_MIN 50u
@@ -64,6 +66,7 @@ static bool set_stats(struct options *o, const char *arg) { o->stats = arg; retu
 static bool set_control(struct options *o, const char *arg) { o->vm.control = arg; return true; }
 static bool set_profile(struct options *o, const char *arg) { o->profile = arg; o->vm.profile = true; return true; }
 static bool set_perf_map(struct options *o, const char *arg) { (void)arg; o->vm.perf_map = true; return true; }
+static bool set_swap(struct options *o, const char *arg) { o->vm.swap_dir = arg; return true; }
 static bool set_help(struct options *o, const char *arg) { (void)arg; o->help = true; return true; }
 static bool set_debug_exit(struct options *o, const char *arg) { (void)arg; o->vm.debug_exit = true; return true; }
 
@@ -77,6 +80,19 @@ static bool set_memory(struct options *o, const char *arg)
 		return option_error(o, "-m %s: memory must be from %llu MiB to %llu GiB", arg,
 				    (unsigned long long)(MEMORY_MIN >> 20), (unsigned long long)(MEMORY_MAX >> 30));
 	o->vm.memory_bytes = ALIGN_UP(bytes, 4096);
+	return true;
+}
+
+static bool set_machine_memory(struct options *o, const char *arg)
+{
+	uint64_t bytes;
+
+	if (!options_parse_size(arg, &bytes))
+		return option_error(o, "--machine-memory %s: not a memory size (a number with K, M or G, such as 128M)", arg);
+	if (bytes < MACHINE_MIN || bytes > MEMORY_MAX)
+		return option_error(o, "--machine-memory %s: machine memory must be from %llu MiB to %llu GiB", arg,
+				    (unsigned long long)(MACHINE_MIN >> 20), (unsigned long long)(MEMORY_MAX >> 30));
+	o->vm.machine_bytes = ALIGN_UP(bytes, MIB(2));
 	return true;
 }
 
@@ -175,6 +191,8 @@ static const struct option_row {
 	{ "--initrd", "FILE", "initial RAM disk", set_initrd },
 	{ "--append", "STR", "added to the kernel command line \"" DEFAULT_CMDLINE "\"", set_append },
 	{ "-m", "SIZE", "guest memory, with K, M or G; a bare number means MiB (default 512M)", set_memory },
+	{ "--machine-memory", "SIZE", "machine memory behind it; what does not fit is swapped to a file (default: all of it)", set_machine_memory },
+	{ "--swap", "DIR", "directory of that file, which has no name (default " DEFAULT_SWAP_DIR ")", set_swap },
 	{ "-c", "CPUS", "number of CPUs (1)", set_cpus },
 	{ "--paging", "MODE", "how guest memory is virtualized: nested (default) or shadow", set_paging },
 	{ "--engine", "ENGINE", "what runs guest code: bt (binary translation) or auto (default)", set_engine },
@@ -253,7 +271,7 @@ bool options_parse(struct options *o, int argc, char **argv)
 	memset(o, 0, sizeof(*o));
 	o->vm = (struct vm_config){
 		.engine = vm_engine_find("bt"), .paging = DEFAULT_PAGING, .placement = PLACEMENT_LINEAR, .placement_seed = 1,
-		.memory_bytes = DEFAULT_MEMORY, .cpus = 1, .console_in = -1, .console_out = -1, .profile_ns = PROFILE_EVERY * 1000,
+		.memory_bytes = DEFAULT_MEMORY, .swap_dir = DEFAULT_SWAP_DIR, .cpus = 1, .console_in = -1, .console_out = -1, .profile_ns = PROFILE_EVERY * 1000,
 	};
 	tune_defaults(&o->vm.tune);
 

@@ -103,6 +103,7 @@ static int run_open_signals(void)
 	sigset_t set;
 
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN);	/* a file that may not grow is an error of ours to report, not a way to die */
 	sigemptyset(&set);
 	for (size_t i = 0; i < ARRAY_LEN(taken); i++)
 		sigaddset(&set, taken[i]);
@@ -124,9 +125,13 @@ static void run_first_line(const struct vm_config *c)
 {
 	const bool whole = c->memory_bytes % MIB(1) == 0;
 
-	log_info("engine %s, paging %s, %u CPU%s, %llu %s memory", vm_engine_name(c->engine),
+	char machine[60] = "";
+
+	if (c->machine_bytes && c->machine_bytes < c->memory_bytes)
+		snprintf(machine, sizeof(machine), " in %llu MiB of machine memory", (unsigned long long)(c->machine_bytes >> 20));
+	log_info("engine %s, paging %s, %u CPU%s, %llu %s memory%s", vm_engine_name(c->engine),
 		 c->paging == PAGING_SHADOW ? "shadow" : "nested", c->cpus, c->cpus == 1 ? "" : "s",
-		 (unsigned long long)(whole ? c->memory_bytes >> 20 : c->memory_bytes >> 10), whole ? "MiB" : "KiB");
+		 (unsigned long long)(whole ? c->memory_bytes >> 20 : c->memory_bytes >> 10), whole ? "MiB" : "KiB", machine);
 }
 
 static bool run_written(const char *file, int err)

@@ -54,14 +54,14 @@ static void print_nested(FILE *out, const struct explain_nested *n)
 	if (n->backed)
 		fprintf(out, " m 0x%" PRIx64, n->m.v);
 	else
-		fputs(" no frame yet (reads as zeros)", out);
+		fputs(n->swapped ? " swapped out" : " no frame yet (reads as zeros)", out);
 	print_watched(out, n->watched);
 	fputs("\n        p2m", out);
 	for (unsigned level = n->top; level >= n->bottom && level; level--) {
 		const uint64_t e = n->entry[level];
 
 		if (!(e & PTE_P))
-			fprintf(out, " %u:empty", level);
+			fprintf(out, " %u:%s", level, e ? "swapped out" : "empty");
 		else if (level == 1 || (e & PTE_PS))
 			fprintf(out, " %u:leaf of %s,", level, size_name(level == 1 ? 12 : 21)), print_flags(out, e);
 		else
@@ -174,7 +174,7 @@ static void print_access(FILE *out, const struct explain_access *a)
 {
 	static const char *const by[] = { [BY_TLB1] = "TLB level 1", [BY_TLB2] = "TLB level 2", [BY_SHADOW] = "the shadow tables", [BY_WALK] = "a walk" };
 	static const struct { uint32_t flag; const char *text; } hidden[] = {
-		{ HIDDEN_NOT_BACKED, "the page gets a frame" }, { HIDDEN_NOT_PRESENT, "the shadow entry is made" },
+		{ HIDDEN_NOT_BACKED, "the page gets a frame" }, { HIDDEN_SWAPPED, "the page comes back from the swap file" }, { HIDDEN_NOT_PRESENT, "the shadow entry is made" },
 		{ HIDDEN_DIRTY, "the shadow entry does not say yet what the guest's does" },
 		{ HIDDEN_WRITE_PROTECTED, "a shadowed page table: the store is followed" }, { HIDDEN_CODE, "translated code lies there: the store is looked at" },
 		{ HIDDEN_LOG, "the dirty log notes the page" },

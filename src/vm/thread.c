@@ -116,14 +116,6 @@ static void thread_sleep(struct vm_vcpu *t)
 	t->idle_ns += clock_ns() - from;
 }
 
-void vm_vcpu_post(struct vm_vcpu *t, struct vm_work *work)
-{
-	work->next = atomic_load(&t->work);
-	while (!atomic_compare_exchange_weak(&t->work, &work->next, work))
-		;
-	vcpu_request(&t->v, REQ_STOP);
-}
-
 /* All work posted so far, oldest first. REQ_STOP was cleared before, so none is overlooked. */
 static void thread_work(struct vm_vcpu *t)
 {
@@ -150,6 +142,7 @@ static bool thread_exit(struct vm_vcpu *t)
 {
 	struct vm *vm = t->vm;
 	const struct exit_info *e = &t->v.exit;
+	char text[200];
 
 	vm->exits.kind[e->kind]++;
 	switch (e->kind) {
@@ -177,7 +170,7 @@ static bool thread_exit(struct vm_vcpu *t)
 		vm_stop(vm, VM_UNSUPPORTED, 0, e->reason);
 		return false;
 	case EXIT_HOST_ERROR:
-		vm_stop(vm, VM_HOST_ERROR, 0, e->reason);
+		vm_stop(vm, VM_HOST_ERROR, 0, vm_room_failure(vm, text, sizeof(text)) ? text : e->reason);
 		return false;
 	}
 	return !atomic_load(&vm->ended);

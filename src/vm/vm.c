@@ -146,10 +146,13 @@ static int vm_build(struct vm *vm, char *error, size_t size)
 	if (err)
 		return vm_fail(error, size, err, "the event loop");
 	vm->loop_ready = true;
-	err = memory_init(&vm->memory, c->memory_bytes, c->placement, c->placement_seed);
+	err = memory_init_limited(&vm->memory, c->memory_bytes, c->machine_bytes ? c->machine_bytes : ~0ull, c->placement, c->placement_seed);
 	if (err)
 		return vm_fail(error, size, err, "guest memory of the size given with -m");
 	vm->memory_ready = true;
+	err = vm_room_init(vm, error, size);
+	if (err)
+		return err;
 	vm->memory.tune = &vm->config.tune;
 	bus_init(&vm->bus);
 	vm->bus_ready = true;
@@ -167,7 +170,8 @@ static int vm_build(struct vm *vm, char *error, size_t size)
 	struct boot_context boot = { .memory = &vm->memory, .config = &boot_config };
 	struct boot_entry entry;
 	if (!boot_load(&boot, &entry)) {
-		snprintf(error, size, "%s", boot.error);
+		if (!vm_room_failure(vm, error, size))
+			snprintf(error, size, "%s", boot.error);
 		return -EINVAL;
 	}
 	err = c->engine->vm_init(&vm->memory, &vm->engine_state);
@@ -189,6 +193,7 @@ static int vm_build(struct vm *vm, char *error, size_t size)
 		vm->vcpu[id]->v.lapic.eoi_opaque = vm;
 	}
 	vm_enter_kernel(&vm->vcpu[0]->v, &entry);
+	vm_room_start(vm);
 	err = vm_moves_init(vm);
 	if (err)
 		return vm_fail(error, size, err, "the control of memory");
@@ -283,6 +288,7 @@ void vm_destroy(struct vm *vm)
 		pthread_mutex_destroy(vm->bus.lock);
 		free(vm->bus.lock);
 	}
+	vm_room_destroy(vm);
 	if (vm->memory_ready)
 		memory_destroy(&vm->memory);
 	if (vm->loop_ready)

@@ -56,6 +56,8 @@ struct vm_config {
 	enum placement placement;
 	uint64_t placement_seed;
 	uint64_t memory_bytes;
+	uint64_t machine_bytes;		/* of the machine pool; 0: as much as guest memory */
+	const char *swap_dir;		/* where the rest goes (a file without a name) */
 	unsigned cpus;
 	const char *kernel, *initrd;	/* initrd may be 0 */
 	const char *cmdline;		/* whole kernel command line */

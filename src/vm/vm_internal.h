@@ -96,6 +96,8 @@ struct vm {
 	uint64_t start_ns, create_ns;
 	struct vm_host_stats host;
 	struct vm_moves moves;
+	int swap_fd;			/* -1: guest memory is not swapped */
+	struct vm_work room_work;
 	struct vm_device_stats devices;
 	struct vm_exit_stats exits;
 	struct stats stats;
@@ -105,8 +107,6 @@ struct vm {
 };
 
 /* thread.c */
-/* Any thread. Has the work run on the vcpu's thread, in the order of posts; never, if the run ends before. */
-void vm_vcpu_post(struct vm_vcpu *t, struct vm_work *work);
 int vm_vcpu_create(struct vm *vm, unsigned id);
 void vm_vcpu_destroy(struct vm_vcpu *t);
 int vm_vcpu_start(struct vm_vcpu *t);
@@ -114,6 +114,9 @@ bool vm_vcpu_join(struct vm_vcpu *t);	/* false: it does not answer, and still ru
 
 /* wake.c: may run with guest vector registers live; compiled with general registers only. */
 void vm_vcpu_kick(struct vcpu *v);
+/* Any thread. Has the work run on the vcpu's thread, in the order of posts; never, if the run ends before. */
+void vm_vcpu_post(struct vm_vcpu *t, struct vm_work *work);
+void vm_room_short(void *vm);
 void vm_vcpu_timer_changed(void *vm_vcpu);
 void vm_vcpu_timer_pause(struct vm_vcpu *t);
 void vm_vcpu_timer_fired(void *vm_vcpu, uint32_t events);
@@ -128,6 +131,14 @@ void vm_panic_check(void *vm, uint32_t events);
 /* frames.c */
 #define VM_FRAMES_PORT 0xf8u
 int vm_frames_init(struct vm *vm);
+
+/* room.c */
+int vm_room_init(struct vm *vm, char *error, size_t size);	/* before anything is loaded */
+void vm_room_start(struct vm *vm);				/* when vcpus exist */
+void vm_room_destroy(struct vm *vm);
+void vm_room_work(void *vm);
+/* What went wrong with the swap file, 0 if nothing did. */
+const char *vm_room_failure(const struct vm *vm, char *text, size_t size);
 
 /* moves.c */
 #define VM_MOVES_MAX 20000u	/* a second */

@@ -45,6 +45,22 @@ void vm_vcpu_kick(struct vcpu *v)
 	t->vm->config.engine->kick(v);
 }
 
+void vm_vcpu_post(struct vm_vcpu *t, struct vm_work *work)
+{
+	work->next = atomic_load(&t->work);
+	while (!atomic_compare_exchange_weak(&t->work, &work->next, work))
+		;
+	vcpu_request(&t->v, REQ_STOP);
+}
+
+/* Guest memory is short of machine frames. memory->lock is held. */
+void vm_room_short(void *opaque)
+{
+	struct vm *vm = opaque;
+
+	vm_vcpu_post(vm->vcpu[0], &vm->room_work);
+}
+
 /* Zero disarms. */
 static void wake_settime(struct vm_vcpu *t, uint64_t ns)
 {

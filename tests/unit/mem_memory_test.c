@@ -205,9 +205,10 @@ static void a_moved_page_keeps_its_contents_and_the_old_frame_is_kept_until_rele
 		assert_int_equal(value, 8);
 		audit(&mem);
 		assert_true(pool_frame(&mem.pool, before.m)->flags & FRAME_ALLOCATED);
-		memory_release(&mem);	/* its code is still to be drained */
+		pool_frame(&mem.pool, before.m)->code_head = 1;	/* its code is still to be drained */
+		memory_release(&mem);
 		assert_true(pool_frame(&mem.pool, before.m)->flags & FRAME_ALLOCATED);
-		mem.track.code_writes = 0;
+		pool_frame(&mem.pool, before.m)->code_head = 0;
 		memory_release(&mem);
 		assert_false(pool_frame(&mem.pool, before.m)->flags & FRAME_ALLOCATED);
 		audit(&mem);

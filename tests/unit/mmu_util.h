@@ -30,7 +30,7 @@ struct guest {
 	struct mmu_result r;
 };
 
-static struct guest *guest_new(enum paging_mode mode, enum placement placement)
+static inline struct guest *guest_new(enum paging_mode mode, enum placement placement)
 {
 	struct guest *g = aligned_alloc(64, ALIGN_UP(sizeof(*g), 64));
 

@@ -45,7 +45,7 @@ static void every_option_sets_what_it_says(void **state)
 	(void)state;
 	ACCEPTS("--initrd", "i", "--append", "quiet nokaslr", "-m", "2G", "-c", "1", "--paging", "shadow", "--engine", "auto",
 		"--placement", "scatter", "--stats", "s.json", "--timeout", "1.5", "--debug-exit", "--tune", "console-buffer=off",
-		"--control", "vm.sock");
+		"--control", "vm.sock", "--machine-memory", "129M", "--swap", "/dir");
 	assert_string_equal(o.vm.initrd, "i");
 	assert_string_equal(o.vm.cmdline, "console=ttyS0 panic=-1 reboot=a quiet nokaslr");
 	assert_int_equal(o.vm.memory_bytes, GIB(2));
@@ -53,6 +53,8 @@ static void every_option_sets_what_it_says(void **state)
 	assert_int_equal(o.vm.placement, PLACEMENT_SCATTER);
 	assert_string_equal(o.stats, "s.json");
 	assert_string_equal(o.vm.control, "vm.sock");
+	assert_int_equal(o.vm.machine_bytes, MIB(130));
+	assert_string_equal(o.vm.swap_dir, "/dir");
 	assert_int_equal(o.vm.timeout_ns, 1500000000);
 	assert_true(o.vm.debug_exit);
 	assert_false(o.vm.tune.on[TUNE_CONSOLE_BUFFER]);
@@ -121,6 +123,8 @@ static void bad_usage_is_refused(void **state)
 	REFUSES("unexpected argument '-'", "-");
 	REFUSES("--initrd needs an argument", "--initrd");
 	REFUSES("-m needs an argument", "-m");
+	REFUSES("--machine-memory", "--machine-memory", "1M");
+	REFUSES("--machine-memory", "--machine-memory", "little");
 	REFUSES("--debug-exit takes no argument", "--debug-exit=1");
 	REFUSES("no such mode", "--paging", "shadows");
 	REFUSES("no such engine", "--engine", "");
