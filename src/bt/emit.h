@@ -19,6 +19,11 @@ struct emit { uint8_t *p; };
 
 static inline void e_u8(struct emit *e, uint8_t b) { *e->p++ = b; }
 static inline void e_u32(struct emit *e, uint32_t v) { store_u32(e->p, v); e->p += 4; }
+static inline void e_bytes(struct emit *e, const uint8_t *p, unsigned n)
+{
+	while (n--)
+		e_u8(e, *p++);
+}
 static inline void e_nop5(struct emit *e) { e_u8(e, 0x0f), e_u32(e, 0x0000441f); }
 static inline void e_u64(struct emit *e, uint64_t v) { store_u64(e->p, v); e->p += 8; }
 

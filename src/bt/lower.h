@@ -157,6 +157,8 @@ void lower_sti(struct tr *t, const struct insn *in);
 void lower_cld(struct tr *t, const struct insn *in);
 void lower_stac(struct tr *t, const struct insn *in);
 void lower_pushf(struct tr *t, const struct insn *in);
+void lower_rdtsc(struct tr *t, const struct insn *in);
+void lower_fsgsbase(struct tr *t, const struct insn *in);
 void lower_swapgs(struct tr *t, const struct insn *in);
 void lower_mov_from_seg(struct tr *t, const struct insn *in);
 

@@ -141,12 +141,6 @@ static void note_flags(struct tr *t, const struct insn *in)
 	}
 }
 
-static void copy(struct emit *e, const uint8_t *p, unsigned n)
-{
-	for (unsigned i = 0; i < n; i++)
-		e_u8(e, p[i]);
-}
-
 /* No memory operand (or only an address: lea): the guest's R10 and R11 come into the temporaries of the same number. */
 static void plain_registers(struct tr *t, const struct insn *in)
 {
@@ -159,7 +153,7 @@ static void plain_registers(struct tr *t, const struct insn *in)
 	if (used & 1u << R11)
 		e_load_gs(e, T1, VOFF(gpr[R11]));
 	tr_mark(t);
-	copy(e, in->bytes, in->len);
+	e_bytes(e, in->bytes, in->len);
 	if (in->gpr_write & 1u << R10)
 		e_store_gs(e, VOFF(gpr[R10]), T0);
 	if (in->gpr_write & 1u << R11)
@@ -241,7 +235,7 @@ static void plain_memory(struct tr *t, const struct insn *in)
 	if (temp != INSN_NO_REG)
 		e_load_gs(e, T1, VOFF(gpr[temp]));
 	tr_mark(t);
-	copy(e, code, n);
+	e_bytes(e, code, n);
 	if (temp != INSN_NO_REG && in->gpr_write & 1u << temp)
 		e_store_gs(e, VOFF(gpr[temp]), T1);
 	note_flags(t, in);
@@ -290,6 +284,6 @@ void lower_bt_mem(struct tr *t, const struct insn *in)
 		e_load_gs(e, T1, SLOT(S_TMP0));
 	}
 	tr_mark(t);
-	copy(e, code, n);
+	e_bytes(e, code, n);
 	note_flags(t, in);
 }

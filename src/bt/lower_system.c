@@ -1,6 +1,6 @@
 /*
  * lower_system.c - system instructions that kernels execute too often for the executor: the virtual flags (CLI, STI,
- * PUSHF, CLD, STAC, CLAC), SWAPGS and the segment bases.
+ * PUSHF, CLD, STAC, CLAC), SWAPGS, the segment bases, and the time-stamp counter.
  *
  * Conditions that rarely fail are tested inline and lead to the executor, which then raises what there is to raise. STAC and
  * CLAC change the table that probes use: the rest of the block is translated for the new one, and exits from there go
@@ -35,6 +35,25 @@ static void set_flag(struct tr *t, uint32_t flag)
 	flag_byte(t, bit / 8, 1, (uint8_t)(1u << bit % 8));
 }
 
+/* On the condition, the executor does this instruction; flags that are live are in the slot. */
+static void executor_if(struct tr *t, uint8_t cc)
+{
+	e_patch(e_jcc(&t->e, cc), t->cold.p);
+	if (t->in_slot)
+		e_restore_flags(&t->cold);
+	e_set_rip(&t->cold, tr_va(t));
+	e_jmp_to(&t->cold, t->bt->leave[LEAVE_EXEC]);
+}
+
+/* test dword gs:[cr4], bits */
+static void test_cr4(struct emit *e, uint32_t bits)
+{
+	e_u8(e, 0x65);
+	e_u8(e, 0xf7);
+	e_modrm(e, 0, NO_BASE, NO_BASE, 1, VOFF(cr4));
+	e_u32(e, bits);
+}
+
 void lower_cli(struct tr *t, const struct insn *in)
 {
 	(void)in;
@@ -51,7 +70,6 @@ void lower_cli(struct tr *t, const struct insn *in)
 void lower_sti(struct tr *t, const struct insn *in)
 {
 	struct emit *e = &t->e;
-	uint8_t *waiting;
 
 	(void)in;
 	if (!(t->mode & MODE_CPL0) || t->i + 1 >= t->n) {
@@ -63,12 +81,7 @@ void lower_sti(struct tr *t, const struct insn *in)
 	e_u8(e, 0x80);
 	e_modrm(e, 7, NO_BASE, NO_BASE, 1, VOFF(irq_waiting));
 	e_u8(e, 0);
-	waiting = e_jcc(e, CC_NE);
-	e_patch(waiting, t->cold.p);
-	if (t->in_slot)
-		e_restore_flags(&t->cold);
-	e_set_rip(&t->cold, tr_va(t));
-	e_jmp_to(&t->cold, t->bt->leave[LEAVE_EXEC]);
+	executor_if(t, CC_NE);
 	flag_byte(t, 1, 1, FL_IF >> 8);
 }
 
@@ -144,23 +157,90 @@ void lower_swapgs(struct tr *t, const struct insn *in)
 	e_store_gs(e, VOFF(kernel_gs_base), T0);
 }
 
-/* MOV r, Sreg: zero-extends for 32- and 64-bit operands (SDM vol. 2, "MOV"). */
+/* The host's counter and the guest's offset; CR4.TSD denies it outside of CPL 0. */
+void lower_rdtsc(struct tr *t, const struct insn *in)
+{
+	static const uint8_t rdtsc[] = { 0x0f, 0x31, 0x48, 0xc1, 0xe2, 32, 0x48, 0x09, 0xd0 /* shl rdx, 32; or rax, rdx */ };
+	static const uint8_t lfence[] = { 0x0f, 0xae, 0xe8 };
+	struct emit *e = &t->e;
+
+	tr_before_clobber(t);
+	if (!(t->mode & MODE_CPL0)) {
+		test_cr4(e, CR4_TSD);
+		executor_if(t, CC_NE);
+	}
+	if (in->cls == INSN_RDTSCP) /* waits for what is before it */
+		e_bytes(e, lfence, sizeof(lfence));
+	e_bytes(e, rdtsc, sizeof(rdtsc));
+	e_op_gs(e, true, 0x03, RAX, VOFF(tsc_offset));
+	e_mov_rr(e, RDX, RAX);
+	e_u8(e, 0x48), e_u8(e, 0xc1), e_u8(e, 0xea), e_u8(e, 32); /* shr rdx, 32 */
+	e_op_rr(e, false, 0x8b, RAX, RAX);
+	if (in->cls == INSN_RDTSCP)
+		e_load_gs32(e, RCX, VOFF(tsc_aux));
+}
+
+/* RDFSBASE, WRGSBASE...: in a kernel's every switch between processes. */
+void lower_fsgsbase(struct tr *t, const struct insn *in)
+{
+	const uint8_t r = in->mem_reg != INSN_NO_REG ? in->mem_reg : in->reg;
+	const bool write = in->cls == INSN_WRFSBASE || in->cls == INSN_WRGSBASE, in_memory = r == R10 || r == R11;
+	const int32_t base = SEG_BASE(in->cls == INSN_RDFSBASE || in->cls == INSN_WRFSBASE ? SEG_FS : SEG_GS);
+	struct emit *e = &t->e;
+
+	tr_before_clobber(t);
+	test_cr4(e, (uint32_t)CR4_FSGSBASE);
+	executor_if(t, CC_E);
+	if (!write) {
+		e_load_gs(e, T0, base);
+		if (in->opsize == 4)
+			e_op_rr(e, false, 0x8b, T0, T0);
+		if (in_memory)
+			e_store_gs(e, VOFF(gpr[r]), T0);
+		else
+			e_mov_rr(e, r, T0);
+		return;
+	}
+	if (in_memory)
+		e_load_gs(e, T0, VOFF(gpr[r]));
+	else
+		e_mov_rr(e, T0, r);
+	if (in->opsize == 4) {
+		e_op_rr(e, false, 0x8b, T0, T0);
+	} else { /* not canonical: #GP */
+		e_mov_rr(e, T1, T0);
+		e_u8(e, 0x49), e_u8(e, 0xc1), e_u8(e, 0xe3), e_u8(e, 16); /* shl r11, 16 */
+		e_u8(e, 0x49), e_u8(e, 0xc1), e_u8(e, 0xfb), e_u8(e, 16); /* sar r11, 16 */
+		e_op_rr(e, true, 0x3b, T1, T0);
+		executor_if(t, CC_NE);
+	}
+	e_store_gs(e, base, T0);
+}
+
+/* MOV r, Sreg: zero-extends for 32- and 64-bit operands, leaves the rest of a 16-bit one alone (SDM vol. 2, "MOV"). */
 void lower_mov_from_seg(struct tr *t, const struct insn *in)
 {
 	struct emit *e = &t->e;
-	uint8_t r = in->mem_reg;
+	const uint8_t r = in->mem_reg, to = r == R10 || r == R11 ? T0 : r;
 
-	if (in->mem.present || r == INSN_NO_REG || in->opsize == 2 || in->sreg >= SEG_COUNT) {
+	if (in->mem.present || r == INSN_NO_REG || in->sreg >= SEG_COUNT) {
 		lower_executor(t);
 		return;
 	}
-	if (r == R10 || r == R11)
-		r = T0;
-	e_u8(e, 0x65); /* movzx r32, word gs:[selector] */
-	e_u8(e, e_rex(false, r, 0, 0));
+	e_u8(e, 0x65); /* movzx T0d, word gs:[selector] */
+	e_u8(e, e_rex(false, T0, 0, 0));
 	e_u8(e, 0x0f), e_u8(e, 0xb7);
-	e_modrm(e, r, NO_BASE, NO_BASE, 1,
+	e_modrm(e, T0, NO_BASE, NO_BASE, 1,
 		VOFF(seg) + (int32_t)(in->sreg * sizeof(struct segment) + offsetof(struct segment, selector)));
-	if (r == T0)
-		e_store_gs(e, VOFF(gpr[in->mem_reg]), T0);
+	if (in->opsize == 2 && to == T0) {
+		e_u8(e, 0x66);
+		e_op_gs(e, false, 0x89, T0, VOFF(gpr[r]));
+	} else if (in->opsize == 2) {
+		e_u8(e, 0x66);
+		e_op_rr(e, false, 0x8b, to, T0);
+	} else if (to == T0) {
+		e_store_gs(e, VOFF(gpr[r]), T0);
+	} else {
+		e_mov_rr(e, to, T0);
+	}
 }

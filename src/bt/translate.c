@@ -39,6 +39,12 @@ static void (*const lower_of[INSN_CLASS_COUNT])(struct tr *, const struct insn *
 	[INSN_CLAC] = lower_stac,
 	[INSN_PUSHF] = lower_pushf,
 	[INSN_SWAPGS] = lower_swapgs,
+	[INSN_RDTSC] = lower_rdtsc,
+	[INSN_RDTSCP] = lower_rdtsc,
+	[INSN_RDFSBASE] = lower_fsgsbase,
+	[INSN_RDGSBASE] = lower_fsgsbase,
+	[INSN_WRFSBASE] = lower_fsgsbase,
+	[INSN_WRGSBASE] = lower_fsgsbase,
 	[INSN_MOV_FROM_SEG] = lower_mov_from_seg,
 };
 
