@@ -94,6 +94,11 @@ static inline void e_set_rip(struct emit *e, uint64_t va)
 
 /* A free site, or 0 with the request marked out of room (translate.c checks the room beforehand: never 0). */
 uint32_t tr_site(struct tr *t, enum site_kind kind);
+/*
+ * Is it one of the common integer instructions, which no processor can refuse to run once their operand is there: no #UD, #DE,
+ * #GP? They need no mark, and guest registers may be elsewhere for their time.
+ */
+bool tr_cannot_fault(const struct insn *in);
 /* The copied instruction comes next: notes where, if the host may raise an exception in it. */
 void tr_mark(struct tr *t);
 /* Makes the flags readable in EFLAGS; saves them if a clobber is about to come and they are live. Both may clobber T1. */
@@ -129,6 +134,9 @@ int32_t lower_span_offset(const struct tr *t);
 void lower_push(struct tr *t, const struct insn *in);
 void lower_pop(struct tr *t, const struct insn *in);
 void lower_leave(struct tr *t, const struct insn *in);
+/* T0, an address, becomes that of the host if the stack entry has `bytes` there; EFLAGS must be free. Undo: after either miss. */
+void lower_stack_lookup(struct tr *t, int32_t bytes, uint8_t *miss[2]);
+void lower_stack_lookup_undo(struct tr *t, struct emit *e);
 /* Several PUSHes, or POPs (maybe with a RET), from instruction t->i on: as one group. Returns how many it took; 0: none. */
 unsigned lower_stack_run(struct tr *t);
 /* Pushes the value in T1 or a constant; RSP moves last. */

@@ -193,6 +193,7 @@ static void plain_memory(struct tr *t, const struct insn *in)
 	uint16_t named = 0; /* R10 or R11 as a register operand */
 	uint8_t temp = INSN_NO_REG;
 	uint8_t code[24];
+	bool swapped = false;
 	unsigned n;
 
 	if (in->reg_gpr && in->modrm_off) {
@@ -220,7 +221,11 @@ static void plain_memory(struct tr *t, const struct insn *in)
 	if (named)
 		temp = named & 1u << R10 ? R10 : R11;
 	n = insn_emit_base(code, in, T0, lower_span_offset(t), temp, temp == INSN_NO_REG ? INSN_NO_REG : T1);
-	if (!n || n > 15) { /* AH..BH exclude the REX prefix that T0 needs; or it grew too long: rare */
+	if (!n && in->gpr_high && tr_cannot_fault(in)) { /* AH..BH exclude the REX prefix that T0 needs: RSI changes places with it */
+		swapped = true;
+		n = insn_emit_base(code, in, RSI, lower_span_offset(t), INSN_NO_REG, INSN_NO_REG);
+	}
+	if (!n || n > 15) { /* or it grew too long: rare */
 		lower_executor(t);
 		return;
 	}
@@ -234,8 +239,12 @@ static void plain_memory(struct tr *t, const struct insn *in)
 	settle_flags(t, in);
 	if (temp != INSN_NO_REG)
 		e_load_gs(e, T1, VOFF(gpr[temp]));
+	if (swapped)
+		e_op_rr(e, true, 0x87, T0, RSI); /* xchg */
 	tr_mark(t);
 	e_bytes(e, code, n);
+	if (swapped)
+		e_op_rr(e, true, 0x87, T0, RSI);
 	if (temp != INSN_NO_REG && in->gpr_write & 1u << temp)
 		e_store_gs(e, VOFF(gpr[temp]), T1);
 	note_flags(t, in);

@@ -119,6 +119,9 @@ int32_t lower_span_offset(const struct tr *t)
 	return n == NO_SPAN ? 0 : (int32_t)t->insn[t->i].mem.disp - t->span[n].low;
 }
 
+/* Through the stack entry: what is off RSP shall not compete for level 1 with what else the code uses. */
+static bool on_stack(const struct insn *in) { return in->mem.base == RSP && in->mem.index == INSN_NO_REG; }
+
 /* Cold: T0 is the operand's own address. Looks it up alone, and goes on at `after` with T0 where the span would begin. */
 static void look_up_alone(struct tr *t, const uint8_t *after)
 {
@@ -141,24 +144,69 @@ static void look_up_alone(struct tr *t, const uint8_t *after)
 	e_jmp_to(c, t->bt->slow[in->mem.write]);
 }
 
+/* The same through the stub that makes the page the stack entry (struct tlb_stack). */
+static void look_up_stack(struct tr *t, const uint8_t *after)
+{
+	const struct insn *in = &t->insn[t->i];
+	const int32_t offset = lower_span_offset(t);
+	const unsigned n = (unsigned)__builtin_ctz(in->mem.size);
+	struct emit *c = &t->cold;
+	uint8_t *back;
+	uint32_t site;
+
+	if (in->mem.size & (in->mem.size - 1) || n >= TLB_STACK_SIZES) {
+		look_up_alone(t, after);
+		return;
+	}
+	site = tr_site(t, in->mem.write ? SITE_STACK_WRITE : SITE_STACK_READ);
+	t->bt->site[site].flags_saved = t->in_slot;
+	t->bt->site[site].size = (uint16_t)in->mem.size;
+	e_u8(c, 0x4c), e_u8(c, 0x8d), e_u8(c, 0x1d); /* lea T1, [rip + back] */
+	back = c->p;
+	e_u32(c, 0);
+	e_store_gs(c, SLOT(S_BACK), T1);
+	e_store_gs_imm32(c, SLOT(S_SITE), site);
+	e_jmp_to(c, t->bt->stack[t->mode & MODE_SET][in->mem.write][n]);
+	e_patch(back, c->p);
+	if (offset)
+		e_lea(c, true, T0, T0, NO_BASE, 1, -offset);
+	e_jmp_to(c, after);
+}
+
+static void look_up(struct tr *t, const uint8_t *after)
+{
+	if (on_stack(&t->insn[t->i]))
+		look_up_stack(t, after);
+	else
+		look_up_alone(t, after);
+}
+
 static void first_access(struct tr *t, const struct span *s)
 {
 	const struct insn *in = &t->insn[t->i];
 	const unsigned size = (unsigned)(s->high - s->low);
 	const int32_t slot = VOFF(mmu.span) + 8 * s->slot, offset = lower_span_offset(t);
 	struct emit *e = &t->e, *c = &t->cold;
-	uint8_t *miss;
+	uint8_t *miss[2];
 
 	lower_address(t, in, -offset);
 	tr_before_clobber(t);
-	miss = lower_lookup(t, e, size, s->write);
+	if (on_stack(in)) {
+		lower_stack_lookup(t, (int32_t)size, miss);
+		e_patch(miss[1], c->p);
+	} else {
+		miss[0] = lower_lookup(t, e, size, s->write);
+	}
+	e_patch(miss[0], c->p);
 	e_store_gs(e, slot, T0);
-	e_patch(miss, c->p);
-	lower_lookup_undo(t, c, s->write);
+	if (on_stack(in))
+		lower_stack_lookup_undo(t, c);
+	else
+		lower_lookup_undo(t, c, s->write);
 	e_store_gs_imm(c, slot, 0);
 	if (offset)
 		e_lea(c, true, T0, T0, NO_BASE, 1, offset);
-	look_up_alone(t, e->p);
+	look_up(t, e->p);
 }
 
 static void later_access(struct tr *t, const struct span *s)
@@ -176,7 +224,7 @@ static void later_access(struct tr *t, const struct span *s)
 	lower_address(t, &t->insn[t->i], 0);
 	t->cold = t->e;
 	t->e = hot;
-	look_up_alone(t, t->e.p);
+	look_up(t, t->e.p);
 }
 
 bool lower_span(struct tr *t)

@@ -128,24 +128,37 @@ static bool groups_pop(const struct insn *in)
 	return in->cls == INSN_POP && in->opsize == 8 && in->sreg == INSN_NO_REG && !in->mem.present && stack_reg(in) != RSP;
 }
 
+static int32_t entry_of(const struct tr *t) { return VOFF(mmu.stack) + (int32_t)((t->mode & MODE_SET) * sizeof(struct tlb_stack)); }
+
 /*
- * T0 := host address of [RSP + low, + bytes), if the stack entry has it all. The size is that of eight bytes at the lower end, then the
- * upper end is compared too: exact, since stacks begin at the end of a page.
+ * The limit is that of eight bytes at the lower end, then the upper end is compared too: exact, since stacks begin at the end
+ * of a page.
  */
-static struct group *check_run(struct tr *t, int32_t low, int32_t bytes, unsigned count)
+void lower_stack_lookup(struct tr *t, int32_t bytes, uint8_t *miss[2])
 {
 	struct emit *e = &t->e;
-	const int32_t entry = VOFF(mmu.stack) + (int32_t)((t->mode & MODE_SET) * sizeof(struct tlb_stack));
+
+	e_op_gs(e, true, 0x2b, T0, entry_of(t) + (int32_t)offsetof(struct tlb_stack, tag));
+	e_op_gs(e, true, 0x3b, T0, entry_of(t) + (int32_t)offsetof(struct tlb_stack, limit[3]));
+	miss[0] = e_jcc(e, CC_AE);
+	e_alu_imm(e, true, 7, T0, 4096 - bytes);
+	miss[1] = e_jcc(e, CC_A);
+	e_op_gs(e, true, 0x03, T0, entry_of(t) + (int32_t)offsetof(struct tlb_stack, host));
+}
+
+void lower_stack_lookup_undo(struct tr *t, struct emit *e)
+{
+	e_op_gs(e, true, 0x03, T0, entry_of(t) + (int32_t)offsetof(struct tlb_stack, tag));
+}
+
+/* T0 := host address of [RSP + low, + bytes), if the stack entry has it all. */
+static struct group *check_run(struct tr *t, int32_t low, int32_t bytes, unsigned count)
+{
 	struct group *g = &t->group[t->groups++];
 
 	tr_before_clobber(t);
-	e_lea(e, true, T0, RSP, NO_BASE, 1, low);
-	e_op_gs(e, true, 0x2b, T0, entry + (int32_t)offsetof(struct tlb_stack, tag));
-	e_op_gs(e, true, 0x3b, T0, entry + (int32_t)offsetof(struct tlb_stack, limit[3]));
-	g->miss[0] = e_jcc(e, CC_AE);
-	e_alu_imm(e, true, 7, T0, 4096 - bytes);
-	g->miss[1] = e_jcc(e, CC_A);
-	e_op_gs(e, true, 0x03, T0, entry + (int32_t)offsetof(struct tlb_stack, host));
+	e_lea(&t->e, true, T0, RSP, NO_BASE, 1, low);
+	lower_stack_lookup(t, bytes, g->miss);
 	g->first = (uint8_t)t->i;
 	g->count = (uint8_t)count;
 	g->in_slot = t->in_slot;

@@ -59,11 +59,7 @@ uint32_t tr_site(struct tr *t, enum site_kind kind)
 	return n;
 }
 
-/*
- * The common integer instructions, which no processor can refuse to run once their operand is there: no #UD, #DE, #GP. The
- * others get a mark, in case that the host raises something.
- */
-static bool cannot_fault(const struct insn *in)
+bool tr_cannot_fault(const struct insn *in)
 {
 	uint8_t op = in->opcode;
 
@@ -80,7 +76,7 @@ void tr_mark(struct tr *t)
 {
 	struct mark *m;
 
-	if (cannot_fault(&t->insn[t->i]))
+	if (tr_cannot_fault(&t->insn[t->i]))
 		return;
 	m = &t->bt->mark[t->bt->marks++];
 	ASSERT(t->bt->marks <= MAX_MARKS);
