@@ -87,6 +87,11 @@ static uint64_t effective_address(const struct insn *in, const struct state *s)
 		a += s->gpr[m->base];
 	if (m->index < 16)
 		a += s->gpr[m->index] * m->scale;
+	if (in->cls == INSN_BT_MEM && in->reg < 16) { /* the bit offset is a part of it */
+		const unsigned unused = 64 - 8 * in->opsize;
+
+		a += (uint64_t)((int64_t)(s->gpr[in->reg] << unused) >> unused >> 3) & ~(uint64_t)(in->opsize - 1);
+	}
 	return in->addrsize == 4 ? (uint32_t)a : a;
 }
 
