@@ -5,10 +5,24 @@ from lib.systems import QEMU, QEMU_MODELS, RESULTS, TOP
 
 INTRODUCTION = """# Benchmarks
 
-Written by `make bench`, which runs the same work natively, under Trifold in each paging mode and under QEMU TCG, in turns. Figures are ratios of
-CPU time (user and system, all threads of the process) unless it says otherwise: they suffer least from what else the host does. All times,
-CPU and wall, smallest and median, are in [bench/details.md](bench/details.md). QEMU runs with `-cpu {models}`; for each item
-the better one counts. `make bench BENCH='--only cpu --rounds 3'` runs one set, `BENCH=--quick` takes a short look at all; `bench/run --help` lists the rest.
+Written by `make bench`, which does the same work natively, under Trifold in each paging mode and under QEMU TCG. All systems are up at once and
+take turns, item by item, so that a comparison is always between neighbours in time. Figures are ratios of CPU time (user and system, all threads of the
+process), smallest of the rounds, unless it says otherwise: that suffers least from what else the host does. Every item's checksum
+must be the same on all systems. All times, CPU and wall, smallest, median and first, are in [bench/details.md](bench/details.md).
+
+QEMU runs on its `microvm`, with `-cpu {models}`; for each item the better model counts.
+
+| command | what it does |
+|---|---|
+| `make bench` | all sets; writes this file, the plots and the details |
+| `make bench BENCH='--only cpu,boot --rounds 3'` | some sets; prints, writes nothing |
+| `make bench BENCH='--only cpu --items crc32,fib --systems native,nested'` | some items on some systems |
+| `make bench BENCH=--quick` | a short look at everything |
+| `make bench BENCH=--render` | writes this file again from the last results of each set |
+
+A set is a file of `bench/sets`; an item of *cpu* or *kernel* is a function under `bench/guest` and a row of `cpu_items.c` or `kernel_items.c`; an item of
+*programs* is a line of `programs.sh`. Goals are rows in `bench/lib/goals.py`. `build/guests/bench-root/bench/bench-cpu --only crc32` runs one
+item by itself, anywhere.
 """
 
 
@@ -34,7 +48,7 @@ def section(name, module, data, picture=None):
     rows = module.check_goals(data)
     if rows and picture is None:
         lines += goal_lines(rows) + [""]
-    rounds = f"{data['rounds']} rounds, " if "rounds" in data else ""
+    rounds = f"{data['rounds']} rounds in " if "rounds" in data else ""
     return lines + [f"{rounds}{data['seconds']:.0f} s. {data['host']}.", ""]
 
 

@@ -1,9 +1,18 @@
 """Runs one process (a virtual machine, or a measured program natively) and takes the times of what it prints."""
-import os, re, select, subprocess, sys, time
+import atexit, os, re, select, subprocess, sys, time
 
 
 class BenchError(Exception):
     pass
+
+
+running = set()  # sessions whose process has not been waited for
+
+
+@atexit.register
+def stop_all():
+    for session in list(running):
+        session.stop()
 
 
 def progress(text):
@@ -26,6 +35,7 @@ class Session:
         self.child = subprocess.Popen(argv, stdin=subprocess.PIPE if listens else subprocess.DEVNULL, stdout=subprocess.PIPE,
                                       stderr=subprocess.STDOUT, env=env)
         self.pid = self.child.pid
+        running.add(self)
 
     def line(self, limit=None):
         """(line, wall, CPU seconds of the process), or None at the end of its output."""
@@ -59,6 +69,7 @@ class Session:
 
     def collect(self):
         _, status, usage = os.wait4(self.pid, 0)
+        running.discard(self)
         self.wall = time.monotonic() - self.start
         for stream in (self.child.stdout, self.child.stdin):
             if stream:

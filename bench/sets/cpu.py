@@ -11,7 +11,7 @@ NOTE = ("The same static binary everywhere (bench/guest/cpu_*.c); ratios of CPU 
 def run(options):
     program = str(GUESTS / "bench-root/bench/bench-cpu")
     names = subprocess.run([program, "--list"], capture_output=True, text=True, check=True).stdout.split()
-    return items.measure("cpu", options, names, [program, "--ask", "--dir", "/dev/shm"], GUESTS / "bench.img", "512M")
+    return items.measure("cpu", options, names, [program, "--ask", "--dir", "/dev/shm"], GUESTS / "bench.img", "1G")
 
 
 def render(data):

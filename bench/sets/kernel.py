@@ -12,7 +12,7 @@ NOTE = ("The same static binary everywhere (bench/guest/kernel_*.c), on one proc
 def run(options):
     program = str(GUESTS / "bench-root/bench/bench-kernel")
     names = subprocess.run([program, "--list"], capture_output=True, text=True, check=True).stdout.split()
-    return items.measure("kernel", options, names, [program, "--ask", "--dir", "/dev/shm"], GUESTS / "bench.img", "512M")
+    return items.measure("kernel", options, names, [program, "--ask", "--dir", "/dev/shm"], GUESTS / "bench.img", "1G")
 
 
 def render(data):
