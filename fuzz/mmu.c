@@ -283,8 +283,15 @@ static void write_back(struct fuzz *f, void *hva, bool tracked)
 	mem->track.code_writes = 0;
 }
 
-/* What explain said of an access must be what mmu_access then answers. */
-static void foretold(struct fuzz *f, const struct explain *x, unsigned access, const struct model_answer *a)
+static unsigned flags_of(struct fuzz *f, uint64_t gpa)
+{
+	const void *hva = host_of(f, gpa);
+
+	return hva ? pool_frame(&f->memory.pool, pool_mfn_of(&f->memory.pool, hva))->flags : 0;
+}
+
+/* What explain said of an access must be what mmu_access then answers. flags: of the page's frame, before. */
+static void foretold(struct fuzz *f, const struct explain *x, unsigned access, unsigned flags, const struct model_answer *a)
 {
 	for (unsigned i = 0; i < x->accesses; i++) {
 		const struct explain_access *e = &x->access[i];
@@ -296,6 +303,9 @@ static void foretold(struct fuzz *f, const struct explain *x, unsigned access, c
 		/* The walk may set A or D in the very page that is written, which then is in the log already. */
 		if ((e->hidden & HIDDEN_LOG) && !(e->hidden & (HIDDEN_WRITE_PROTECTED | HIDDEN_CODE)) && a->kind == MMU_MAPPED)
 			kind = MMU_MAPPED;
+		/* The walk may give the very page its first shadow, which then is watched. */
+		if (kind == MMU_MAPPED && a->kind == MMU_TRACKED && !(flags & FRAME_TABLE) && (flags_of(f, a->gpa) & FRAME_TABLE))
+			kind = MMU_TRACKED;
 		if (kind != a->kind || (kind == MMU_INJECT && e->error != a->error) ||
 		    (kind != MMU_INJECT && e->p.v != a->gpa))
 			die(f, "va %#" PRIx64 " access %#x: explain foretold %s gpa %#" PRIx64 " error %#x, it was %s gpa %#" PRIx64 " error %#x",
@@ -312,6 +322,7 @@ static void access_once(struct fuzz *f)
 	struct mmu_result r = { 0 };
 	struct model_answer a;
 	bool watched = false, explained = chance(f, 30);
+	unsigned flags = 0;
 	struct explain x;
 	void *hva;
 
@@ -328,6 +339,9 @@ static void access_once(struct fuzz *f)
 	model_ask(&f->model, va, access, &q);
 	if (explained)
 		mmu_explain(&f->mmu, gva(va), EXPLAIN_CURRENT, &x);
+	for (unsigned i = 0; explained && i < x.accesses; i++)
+		if (x.access[i].access == access && !x.access[i].guest_fault && !x.access[i].device)
+			flags = flags_of(f, x.access[i].p.v);
 	hva = NULL;
 	if (!explained && !(access & (ACC_IMPLICIT | ACC_PROBE)) && chance(f, 900))
 		hva = chance(f, 500) ? probe_stack(f, va, access) : probe(f, va, access, 8);
@@ -357,7 +371,7 @@ static void access_once(struct fuzz *f)
 		f->mmio += a.kind == MMU_MMIO;
 	}
 	if (explained)
-		foretold(f, &x, access, &a);
+		foretold(f, &x, access, flags, &a);
 	judge(f, &q, &a);
 	if ((access & ACC_WRITE) && (a.kind == MMU_MAPPED || a.kind == MMU_TRACKED))
 		write_back(f, hva, watched);
