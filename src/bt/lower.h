@@ -108,19 +108,33 @@ void tr_before_clobber(struct tr *t);
 /* lower_mem.c */
 /* T0 := effective address of the memory operand (+ adjust). Clobbers T1. Keeps flags. */
 void lower_address(struct tr *t, const struct insn *in, int32_t adjust);
-/* T0, an address, becomes a host address at which size bytes may be read or written. Clobbers T1 and (tracked) flags. */
-void lower_probe(struct tr *t, unsigned size, bool write);
-/* The same for an address based on RSP, of up to 8 bytes: tries the stack entry first. */
-void lower_probe_stack(struct tr *t, unsigned size, bool write);
-/*
- * The pieces: the look-up alone (returns the jump to be patched for a miss, where lower_lookup_undo makes T0 the address again); the
- * probe with its miss in `cold`. Both expect that EFLAGS are free.
- */
-uint8_t *lower_lookup(struct tr *t, struct emit *e, unsigned size, bool write);
-void lower_lookup_undo(struct tr *t, struct emit *e, bool write);
-void lower_probe_at(struct tr *t, struct emit *e, struct emit *cold, unsigned size, bool write);
 void lower_plain(struct tr *t, const struct insn *in);
 void lower_bt_mem(struct tr *t, const struct insn *in);
+
+/* lower_probe.c */
+/* T0, an address, becomes a host address at which size bytes may be read or written. Clobbers T1 and (tracked) flags. */
+void lower_probe(struct tr *t, unsigned size, bool write);
+/* The same for an address based on RSP: tries the stack entry first. */
+void lower_probe_stack(struct tr *t, unsigned size, bool write);
+/*
+ * The pieces. All expect that EFLAGS are free. A look-up leaves T0 the host address; at its miss, which is a jump to be patched,
+ * undo makes T0 the address again.
+ */
+uint8_t *lower_lookup(struct tr *t, unsigned size, bool write, struct emit *e);
+void lower_lookup_undo(struct tr *t, bool write, struct emit *e);
+/* A look-up with a site, whose miss has the TLB filled and comes back to it. */
+struct probe { uint8_t *miss; uint32_t site; bool write; };
+struct probe lower_probe_begin(struct tr *t, unsigned size, bool write, struct emit *e);
+void lower_probe_missed(struct tr *t, const struct probe *p, struct emit *cold);
+/*
+ * In the stack entry: `bytes` from T0 on. The limit is that of eight bytes at the lower end, then the upper end is compared too: exact, since
+ * stacks begin at the end of a page.
+ */
+void lower_stack_lookup(struct tr *t, int32_t bytes, uint8_t *miss[2]);
+void lower_stack_lookup_undo(struct tr *t, struct emit *e);
+/* Cold: the stub makes T0's page the stack entry. Returns the rel32 that says where it comes back with the host address in T0. */
+uint8_t *lower_stack_missed(struct tr *t, unsigned size, bool write, struct emit *cold);
+bool lower_stack_has_stub(unsigned size);
 
 /* lower_span.c */
 /* Finds the spans of the block, before any lowering. */
@@ -134,9 +148,6 @@ int32_t lower_span_offset(const struct tr *t);
 void lower_push(struct tr *t, const struct insn *in);
 void lower_pop(struct tr *t, const struct insn *in);
 void lower_leave(struct tr *t, const struct insn *in);
-/* T0, an address, becomes that of the host if the stack entry has `bytes` there; EFLAGS must be free. Undo: after either miss. */
-void lower_stack_lookup(struct tr *t, int32_t bytes, uint8_t *miss[2]);
-void lower_stack_lookup_undo(struct tr *t, struct emit *e);
 /* Several PUSHes, or POPs (maybe with a RET), from instruction t->i on: as one group. Returns how many it took; 0: none. */
 unsigned lower_stack_run(struct tr *t);
 /* Pushes the value in T1 or a constant; RSP moves last. */

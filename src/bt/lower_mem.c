@@ -1,15 +1,6 @@
 /*
- * lower_mem.c - memory operands: effective address, inline TLB probe, and instructions copied with the operand redirected.
- *
- * The probe is the one of mmu/tlb.h:
- *
- *     rorx T1d, T0d, 7 ; and T1d, index mask     index of the page's entry, in bytes
- *     sub  T0, gs:[l1 + T1 + tag]                offset in the page if the tag fits
- *     cmp  T0, 4096 - size ; ja cold             tag and page crossing in one compare
- *     add  T0, gs:[l1 + T1 + host]
- *
- * The cold part puts the address back together, names its site and calls the TLB-miss stub, which returns to the rorx
- * when the entry has been filled.
+ * lower_mem.c - memory operands: the effective address, and instructions copied with the operand redirected to where a probe
+ * (lower_probe.c) or a span (lower_span.c) found it.
  */
 #include "bt/lower.h"
 
@@ -46,79 +37,6 @@ void lower_address(struct tr *t, const struct insn *in, int32_t adjust)
 		e_load_gs(e, T1, VOFF(seg) + (int32_t)(m->seg * sizeof(struct segment) + offsetof(struct segment, base)));
 		e_lea(e, true, T0, T0, T1, 1, 0);
 	}
-}
-
-static int32_t l1_of(const struct tr *t) { return VOFF(mmu.l1) + (int32_t)((t->mode & MODE_SET) * sizeof(struct tlb_entry) * TLB_L1_ENTRIES); }
-static int32_t tag_of(const struct tr *t, bool write)
-{
-	return l1_of(t) + (int32_t)(write ? offsetof(struct tlb_entry, tag_write) : offsetof(struct tlb_entry, tag_read));
-}
-
-uint8_t *lower_lookup(struct tr *t, struct emit *e, unsigned size, bool write)
-{
-	uint8_t *miss;
-
-	_Static_assert(sizeof(struct tlb_entry) == 32 && PAGE_SHIFT == 12, "the rotate below");
-	e_rorx32(e, T1, T0, PAGE_SHIFT - 5);
-	e_alu_imm(e, false, 4, T1, (TLB_L1_ENTRIES - 1) << 5);
-	e_op_gs_base(e, true, 0x2b, T0, T1, NO_BASE, 1, tag_of(t, write));
-	e_alu_imm(e, true, 7, T0, 4096 - (int32_t)size);
-	miss = e_jcc(e, CC_A);
-	e_op_gs_base(e, true, 0x03, T0, T1, NO_BASE, 1, l1_of(t) + (int32_t)offsetof(struct tlb_entry, host));
-	return miss;
-}
-
-void lower_lookup_undo(struct tr *t, struct emit *e, bool write) { e_op_gs_base(e, true, 0x03, T0, T1, NO_BASE, 1, tag_of(t, write)); }
-
-void lower_probe_at(struct tr *t, struct emit *e, struct emit *cold, unsigned size, bool write)
-{
-	const uint32_t site = tr_site(t, write ? SITE_WRITE : SITE_READ);
-	uint8_t *miss;
-
-	t->bt->site[site].flags_saved = t->in_slot;
-	t->bt->site[site].size = (uint16_t)size;
-	t->bt->site[site].host = tr_offset(t, e->p);
-	miss = lower_lookup(t, e, size, write);
-	e_patch(miss, cold->p);
-	lower_lookup_undo(t, cold, write);
-	e_mov_imm(cold, T1, site);
-	e_jmp_to(cold, t->bt->slow[write]);
-}
-
-void lower_probe(struct tr *t, unsigned size, bool write)
-{
-	tr_before_clobber(t);
-	lower_probe_at(t, &t->e, &t->cold, size, write);
-}
-
-void lower_probe_stack(struct tr *t, unsigned size, bool write)
-{
-	struct emit *e = &t->e, *c = &t->cold;
-	int32_t entry = VOFF(mmu.stack) + (int32_t)((t->mode & MODE_SET) * sizeof(struct tlb_stack));
-	uint32_t site;
-	uint8_t *miss, *back;
-	unsigned n = (unsigned)__builtin_ctz(size);
-
-	if (size & (size - 1) || n >= TLB_STACK_SIZES) {
-		lower_probe(t, size, write);
-		return;
-	}
-	site = tr_site(t, write ? SITE_STACK_WRITE : SITE_STACK_READ);
-	tr_before_clobber(t);
-	t->bt->site[site].flags_saved = t->in_slot;
-	t->bt->site[site].size = (uint16_t)size;
-	e_op_gs(e, true, 0x2b, T0, entry + (int32_t)offsetof(struct tlb_stack, tag));
-	e_op_gs(e, true, 0x3b, T0, entry + (int32_t)offsetof(struct tlb_stack, limit[n]));
-	miss = e_jcc(e, CC_AE);
-	e_op_gs(e, true, 0x03, T0, entry + (int32_t)offsetof(struct tlb_stack, host));
-	back = e->p;
-	e_patch(miss, c->p);
-	e_op_gs(c, true, 0x03, T0, entry + (int32_t)offsetof(struct tlb_stack, tag));
-	e_u8(c, 0x4c), e_u8(c, 0x8d), e_u8(c, 0x1d); /* lea T1, [rip + back] */
-	e_u32(c, (uint32_t)(back - (c->p + 4)));
-	e_store_gs(c, SLOT(S_BACK), T1);
-	e_store_gs_imm32(c, SLOT(S_SITE), site);
-	e_jmp_to(c, t->bt->stack[t->mode & MODE_SET][write][n]);
 }
 
 static bool wants_flags(const struct tr *t, const struct insn *in)

@@ -127,58 +127,22 @@ static void look_up_alone(struct tr *t, const uint8_t *after)
 {
 	const struct insn *in = &t->insn[t->i];
 	const int32_t offset = lower_span_offset(t);
+	const bool stub = on_stack(in) && lower_stack_has_stub(in->mem.size);
 	struct emit *c = &t->cold;
-	const uint32_t site = tr_site(t, in->mem.write ? SITE_WRITE : SITE_READ);
-	uint8_t *miss;
+	struct probe p = { 0 };
 
-	t->bt->site[site].flags_saved = t->in_slot;
-	t->bt->site[site].size = (uint16_t)in->mem.size;
-	t->bt->site[site].host = tr_offset(t, c->p);
-	miss = lower_lookup(t, c, in->mem.size, in->mem.write);
-	if (offset)
-		e_lea(c, true, T0, T0, NO_BASE, 1, -offset);
-	e_jmp_to(c, after);
-	e_patch(miss, c->p);
-	lower_lookup_undo(t, c, in->mem.write);
-	e_mov_imm(c, T1, site);
-	e_jmp_to(c, t->bt->slow[in->mem.write]);
-}
+	if (stub) {
+		uint8_t *back = lower_stack_missed(t, in->mem.size, in->mem.write, c);
 
-/* The same through the stub that makes the page the stack entry (struct tlb_stack). */
-static void look_up_stack(struct tr *t, const uint8_t *after)
-{
-	const struct insn *in = &t->insn[t->i];
-	const int32_t offset = lower_span_offset(t);
-	const unsigned n = (unsigned)__builtin_ctz(in->mem.size);
-	struct emit *c = &t->cold;
-	uint8_t *back;
-	uint32_t site;
-
-	if (in->mem.size & (in->mem.size - 1) || n >= TLB_STACK_SIZES) {
-		look_up_alone(t, after);
-		return;
+		e_patch(back, c->p);
+	} else {
+		p = lower_probe_begin(t, in->mem.size, in->mem.write, c);
 	}
-	site = tr_site(t, in->mem.write ? SITE_STACK_WRITE : SITE_STACK_READ);
-	t->bt->site[site].flags_saved = t->in_slot;
-	t->bt->site[site].size = (uint16_t)in->mem.size;
-	e_u8(c, 0x4c), e_u8(c, 0x8d), e_u8(c, 0x1d); /* lea T1, [rip + back] */
-	back = c->p;
-	e_u32(c, 0);
-	e_store_gs(c, SLOT(S_BACK), T1);
-	e_store_gs_imm32(c, SLOT(S_SITE), site);
-	e_jmp_to(c, t->bt->stack[t->mode & MODE_SET][in->mem.write][n]);
-	e_patch(back, c->p);
 	if (offset)
 		e_lea(c, true, T0, T0, NO_BASE, 1, -offset);
 	e_jmp_to(c, after);
-}
-
-static void look_up(struct tr *t, const uint8_t *after)
-{
-	if (on_stack(&t->insn[t->i]))
-		look_up_stack(t, after);
-	else
-		look_up_alone(t, after);
+	if (!stub)
+		lower_probe_missed(t, &p, c);
 }
 
 static void first_access(struct tr *t, const struct span *s)
@@ -195,18 +159,18 @@ static void first_access(struct tr *t, const struct span *s)
 		lower_stack_lookup(t, (int32_t)size, miss);
 		e_patch(miss[1], c->p);
 	} else {
-		miss[0] = lower_lookup(t, e, size, s->write);
+		miss[0] = lower_lookup(t, size, s->write, e);
 	}
 	e_patch(miss[0], c->p);
 	e_store_gs(e, slot, T0);
 	if (on_stack(in))
 		lower_stack_lookup_undo(t, c);
 	else
-		lower_lookup_undo(t, c, s->write);
+		lower_lookup_undo(t, s->write, c);
 	e_store_gs_imm(c, slot, 0);
 	if (offset)
 		e_lea(c, true, T0, T0, NO_BASE, 1, offset);
-	look_up(t, e->p);
+	look_up_alone(t, e->p);
 }
 
 static void later_access(struct tr *t, const struct span *s)
@@ -224,7 +188,7 @@ static void later_access(struct tr *t, const struct span *s)
 	lower_address(t, &t->insn[t->i], 0);
 	t->cold = t->e;
 	t->e = hot;
-	look_up(t, t->e.p);
+	look_up_alone(t, t->e.p);
 }
 
 bool lower_span(struct tr *t)

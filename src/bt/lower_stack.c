@@ -1,5 +1,5 @@
 /*
- * lower_stack.c - PUSH, POP, LEAVE: explicit accesses through the probe. The guest's RSP is the host's, and moves only
+ * lower_stack.c - PUSH, POP, LEAVE: explicit accesses through the probe, one by one or in runs. The guest's RSP is the host's, and moves only
  * after the access has succeeded, so that a fault finds it untouched.
  */
 #include "bt/lower.h"
@@ -126,29 +126,6 @@ static bool groups_push(const struct insn *in)
 static bool groups_pop(const struct insn *in)
 {
 	return in->cls == INSN_POP && in->opsize == 8 && in->sreg == INSN_NO_REG && !in->mem.present && stack_reg(in) != RSP;
-}
-
-static int32_t entry_of(const struct tr *t) { return VOFF(mmu.stack) + (int32_t)((t->mode & MODE_SET) * sizeof(struct tlb_stack)); }
-
-/*
- * The limit is that of eight bytes at the lower end, then the upper end is compared too: exact, since stacks begin at the end
- * of a page.
- */
-void lower_stack_lookup(struct tr *t, int32_t bytes, uint8_t *miss[2])
-{
-	struct emit *e = &t->e;
-
-	e_op_gs(e, true, 0x2b, T0, entry_of(t) + (int32_t)offsetof(struct tlb_stack, tag));
-	e_op_gs(e, true, 0x3b, T0, entry_of(t) + (int32_t)offsetof(struct tlb_stack, limit[3]));
-	miss[0] = e_jcc(e, CC_AE);
-	e_alu_imm(e, true, 7, T0, 4096 - bytes);
-	miss[1] = e_jcc(e, CC_A);
-	e_op_gs(e, true, 0x03, T0, entry_of(t) + (int32_t)offsetof(struct tlb_stack, host));
-}
-
-void lower_stack_lookup_undo(struct tr *t, struct emit *e)
-{
-	e_op_gs(e, true, 0x03, T0, entry_of(t) + (int32_t)offsetof(struct tlb_stack, tag));
 }
 
 /* T0 := host address of [RSP + low, + bytes), if the stack entry has it all. */

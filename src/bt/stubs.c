@@ -28,12 +28,7 @@ static void pop_reg(struct emit *e, uint8_t r)
 	e_u8(e, (uint8_t)(0x58 | (r & 7)));
 }
 
-static void bytes(struct emit *e, const char *s, size_t n)
-{
-	for (size_t i = 0; i < n; i++)
-		e_u8(e, (uint8_t)s[i]);
-}
-#define BYTES(e, s) bytes(e, s, sizeof(s) - 1)
+#define BYTES(e, s) e_bytes(e, (const uint8_t *)(s), sizeof(s) - 1)
 
 /* enter(v, host): C to generated code. */
 static void make_enter(struct emit *e)

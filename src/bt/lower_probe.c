@@ -1,0 +1,125 @@
+/*
+ * lower_probe.c - the look-ups that turn an address into one of the host's: in level 1 of the TLB, and in the stack entry.
+ *
+ * The probe is the one of mmu/tlb.h:
+ *
+ *     rorx T1d, T0d, 7 ; and T1d, index mask     index of the page's entry, in bytes
+ *     sub  T0, gs:[l1 + T1 + tag]                offset in the page if the tag fits
+ *     cmp  T0, 4096 - size ; ja cold             tag and page crossing in one compare
+ *     add  T0, gs:[l1 + T1 + host]
+ *
+ * The cold part puts the address back together, names its site and calls the TLB-miss stub, which returns to the rorx
+ * when the entry has been filled. The stack entry needs no index; what misses it goes to a stub that looks in level 1 and
+ * makes the page the stack entry.
+ */
+#include "bt/lower.h"
+
+static int32_t l1_of(const struct tr *t) { return VOFF(mmu.l1) + (int32_t)((t->mode & MODE_SET) * sizeof(struct tlb_entry) * TLB_L1_ENTRIES); }
+static int32_t tag_of(const struct tr *t, bool write)
+{
+	return l1_of(t) + (int32_t)(write ? offsetof(struct tlb_entry, tag_write) : offsetof(struct tlb_entry, tag_read));
+}
+static int32_t stack_of(const struct tr *t) { return VOFF(mmu.stack) + (int32_t)((t->mode & MODE_SET) * sizeof(struct tlb_stack)); }
+
+static uint32_t probe_site(struct tr *t, enum site_kind kind, unsigned size)
+{
+	const uint32_t n = tr_site(t, kind);
+
+	t->bt->site[n].flags_saved = t->in_slot;
+	t->bt->site[n].size = (uint16_t)size;
+	return n;
+}
+
+uint8_t *lower_lookup(struct tr *t, unsigned size, bool write, struct emit *e)
+{
+	uint8_t *miss;
+
+	_Static_assert(sizeof(struct tlb_entry) == 32 && PAGE_SHIFT == 12, "the rotate below");
+	e_rorx32(e, T1, T0, PAGE_SHIFT - 5);
+	e_alu_imm(e, false, 4, T1, (TLB_L1_ENTRIES - 1) << 5);
+	e_op_gs_base(e, true, 0x2b, T0, T1, NO_BASE, 1, tag_of(t, write));
+	e_alu_imm(e, true, 7, T0, 4096 - (int32_t)size);
+	miss = e_jcc(e, CC_A);
+	e_op_gs_base(e, true, 0x03, T0, T1, NO_BASE, 1, l1_of(t) + (int32_t)offsetof(struct tlb_entry, host));
+	return miss;
+}
+
+void lower_lookup_undo(struct tr *t, bool write, struct emit *e) { e_op_gs_base(e, true, 0x03, T0, T1, NO_BASE, 1, tag_of(t, write)); }
+
+struct probe lower_probe_begin(struct tr *t, unsigned size, bool write, struct emit *e)
+{
+	struct probe p = { .site = probe_site(t, write ? SITE_WRITE : SITE_READ, size), .write = write };
+
+	t->bt->site[p.site].host = tr_offset(t, e->p);
+	p.miss = lower_lookup(t, size, write, e);
+	return p;
+}
+
+void lower_probe_missed(struct tr *t, const struct probe *p, struct emit *cold)
+{
+	e_patch(p->miss, cold->p);
+	lower_lookup_undo(t, p->write, cold);
+	e_mov_imm(cold, T1, p->site);
+	e_jmp_to(cold, t->bt->slow[p->write]);
+}
+
+void lower_probe(struct tr *t, unsigned size, bool write)
+{
+	struct probe p;
+
+	tr_before_clobber(t);
+	p = lower_probe_begin(t, size, write, &t->e);
+	lower_probe_missed(t, &p, &t->cold);
+}
+
+void lower_stack_lookup(struct tr *t, int32_t bytes, uint8_t *miss[2])
+{
+	struct emit *e = &t->e;
+
+	e_op_gs(e, true, 0x2b, T0, stack_of(t) + (int32_t)offsetof(struct tlb_stack, tag));
+	e_op_gs(e, true, 0x3b, T0, stack_of(t) + (int32_t)offsetof(struct tlb_stack, limit[3]));
+	miss[0] = e_jcc(e, CC_AE);
+	e_alu_imm(e, true, 7, T0, 4096 - bytes);
+	miss[1] = e_jcc(e, CC_A);
+	e_op_gs(e, true, 0x03, T0, stack_of(t) + (int32_t)offsetof(struct tlb_stack, host));
+}
+
+void lower_stack_lookup_undo(struct tr *t, struct emit *e)
+{
+	e_op_gs(e, true, 0x03, T0, stack_of(t) + (int32_t)offsetof(struct tlb_stack, tag));
+}
+
+bool lower_stack_has_stub(unsigned size) { return !(size & (size - 1)) && size < 1u << TLB_STACK_SIZES; }
+
+uint8_t *lower_stack_missed(struct tr *t, unsigned size, bool write, struct emit *cold)
+{
+	const uint32_t site = probe_site(t, write ? SITE_STACK_WRITE : SITE_STACK_READ, size);
+	uint8_t *back;
+
+	e_u8(cold, 0x4c), e_u8(cold, 0x8d), e_u8(cold, 0x1d); /* lea T1, [rip + back] */
+	back = cold->p;
+	e_u32(cold, 0);
+	e_store_gs(cold, SLOT(S_BACK), T1);
+	e_store_gs_imm32(cold, SLOT(S_SITE), site);
+	e_jmp_to(cold, t->bt->stack[t->mode & MODE_SET][write][__builtin_ctz(size)]);
+	return back;
+}
+
+void lower_probe_stack(struct tr *t, unsigned size, bool write)
+{
+	struct emit *e = &t->e, *c = &t->cold;
+	uint8_t *miss;
+
+	if (!lower_stack_has_stub(size)) {
+		lower_probe(t, size, write);
+		return;
+	}
+	tr_before_clobber(t);
+	e_op_gs(e, true, 0x2b, T0, stack_of(t) + (int32_t)offsetof(struct tlb_stack, tag));
+	e_op_gs(e, true, 0x3b, T0, stack_of(t) + (int32_t)offsetof(struct tlb_stack, limit[__builtin_ctz(size)]));
+	miss = e_jcc(e, CC_AE);
+	e_op_gs(e, true, 0x03, T0, stack_of(t) + (int32_t)offsetof(struct tlb_stack, host));
+	e_patch(miss, c->p);
+	lower_stack_lookup_undo(t, c);
+	e_patch(lower_stack_missed(t, size, write, c), e->p);
+}
