@@ -298,6 +298,36 @@ static void foresee(struct mmu *mmu, struct walk_space *space, const struct expl
 	a->unflushed = !a->guest_fault && (status != WALK_OK || a->p.v != x->p.v);
 }
 
+/* What a walk here reads through; the counters are for nobody. */
+static void look_only(struct mmu *mmu, struct walk_space *space, struct mmu_counters *counters)
+{
+	fill_bytes(counters, 0, sizeof(*counters));
+	space->memory = mmu->memory;
+	space->counters = counters;
+	space->look_only = true;
+	space_forget(space);
+}
+
+bool mmu_look(struct mmu *mmu, gva_t va, unsigned access, gpa_t *p)
+{
+	const struct walk_controls *c = &mmu->priv->controls;
+	struct mmu_counters counters;
+	struct walk_space space;
+	struct walk w;
+	bool ok;
+
+	if (!c->format || !is_canonical(va.v))
+		return false;
+	look_only(mmu, &space, &counters);
+	walk_start(c, mmu->cr3, &w);
+	memory_lock(mmu->memory);
+	ok = walk_tables(c, &space, va.v, access, &w) == WALK_OK;
+	memory_unlock(mmu->memory);
+	if (ok)
+		*p = gpa(w.page.v + (va.v & ((1ull << w.shift) - 1)));
+	return ok;
+}
+
 static void explain_locked(struct mmu *mmu, struct explain *x)
 {
 	static const unsigned accesses[EXPLAIN_ACCESSES] = {
@@ -310,11 +340,7 @@ static void explain_locked(struct mmu *mmu, struct explain *x)
 	uint64_t rights = 0;
 	struct walk w;
 
-	fill_bytes(&counters, 0, sizeof(counters));
-	space.memory = mmu->memory;
-	space.counters = &counters;
-	space.look_only = true;
-	space_forget(&space);
+	look_only(mmu, &space, &counters);
 	look_tables(mmu, &space, x);
 	look_tlb(mmu, x);
 	if (x->shadowed) {

@@ -110,4 +110,7 @@ struct explain {
 /* cr3: another address space's, or EXPLAIN_CURRENT. */
 void mmu_explain(struct mmu *mmu, gva_t va, uint64_t cr3, struct explain *out);
 
+/* Just where the tables in force lead for an access; false: paging is off, or they deny it. */
+bool mmu_look(struct mmu *mmu, gva_t va, unsigned access, gpa_t *p);
+
 #endif

@@ -9,41 +9,20 @@
 
 #include <string.h>
 
+#include "mmu/explain.h"
 #include "vm/vm_internal.h"
 
 #define STACK_PAGES_MAX 64u
 #define PATH_BYTES 256u
-#define ENTRY_ADDRESS 0x000ffffffffff000ull
-
-/* 4-level tables, user pages. Nothing is set or filled: the guest is only looked at. */
-static bool user_page(struct vm *vm, uint64_t cr3, uint64_t va, uint64_t *page)
-{
-	uint64_t table = cr3 & ENTRY_ADDRESS;
-
-	for (int shift = 39; shift >= 12; shift -= 9) {
-		uint64_t entry;
-
-		if (memory_read(&vm->memory, gpa(table + (va >> shift & 511) * 8), &entry, sizeof(entry)) ||
-		    (entry & (PTE_P | PTE_U)) != (PTE_P | PTE_U))
-			return false;
-		if (shift > 12 && shift < 39 && (entry & PTE_PS)) {
-			*page = ((entry & ENTRY_ADDRESS) & ~((1ull << shift) - 1)) + (va & ((1ull << shift) - 1) & PAGE_MASK);
-			return true;
-		}
-		table = entry & ENTRY_ADDRESS;
-	}
-	*page = table;
-	return true;
-}
 
 /* Does a path end eight bytes before the end of this page? Its last part goes to name. */
-static bool path_at_end(struct vm *vm, uint64_t page, char *name, size_t size)
+static bool path_at_end(struct vm *vm, gpa_t page, char *name, size_t size)
 {
 	char data[PATH_BYTES];
 	const size_t end = sizeof(data) - 9;
 	size_t start = end;
 
-	if (memory_read(&vm->memory, gpa(page + PAGE_SIZE - sizeof(data)), data, sizeof(data)) || load_u64(data + end + 1) || data[end])
+	if (memory_read(&vm->memory, gpa(page.v + PAGE_SIZE - sizeof(data)), data, sizeof(data)) || load_u64(data + end + 1) || data[end])
 		return false;
 	while (start && data[start - 1] > ' ' && data[start - 1] < 127)
 		start--;
@@ -55,12 +34,13 @@ static bool path_at_end(struct vm *vm, uint64_t page, char *name, size_t size)
 }
 
 /* The vDSO may follow right behind the stack, so the last page of the run need not be the stack's. */
-static bool program_path(struct vm *vm, const struct vcpu *v, char *name, size_t size)
+static bool program_path(struct vm *vm, struct vcpu *v, char *name, size_t size)
 {
-	uint64_t va = v->gpr[RSP] & PAGE_MASK, page;
+	uint64_t va = v->gpr[RSP] & PAGE_MASK;
 	bool found = false;
+	gpa_t page;
 
-	for (unsigned i = 0; i < STACK_PAGES_MAX && is_canonical(va) && user_page(vm, v->cr3, va, &page); i++, va += PAGE_SIZE)
+	for (unsigned i = 0; i < STACK_PAGES_MAX && mmu_look(&v->mmu, gva(va), ACC_READ | ACC_USER, &page); i++, va += PAGE_SIZE)
 		found |= path_at_end(vm, page, name, size);
 	return found;
 }

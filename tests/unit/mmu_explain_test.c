@@ -21,6 +21,14 @@ static void look_at(struct guest *g, uint64_t va, uint64_t cr3)
 	memcpy(before, &g->mmu, sizeof(*before));
 	memcpy(priv, g->mmu.priv, sizeof(*priv));
 	mmu_explain(&g->mmu, gva(va), cr3, &x);
+	/* The short form says the same, as quietly. */
+	if (cr3 == EXPLAIN_CURRENT) {
+		gpa_t p;
+
+		assert_int_equal(mmu_look(&g->mmu, gva(va), ACC_READ | ACC_AC, &p), x.mapped);
+		if (x.mapped)
+			assert_int_equal(p.v, x.p.v);
+	}
 	assert_memory_equal(before, &g->mmu, sizeof(*before));
 	assert_memory_equal(priv, g->mmu.priv, sizeof(*priv));
 	assert_int_equal(g->memory.backed, backed);
