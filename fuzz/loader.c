@@ -36,10 +36,7 @@ static uint64_t random_state;
 
 static uint64_t rnd(void)
 {
-	random_state ^= random_state << 13;
-	random_state ^= random_state >> 7;
-	random_state ^= random_state << 17;
-	return random_state * 0x2545f4914f6cdd1dull >> 16;
+	return random_step(&random_state) * 0x2545f4914f6cdd1dull >> 16;
 }
 static size_t pick(size_t n) { return n ? rnd() % n : 0; }
 

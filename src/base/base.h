@@ -37,6 +37,14 @@ static inline void copy_bytes(void *dst, const void *src, size_t n)
 {
 	__asm__ volatile("rep movsb" : "+D"(dst), "+S"(src), "+c"(n) : : "memory");
 }
+/* Marsaglia, "Xorshift RNGs": not zero, and never becomes it. */
+static inline uint64_t random_step(uint64_t *state)
+{
+	*state ^= *state << 13;
+	*state ^= *state >> 7;
+	return *state ^= *state << 17;
+}
+
 static inline void fill_bytes(void *dst, uint8_t byte, size_t n)
 {
 	__asm__ volatile("rep stosb" : "+D"(dst), "+c"(n) : "a"(byte) : "memory");

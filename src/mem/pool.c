@@ -189,13 +189,7 @@ static bool populate_ahead(struct pool *pool, uint64_t m)
 
 static uint64_t next_random(struct pool_private *priv)
 {
-	uint64_t x = priv->random;
-
-	x ^= x << 13;
-	x ^= x >> 7;
-	x ^= x << 17;
-	priv->random = x;
-	return x * 0x2545f4914f6cdd1dull >> 16;
+	return random_step(&priv->random) * 0x2545f4914f6cdd1dull >> 16;
 }
 
 static uint32_t order_get(const struct pool_private *priv, uint64_t i) { return priv->order[i] ^ (uint32_t)i; }

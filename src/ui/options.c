@@ -70,15 +70,22 @@ static bool set_swap(struct options *o, const char *arg) { o->vm.swap_dir = arg;
 static bool set_help(struct options *o, const char *arg) { (void)arg; o->help = true; return true; }
 static bool set_debug_exit(struct options *o, const char *arg) { (void)arg; o->vm.debug_exit = true; return true; }
 
+static bool memory_size(struct options *o, const char *option, const char *arg, uint64_t least, uint64_t *bytes)
+{
+	if (!options_parse_size(arg, bytes))
+		return option_error(o, "%s %s: not a memory size (a number with K, M or G, such as 512M)", option, arg);
+	if (*bytes < least || *bytes > MEMORY_MAX)
+		return option_error(o, "%s %s: memory must be from %llu MiB to %llu GiB", option, arg, (unsigned long long)(least >> 20),
+				    (unsigned long long)(MEMORY_MAX >> 30));
+	return true;
+}
+
 static bool set_memory(struct options *o, const char *arg)
 {
 	uint64_t bytes;
 
-	if (!options_parse_size(arg, &bytes))
-		return option_error(o, "-m %s: not a memory size (a number with K, M or G, such as 512M)", arg);
-	if (bytes < MEMORY_MIN || bytes > MEMORY_MAX)
-		return option_error(o, "-m %s: memory must be from %llu MiB to %llu GiB", arg,
-				    (unsigned long long)(MEMORY_MIN >> 20), (unsigned long long)(MEMORY_MAX >> 30));
+	if (!memory_size(o, "-m", arg, MEMORY_MIN, &bytes))
+		return false;
 	o->vm.memory_bytes = ALIGN_UP(bytes, 4096);
 	return true;
 }
@@ -87,11 +94,8 @@ static bool set_machine_memory(struct options *o, const char *arg)
 {
 	uint64_t bytes;
 
-	if (!options_parse_size(arg, &bytes))
-		return option_error(o, "--machine-memory %s: not a memory size (a number with K, M or G, such as 128M)", arg);
-	if (bytes < MACHINE_MIN || bytes > MEMORY_MAX)
-		return option_error(o, "--machine-memory %s: machine memory must be from %llu MiB to %llu GiB", arg,
-				    (unsigned long long)(MACHINE_MIN >> 20), (unsigned long long)(MEMORY_MAX >> 30));
+	if (!memory_size(o, "--machine-memory", arg, MACHINE_MIN, &bytes))
+		return false;
 	o->vm.machine_bytes = ALIGN_UP(bytes, MIB(2));
 	return true;
 }

@@ -44,6 +44,7 @@ static const struct exits_row { const char *heading, *group, *counter; } exits_r
 	{ 0, "mmu", "hidden_dirty" },
 	{ 0, "mmu", "hidden_moved" },
 	{ 0, "mmu", "hidden_logged" },
+	{ 0, "mmu", "hidden_swapped" },
 	{ 0, "mmu", "mmio_faults" },
 	{ 0, "mmu", "tracked_writes" },
 	{ "to deliver an event", "cpu", "interrupts_injected" },

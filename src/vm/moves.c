@@ -30,19 +30,11 @@ int vm_move_page(struct vm *vm, gpa_t p)
 	return err;
 }
 
-static uint64_t moves_random(struct vm_moves *m)
-{
-	m->random ^= m->random << 13;
-	m->random ^= m->random >> 7;
-	m->random ^= m->random << 17;
-	return m->random;
-}
-
 /* Any page of RAM. */
 static gpa_t moves_pick(struct vm *vm)
 {
 	const struct memory *mem = &vm->memory;
-	uint64_t at = moves_random(&vm->moves) % vm->config.memory_bytes & PAGE_MASK;
+	uint64_t at = random_step(&vm->moves.random) % vm->config.memory_bytes & PAGE_MASK;
 	unsigned i = 0;
 
 	while (i + 1 < mem->regions && at >= mem->region[i].len)

@@ -13,33 +13,29 @@
 
 static const char *sample_name(unsigned column) { return profile_sample_names[column]; }
 
+#define TABLE(member) offsetof(struct vm_profile, member)
 const struct profile_view profile_views[] = {
-	{ "spaces", "Time by who ran", GRAIN_SPACE, 0, SAMPLE_COLUMNS, sample_name, 20 },
-	{ "functions", "Time by guest function (without a symbol: by page)", GRAIN_SYMBOL, 0, SAMPLE_COLUMNS, sample_name, 40 },
-	{ "blocks", "Time by block, or by instruction where C worked for it", GRAIN_ROW, 0, SAMPLE_COLUMNS, sample_name, 30 },
-	{ "exits", "Exits of translated code to C, by guest function", GRAIN_SYMBOL, PROFILE_LEAVE, 6, profile_event_name, 30 },
-	{ "exit_sites", "Exits of translated code to C, by instruction", GRAIN_ROW, PROFILE_LEAVE, 6, profile_event_name, 30 },
-	{ "executor", "Instructions that the executor did", GRAIN_MNEMONIC, 0, 1, 0, 30 },
-	{ "executor_insns", "Instructions that the executor did, with their operands", GRAIN_INSN, 0, 1, 0, 30 },
-	{ "executor_time", "Time in the executor, by instruction", GRAIN_MNEMONIC, 0, 1, 0, 20 },
-	{ "tlb_misses", "TLB misses of translated code, by guest function", GRAIN_SYMBOL, PROFILE_REFILL, 2, profile_event_name, 30 },
-	{ "strings", "String instructions done in C, by guest function", GRAIN_SYMBOL, PROFILE_STRING, 1, 0, 15 },
-	{ "translations", "Blocks made, and stores that hit translated code, by guest function", GRAIN_SYMBOL, PROFILE_TRANSLATION, 2,
+	{ "spaces", "Time by who ran", GRAIN_SPACE, TABLE(vcpu.samples), 0, SAMPLE_COLUMNS, sample_name, 20 },
+	{ "functions", "Time by guest function (without a symbol: by page)", GRAIN_SYMBOL, TABLE(vcpu.samples), 0, SAMPLE_COLUMNS, sample_name, 40 },
+	{ "blocks", "Time by block, or by instruction where C worked for it", GRAIN_ROW, TABLE(vcpu.samples), 0, SAMPLE_COLUMNS, sample_name, 30 },
+	{ "exits", "Exits of translated code to C, by guest function", GRAIN_SYMBOL, TABLE(vcpu.bt.events), PROFILE_LEAVE, 6, profile_event_name, 30 },
+	{ "exit_sites", "Exits of translated code to C, by instruction", GRAIN_ROW, TABLE(vcpu.bt.events), PROFILE_LEAVE, 6, profile_event_name, 30 },
+	{ "executor", "Instructions that the executor did", GRAIN_MNEMONIC, TABLE(vcpu.bt.insns), 0, 1, 0, 30 },
+	{ "executor_insns", "Instructions that the executor did, with their operands", GRAIN_INSN, TABLE(vcpu.bt.insns), 0, 1, 0, 30 },
+	{ "executor_time", "Time in the executor, by instruction", GRAIN_MNEMONIC, TABLE(vcpu.insns), 0, 1, 0, 20 },
+	{ "tlb_misses", "TLB misses of translated code, by guest function", GRAIN_SYMBOL, TABLE(vcpu.bt.events), PROFILE_REFILL, 2, profile_event_name, 30 },
+	{ "strings", "String instructions done in C, by guest function", GRAIN_SYMBOL, TABLE(vcpu.bt.events), PROFILE_STRING, 1, 0, 15 },
+	{ "translations", "Blocks made, and stores that hit translated code, by guest function", GRAIN_SYMBOL, TABLE(vcpu.bt.events), PROFILE_TRANSLATION, 2,
 	  profile_event_name, 30 },
-	{ "invalidations", "Blocks dropped because their code was written, by guest function", GRAIN_SYMBOL, 0, 1, 0, 20 },
-	{ "own", "Time in Trifold's own code", GRAIN_OWN, 0, 1, 0, 40 },
+	{ "invalidations", "Blocks dropped because their code was written, by guest function", GRAIN_SYMBOL, TABLE(bt.killed), 0, 1, 0, 20 },
+	{ "own", "Time in Trifold's own code", GRAIN_OWN, TABLE(vcpu.own), 0, 1, 0, 40 },
 };
+#undef TABLE
 const size_t profile_view_count = ARRAY_LEN(profile_views);
 
-/* In the order of profile_views. */
 static const struct profile_table *view_table(const struct vm_profile *p, const struct profile_view *view)
 {
-	const struct profile_table *const table[ARRAY_LEN(profile_views)] = {
-		&p->vcpu.samples, &p->vcpu.samples, &p->vcpu.samples, &p->vcpu.bt.events, &p->vcpu.bt.events, &p->vcpu.bt.insns,
-		&p->vcpu.bt.insns, &p->vcpu.insns, &p->vcpu.bt.events, &p->vcpu.bt.events, &p->vcpu.bt.events, &p->bt.killed, &p->vcpu.own,
-	};
-
-	return table[view - profile_views];
+	return (const struct profile_table *)((const char *)p + view->table);
 }
 
 /* What of a row's space keeps groups apart: one program under many page tables is one. */

@@ -20,6 +20,7 @@ enum profile_grain { GRAIN_ROW, GRAIN_SYMBOL, GRAIN_SPACE, GRAIN_MNEMONIC, GRAIN
 struct profile_view {
 	const char *id, *title;
 	enum profile_grain grain;
+	size_t table;				/* offset in struct vm_profile */
 	unsigned first, columns;		/* of the table; totals count these only */
 	const char *(*column_name)(unsigned column);	/* 0: no columns shown, totals only */
 	unsigned text_rows;

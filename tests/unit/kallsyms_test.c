@@ -26,10 +26,7 @@ static uint64_t random_state = 88172645463325252ull;
 
 static unsigned rnd(unsigned n)
 {
-	random_state ^= random_state << 13;
-	random_state ^= random_state >> 7;
-	random_state ^= random_state << 17;
-	return (unsigned)(random_state >> 20) % n;
+	return (unsigned)(random_step(&random_state) >> 20) % n;
 }
 
 static void name_of(unsigned i, char *name)
