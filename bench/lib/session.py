@@ -1,5 +1,5 @@
 """Runs one process (a virtual machine, or a measured program natively) and takes the times of what it prints."""
-import atexit, os, re, select, subprocess, sys, time
+import atexit, os, re, select, signal, subprocess, sys, time
 
 
 class BenchError(Exception):
@@ -79,7 +79,7 @@ class Session:
 
     def stop(self):
         if self.status is None:
-            self.child.kill()
+            os.kill(self.pid, signal.SIGKILL)  # child.kill() would wait for one that has ended, and keep its usage from collect()
             self.collect()
 
     def __str__(self):
