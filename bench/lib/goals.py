@@ -2,7 +2,9 @@
 The goals, as data, and whether results meet them. A ratio "to native" is CPU time over native's, at most; "faster" is QEMU's over
 Trifold's, at least. Smallest of the rounds on both sides.
 """
+from lib.ratios import ratio, ratios
 from lib.stats import geomean
+from lib.systems import TRIFOLD
 
 # Items that some goals are about.
 TAGS = {
@@ -34,23 +36,30 @@ def is_met(measure, value, limit):
     return value <= limit if measure.startswith("native") else value >= limit
 
 
+def pair_of(measure, mode):
+    """The systems whose ratio a goal is about."""
+    return (mode, "native") if measure.startswith("native") else ("qemu", mode)
+
+
+def worst_of(measure, values):
+    return (max if measure.startswith("native") else min)(values)
+
+
 def about(tag, item):
     return tag is None or item in TAGS[tag]
 
 
 def verdict_of_item(name, data, item):
     """`met`, or what is missed, for the goals that single items have; the worse of Trifold's modes counts."""
-    from lib.items import ratio
     missed = []
     for goal_set, measure, limit, _, tag in ITEM_GOALS:
         if goal_set != name or not measure.endswith("each") or not about(tag, item):
             continue
         if tag is None and any(s == name and m == measure and t and item in TAGS[t] for s, m, _, _, t in ITEM_GOALS):
             continue  # the stricter goal says it
-        pairs = [("nested", "native"), ("shadow", "native")] if measure.startswith("native") else [("qemu", "nested"), ("qemu", "shadow")]
-        found = [r for r in (ratio(data, item, a, b) for a, b in pairs) if r is not None]
+        found = [r for mode in TRIFOLD if (r := ratio(data, item, *pair_of(measure, mode))) is not None]
         if found:
-            worst = max(found) if measure.startswith("native") else min(found)
+            worst = worst_of(measure, found)
             if not is_met(measure, worst, limit):
                 missed.append(f"{worst:.2f} to native, at most {limit:g}" if measure.startswith("native") else f"{worst:.2f} x QEMU, at least {limit:g}")
     return "not met: " + "; ".join(missed) if missed else "met"
@@ -58,21 +67,19 @@ def verdict_of_item(name, data, item):
 
 def goals_of_items(name, data):
     """Rows (goal, limit, {mode: value}, met, which items miss it) for a set of items."""
-    from lib.items import ratios
     rows = []
     for goal_set, measure, limit, title, tag in ITEM_GOALS:
         if goal_set != name:
             continue
         values, misses = {}, []
-        for mode in ("nested", "shadow"):
-            pair = (mode, "native") if measure.startswith("native") else ("qemu", mode)
-            found = ratios(data, *pair, items=[i for i in data["order"] if about(tag, i)])
+        for mode in TRIFOLD:
+            found = ratios(data, *pair_of(measure, mode), items=[i for i in data["order"] if about(tag, i)])
             if not found:
                 continue
             if measure.endswith("mean"):
                 values[mode] = geomean(found.values())
             else:
-                values[mode] = (max if measure.startswith("native") else min)(found.values())
+                values[mode] = worst_of(measure, found.values())
                 misses += [i for i, r in found.items() if not is_met(measure, r, limit) and i not in misses]
         if values:
             sign = "at most" if measure.startswith("native") else "at least"

@@ -1,11 +1,11 @@
 """Sets that consist of items: a fixed piece of work each, done natively and on every system, in turns, with checksums that must agree."""
+import subprocess
 from lib import plot
-from lib.goals import verdict_of_item
+from lib.goals import goals_of_items, verdict_of_item
+from lib.ratios import ratio, ratios, smallest
 from lib.session import BenchError, Worker, progress
 from lib.stats import geomean, median
-from lib.systems import DEBUG_EXIT_1, TITLES, TRIFOLD, command, variants
-
-SYSTEMS = ["native", *TRIFOLD, "qemu"]
+from lib.systems import DEBUG_EXIT_1, GUESTS, SYSTEMS, TITLES, TRIFOLD, choose_variant, command, variants
 
 
 def start_workers(name, options, native_argv, image, memory, env, extra):
@@ -27,11 +27,21 @@ def start_workers(name, options, native_argv, image, memory, env, extra):
     return workers
 
 
+def names_of(*argv):
+    return subprocess.run([*argv, "--list"], capture_output=True, text=True, check=True).stdout.split()
+
+
+def measure_driver(name, options):
+    """The items of a program that bench/guest/driver.c drives."""
+    program = str(GUESTS / f"bench-root/bench/bench-{name}")
+    return measure(name, options, names_of(program), [program, "--ask", "--dir", "/dev/shm"], GUESTS / "bench.img", "1G")
+
+
 def measure(name, options, names, native_argv, image, memory, env=None, extra=lambda system: []):
     """
     {system: {variant: {item: {"cpu": [...], "wall": [...]}}}}. All systems are up at once, and take turns item by item, so that
-    each comparison is between neighbours in time; a virtual machine that has nothing to do costs nothing. A system of several variants
-    (QEMU's processor models) tries each once, and then goes on with the better one for the item.
+    each comparison is between neighbours in time; a virtual machine that has nothing to do costs nothing. Of QEMU's processor models each
+    item goes on with the one that is better for it.
     """
     names = [n for n in names if not options.items or n in options.items]
     if not names:
@@ -42,9 +52,10 @@ def measure(name, options, names, native_argv, image, memory, env=None, extra=la
         for round_number in range(options.rounds):
             for item in names:
                 for system in options.systems:
-                    variant = choose_variant(times, system, item, round_number)
                     if (item, system) in skipped:
                         continue
+                    known = {v: rows[item]["cpu"] for v, rows in times.get(system, {}).items() if item in rows}
+                    variant = choose_variant(system, round_number, known)
                     progress(f"{name}: round {round_number + 1} of {options.rounds}, {item}, {TITLES[system]} {variant}")
                     sample = workers[system, variant].ask(item, options.scale)
                     if not sample:
@@ -68,36 +79,6 @@ def measure(name, options, names, native_argv, image, memory, env=None, extra=la
     progress("")
     order = [n for n in names if n in checks]
     return {"order": order, "times": times, "rounds": options.rounds, "scale": options.scale, "peaks": peaks}
-
-
-def choose_variant(times, system, item, round_number):
-    choices = variants(system)
-    if round_number < len(choices):
-        return choices[round_number]
-    known = {v: min(rows[item]["cpu"]) for v, rows in times.get(system, {}).items() if item in rows}
-    return min(known, key=known.get, default=choices[0])
-
-
-def best(data, system, item):
-    """(model, times) of the variant with the smallest CPU time, or None."""
-    choices = [(v, rows[item]) for v, rows in data["times"].get(system, {}).items() if item in rows]
-    return min(choices, key=lambda c: min(c[1]["cpu"]), default=None)
-
-
-def smallest(data, system, item, clock="cpu"):
-    found = best(data, system, item)
-    return min(found[1][clock]) if found else None
-
-
-def ratio(data, item, system, base, clock="cpu"):
-    a, b = smallest(data, system, item, clock), smallest(data, base, item, clock)
-    return a / max(b, 1e-9) if a is not None and b is not None else None
-
-
-def ratios(data, system, base, clock="cpu", items=None):
-    """{item: time of SYSTEM / time of BASE} for the items that both have."""
-    found = {i: ratio(data, i, system, base, clock) for i in items or data["order"]}
-    return {i: r for i, r in found.items() if r is not None}
 
 
 def cell(value, form="{:.2f}"):
@@ -141,3 +122,8 @@ def draw(title, data):
     rows.sort(key=lambda row: -row[1].get("qemu", max(row[1].values(), default=0)))
     means = {s: geomean(ratios(data, s, "native").values()) for s in SYSTEMS[1:] if ratios(data, s, "native")}
     return plot.dots(f"{title}: CPU time, native = 1", [("geometric mean", means), *rows], SYSTEMS[1:])
+
+
+def views(name, title):
+    """What such a set has beside run(): render, details, check_goals and draw."""
+    return (lambda data: render(name, data)), render_details, (lambda data: goals_of_items(name, data)), (lambda data: draw(title, data))

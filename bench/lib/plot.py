@@ -1,9 +1,9 @@
 """Plots as SVG text: dots on a logarithmic axis for ratios, bars for seconds."""
 import math
 from xml.sax.saxutils import escape
+from lib.systems import TITLES
 
 COLOURS = {"native": "#444444", "nested": "#0868ac", "shadow": "#43a2ca", "qemu": "#d95f0e"}
-NAMES = {"native": "native", "nested": "Trifold, nested", "shadow": "Trifold, shadow", "qemu": "QEMU TCG"}
 WIDTH, LEFT, RIGHT, TOP, ROW = 760, 130, 20, 64, 19
 STYLE = "font-family='Helvetica, Arial, sans-serif' fill='#222222'"
 
@@ -19,8 +19,8 @@ def frame(height, title, series):
              text(10, 20, title, 14, extra="font-weight='bold'")]
     x = LEFT
     for name in series:
-        parts += [f"<circle cx='{x}' cy='36' r='4.5' fill='{COLOURS[name]}'/>", text(x + 9, 40, NAMES[name])]
-        x += 26 + 7 * len(NAMES[name])
+        parts += [f"<circle cx='{x}' cy='36' r='4.5' fill='{COLOURS[name]}'/>", text(x + 9, 40, TITLES[name])]
+        x += 26 + 7 * len(TITLES[name])
     return parts
 
 
@@ -45,13 +45,13 @@ def dots(title, rows, series):
         for name in series:
             if name in ratios:
                 parts.append(f"<circle cx='{place(ratios[name]):.1f}' cy='{y}' r='4.5' fill='{COLOURS[name]}'>"
-                             f"<title>{escape(label)}, {NAMES[name]}: {ratios[name]:.2f}</title></circle>")
+                             f"<title>{escape(label)}, {TITLES[name]}: {ratios[name]:.2f}</title></circle>")
     return "\n".join(parts + ["</svg>", ""])
 
 
 def bars(title, groups):
     """GROUPS: (label, {system: seconds})."""
-    series = [s for s in NAMES if any(s in values for _, values in groups)]
+    series = [s for s in TITLES if any(s in values for _, values in groups)]
     top = max(v for _, values in groups for v in values.values())
     left, bar, high = LEFT + 40, 15, TOP - 10
     height = high + sum(bar * len(values) + 14 for _, values in groups)

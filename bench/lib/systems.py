@@ -13,6 +13,7 @@ QEMU = "qemu-system-x86_64"
 
 # Names of systems in results, their titles, and the models that rounds take turns with.
 TITLES = {"native": "native", "nested": "Trifold, nested", "shadow": "Trifold, shadow", "qemu": "QEMU TCG"}
+SYSTEMS = list(TITLES)
 TRIFOLD = ["nested", "shadow"]
 QEMU_MODELS = ["max,-erms,-fsrm,-pku,-pks", "EPYC"]
 DEBUG_EXIT_1 = 3  # the status of a process whose guest ended with status 1: (1 << 1) | 1
@@ -20,6 +21,14 @@ DEBUG_EXIT_1 = 3  # the status of a process whose guest ended with status 1: (1 
 
 def variants(system):
     return QEMU_MODELS if system == "qemu" else [""]
+
+
+def choose_variant(system, round_number, known):
+    """A system of several variants tries each once, and then goes on with the best. KNOWN: {variant: [seconds]}."""
+    choices = variants(system)
+    if round_number < len(choices):
+        return choices[round_number]
+    return min(known, key=lambda v: min(known[v]), default=choices[0])
 
 
 def command(system, variant, initrd, append="", memory="512M", kernel="cloud", extra=()):

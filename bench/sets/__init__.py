@@ -1,1 +1,4 @@
-"""The sets of measurements, by name, in the order in which they run. Each has run(options), render(data), goals(data) and plot(data)."""
+"""
+The sets of measurements. Each has TITLE, NOTE, run(options), which returns its results, and, of those, render(data) and check_goals(data); some
+have details(data) and draw(data) too.
+"""

@@ -3,7 +3,7 @@ from lib import boot, plot
 from lib.goals import BOOT_SHARE
 from lib.session import progress
 from lib.stats import median
-from lib.systems import TITLES, TRIFOLD, variants
+from lib.systems import TITLES, TRIFOLD, choose_variant
 
 TITLE = "Boot"
 NOTE = ("Seconds from the start of the process until /init runs its script, and until the process has ended by power-off (QEMU's microvm, its "
@@ -16,13 +16,13 @@ POINTS = {"init": "to /init", "end": "to power-off"}
 def run(options):
     """times: {kernel: {system: {point: {clock: [seconds]}}}}; for QEMU of the model that boots faster."""
     times = {}
-    systems = [s for s in options.systems if s != "native"]
+    systems = options.machines
     kernels = KERNELS[:1] if options.quick else KERNELS
     for round_number in range(options.rounds):
         for kernel in kernels:
             for system in systems:
                 known = times.setdefault(kernel, {}).setdefault(system, {})
-                variant = choose(known, variants(system), round_number)
+                variant = choose_variant(system, round_number, {v: points["init"]["cpu"] for v, points in known.items()})
                 progress(f"boot: round {round_number + 1} of {options.rounds}, {kernel} kernel, {TITLES[system]} {variant}")
                 session = boot.start(system, variant, boot.end_of(system), options.limit, kernel=kernel)
                 wall, cpu = boot.wait_for(session, "bench-init")
@@ -37,12 +37,6 @@ def run(options):
         for system, known in rows.items():
             rows[system] = known[min(known, key=lambda v: min(known[v]["init"]["cpu"]))]
     return {"rounds": options.rounds, "times": times}
-
-
-def choose(known, choices, round_number):
-    if round_number < len(choices):
-        return choices[round_number]
-    return min(known, key=lambda v: min(known[v]["init"]["cpu"]))
 
 
 def share(rows, system, point, clock):

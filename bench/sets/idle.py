@@ -10,7 +10,7 @@ NOTE = "Host CPU time of the process, as a share of one core, while its guest sl
 
 
 def run(options):
-    seconds, systems = (5 if options.quick else 20), [s for s in options.systems if s != "native"]
+    seconds, systems = (5 if options.quick else 20), options.machines
     if not systems:
         return None
     sessions = {}

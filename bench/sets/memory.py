@@ -12,7 +12,7 @@ NOTE = ("Peak resident memory of the process, and, for Trifold, what of it lies 
 
 def run(options):
     rows = []
-    systems = [s for s in options.systems if s != "native"]
+    systems = options.machines
     for size in ("512M", "4G"):
         for system in systems:
             progress(f"memory: {size}, {TITLES[system]}")

@@ -1,6 +1,6 @@
 """programs: Debian's own, with fixed work (bench/guest/programs.sh)."""
-import os, subprocess, tempfile
-from lib import goals, items
+import os, tempfile
+from lib import items
 from lib.systems import GUESTS, TRIFOLD
 from sets import memory
 
@@ -9,11 +9,12 @@ NOTE = ("gcc, interpreters, JITs, a database, compressors, ciphers and shell scr
         "initramfs of 2 GiB guests; ratios of CPU time, smallest of the rounds. The first round, in which translators see everything for the first time, "
         "is in the list of all times.")
 QUICK = ["python", "luajit", "shell", "unxz"]
+render, details, check_goals, draw = items.views("programs", TITLE)
 
 
 def run(options):
     script = str(GUESTS / "bench-program-root/bench/programs.sh")
-    names = QUICK if options.quick else subprocess.run(["/usr/bin/bash", script, "--list"], capture_output=True, text=True, check=True).stdout.split()
+    names = QUICK if options.quick else items.names_of("/usr/bin/bash", script)
     with tempfile.TemporaryDirectory(dir="/dev/shm") as work:
         stats = {mode: f"{work}/{mode}.json" for mode in TRIFOLD}
         data = items.measure("programs", options, names, ["/usr/bin/bash", script, "--ask"], GUESTS / "bench-programs.img", "2G",
@@ -21,19 +22,3 @@ def run(options):
         if data:
             data["memory"] = [memory.row_of("after the programs", "2G", s, peak, stats.get(s)) for s, peak in data["peaks"].items() if s != "native"]
     return data
-
-
-def render(data):
-    return items.render("programs", data)
-
-
-def details(data):
-    return items.render_details(data)
-
-
-def check_goals(data):
-    return goals.goals_of_items("programs", data)
-
-
-def draw(data):
-    return items.draw(TITLE, data)
