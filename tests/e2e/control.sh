@@ -5,8 +5,6 @@
 . tests/e2e/lib/lib.sh
 paging=$1
 machine="--kernel $GUESTS/vmlinuz --initrd $GUESTS/test.img --paging $paging"
-socket=$TMP/vm.sock
-ctl() { "$TRIFOLD" ctl "$socket" "$@"; }
 
 # refused WORD COMMAND...: status 125 and one line that holds WORD.
 refused() {
@@ -30,12 +28,7 @@ refused "listens" $TRIFOLD ctl "$socket" stats
 $TRIFOLD run $machine --control "$socket" --stats "$TMP/stats.json" --timeout 150 --append "quiet trifold.run=/tests/busy.sh" \
 	>"$TMP/guest" 2>"$TMP/guest.err" </dev/null &
 vm=$!
-trap 'kill $vm 2>/dev/null || true; rm -rf "$TMP"' EXIT
-for i in $(seq 300); do
-	grep -q "guest: busy" "$TMP/guest" && break
-	sleep 0.1
-done
-grep -q "guest: busy" "$TMP/guest" || { cat "$TMP/guest.err"; fail "the guest does not come up"; }
+wait_until grep -q "guest: busy" "$TMP/guest" || { cat "$TMP/guest.err"; fail "the guest does not come up"; }
 [ "$(stat -c %a "$socket")" = 600 ] || fail "the socket is open to others"
 refused "another program" $TRIFOLD run $machine --control "$socket"
 ctl help >"$TMP/help"
@@ -137,9 +130,7 @@ b = stats()
 assert b["cpu"]["syscalls"] > a["cpu"]["syscalls"] and b["host"]["vcpu_cpu_ns"] > a["host"]["vcpu_cpu_ns"], "the guest stands still"
 PYTHON
 kill $vm
-status=0
-wait $vm || status=$?
-[ $status = 143 ] || { cat "$TMP/guest.err"; fail "status $status"; }
+expect_end 143 "$TMP/guest.err"
 [ ! -e "$socket" ] || fail "the socket is still there"
 grep -q '"stop": [1-9]' "$TMP/stats.json" || fail "the vcpu was never stopped"
 # A guest that sleeps answers too, and what is not the VM's own any more stays at the end.

@@ -8,11 +8,10 @@ idle="quiet trifold.run=/tests/idle.sh"
 expect_status 0 $TRIFOLD run $machine --stats "$TMP/off.json" --timeout 60 --append "quiet trifold.run=/bin/true"
 expect_status 124 $TRIFOLD run $machine --stats "$TMP/timeout.json" --timeout 4 --append "$idle"
 $TRIFOLD run $machine --stats "$TMP/signal.json" --timeout 60 --append "$idle" >"$TMP/out" 2>&1 </dev/null &
+vm=$!
 sleep 4
-kill $!
-status=0
-wait $! || status=$?
-[ $status = 143 ] || fail "status $status, not 143, after SIGTERM"
+kill $vm
+expect_end 143 "$TMP/out"
 python3 - "$TMP" $paging <<'PYTHON'
 import json, re, sys
 tmp, paging = sys.argv[1:]

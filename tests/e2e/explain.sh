@@ -4,19 +4,6 @@
 # each: nested shadow
 . tests/e2e/lib/lib.sh
 paging=$1
-socket=$TMP/vm.sock
-trap 'kill $vm 2>/dev/null || true; rm -rf "$TMP"' EXIT
-ctl() { "$TRIFOLD" ctl "$socket" "$@"; }
-
-# wait_for PATTERN: until the guest has said it.
-wait_for() {
-	for i in $(seq 200); do
-		grep -q "$1" "$TMP/guest" && return
-		sleep 0.1
-	done
-	cat "$TMP/guest"
-	fail "the guest never says '$1'"
-}
 
 # says STAGE PATTERN...: each is in the explanation.
 says() {
@@ -34,7 +21,7 @@ vm=$!
 exec 3>"$TMP/in"
 v=0x80000064000
 at_stage() {
-	wait_for "stage $1 "
+	wait_for "stage $1 " "$TMP/guest"
 	ctl explain $v >"$TMP/x"
 	ctl explain $v | diff "$TMP/x" - || fail "$1: looking changes what there is to see"
 }
@@ -70,18 +57,16 @@ says "another space" "not the current one" "level 4  .p 0x3e8[0-9a-f]*. = 0x0000
 ctl explain 0x800000000000 >"$TMP/x"
 says "not canonical" "not canonical: any access is #GP"
 for bad in "explain" "explain here" "explain -5" "explain 0x10000000000000000" "explain 0 --cr3" "explain 0 0 0"; do
-	expect_status 125 $TRIFOLD ctl "$socket" $bad
+	expect_status 125 ctl $bad
 done
 next_stage
-status=0
-wait $vm || status=$?
+expect_end 85 "$TMP/guest"
 exec 3>&-
-[ $status = 85 ] || { cat "$TMP/guest"; fail "status $status of the bare guest"; }
 
 $TRIFOLD run --kernel $GUESTS/vmlinuz --initrd $GUESTS/test.img --paging $paging --timeout 60 --control "$socket" \
 	--append "quiet nokaslr trifold.run=/tests/busy.sh" >"$TMP/guest" 2>&1 </dev/null &
 vm=$!
-wait_for "guest: busy"
+wait_for "guest: busy" "$TMP/guest"
 ctl explain 0xffffffff81000000 >"$TMP/x"
 says "kernel text" "leaf" "in a page of 2 MiB: kernel only, read-only, executable" "p 0x1000000 -> m 0x" "2 MiB: global -> m 0x" \
 	"kernel fetch *allowed by" "kernel write *guest fault #PF, error 0x3: the level-2 entry does not allow writes" "user read *guest fault #PF, error 0x5"

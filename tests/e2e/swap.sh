@@ -4,34 +4,25 @@
 # each: nested shadow
 . tests/e2e/lib/lib.sh
 paging=$1
-socket=$TMP/vm.sock
 machine="--kernel $GUESTS/vmlinuz --initrd $GUESTS/test.img --paging $paging --debug-exit --swap $TMP"
-trap 'kill $vm 2>/dev/null || true; rm -rf "$TMP"' EXIT
-vm=
 
 $TRIFOLD run $machine -m 192M --machine-memory 64M --timeout 250 --control "$socket" --stats "$TMP/stats.json" \
 	--append "quiet trifold.run=/tests/swapped.sh" >"$TMP/out" 2>&1 </dev/null &
 vm=$!
-for i in $(seq 100); do
-	[ -S "$socket" ] && break
-	sleep 0.05
-done
+wait_until test -S "$socket" || fail "no control socket"
 # Everything that can happen to a frame at once.
-"$TRIFOLD" ctl "$socket" move-random 200 >/dev/null
-"$TRIFOLD" ctl "$socket" dirty start >/dev/null
+ctl move-random 200 >/dev/null
+ctl dirty start >/dev/null
 while kill -0 $vm 2>/dev/null; do
 	sleep 0.5
-	"$TRIFOLD" ctl "$socket" dirty fetch >/dev/null 2>&1 || true
-	"$TRIFOLD" ctl "$socket" audit >"$TMP/answer" 2>&1 || ! grep -q "[MTSD][0-9]:" "$TMP/answer" || { cat "$TMP/answer"; fail "audit"; }
+	ctl dirty fetch >/dev/null 2>&1 || true
+	audit
 done
-status=0
-wait $vm || status=$?
+expect_end 0 "$TMP/out"
 cat "$TMP/out"
-[ $status = 0 ] || fail "status $status"
 grep -q "192 MiB memory in 64 MiB of machine memory" "$TMP/out" || fail "the first line does not say what runs"
 grep -q "guest: all done" "$TMP/out" || fail "the guest's script did not reach its end"
-{ echo BEGIN text; busybox_on_host tests/e2e/guest/text.sh; echo END text; } >"$TMP/text"
-section text "$TMP/out" | diff - "$TMP/text" || fail "text tools' output differs from native output"
+as_on_host text "$TMP/out" busybox_on_host tests/e2e/guest/text.sh
 python3 - "$TMP/stats.json" <<'PYTHON'
 import json, sys
 s = json.load(open(sys.argv[1]))
@@ -49,16 +40,11 @@ expect_status 125 sh -c "ulimit -f 16000; exec $TRIFOLD run $machine -m 192M --m
 [ "$(grep -c "^trifold: cannot put guest memory into the swap file in $TMP: " "$TMP/err")" = 1 ] || { cat "$TMP/err"; fail "no clear line about a full disk"; }
 $TRIFOLD run $machine -m 128M --machine-memory 48M --timeout 60 --append "quiet trifold.run=/tests/asleep.sh" >"$TMP/out" 2>"$TMP/err" </dev/null &
 vm=$!
-for i in $(seq 300); do
-	grep -q "guest: asleep" "$TMP/out" && break
-	sleep 0.1
-done
+wait_for "guest: asleep" "$TMP/out"
 for fd in /proc/$vm/fd/*; do
 	case $(readlink $fd) in
 	"$TMP"/*deleted*) : >$fd ;;
 	esac
 done
-status=0
-wait $vm || status=$?
-[ $status = 125 ] || { cat "$TMP/out" "$TMP/err"; fail "status $status after the swap file was lost"; }
+expect_end 125 "$TMP/out" "$TMP/err"
 [ "$(grep -c "^trifold: cannot read guest memory back from the swap file" "$TMP/err")" = 1 ] || { cat "$TMP/err"; fail "no clear line about a failed read"; }

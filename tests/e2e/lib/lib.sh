@@ -4,7 +4,9 @@ BUILD=${BUILD:-build}
 GUESTS=build/guests
 TRIFOLD=$BUILD/trifold
 TMP=$(mktemp -d)
-trap 'rm -rf "$TMP"' EXIT
+socket=$TMP/vm.sock
+vm= # a run in the background, which does not outlive its test
+trap '[ -z "$vm" ] || kill $vm 2>/dev/null || true; rm -rf "$TMP"' EXIT
 
 fail() { echo "FAILED: $*"; exit 1; }
 skip() { echo "$*"; exit 77; }
@@ -27,6 +29,31 @@ expect_status() {
 	[ $got = "$wanted" ] || { cat "$TMP/err"; tail -n 40 "$TMP/out"; fail "status $got, not $wanted: $*"; }
 }
 
+# wait_until COMMAND...: tries it ten times a second, for half a minute.
+wait_until() {
+	for i in $(seq 300); do
+		"$@" && return
+		sleep 0.1
+	done
+	return 1
+}
+
+# wait_for PATTERN FILE: until a guest in the background has said it.
+wait_for() { wait_until grep -q "$1" "$2" || { cat "$2"; fail "the guest never says '$1'"; }; }
+
+# expect_end WANTED FILE...: waits for $vm, and shows the files if it ends with another status.
+expect_end() {
+	wanted=$1 got=0
+	shift
+	wait $vm || got=$?
+	[ $got = "$wanted" ] || { cat "$@"; fail "status $got, not $wanted"; }
+}
+
+ctl() { "$TRIFOLD" ctl "$socket" "$@"; }
+
+# audit: $TMP/answer is what the VM says of itself, which may have ended meanwhile; it must name no rule that is broken.
+audit() { ctl audit >"$TMP/answer" 2>&1 || ! grep -q "[MTSD][0-9]:" "$TMP/answer" || { cat "$TMP/answer"; fail "audit"; }; }
+
 # busybox_on_host SCRIPT: runs it with busybox's applets only, as in a guest.
 busybox_on_host() {
 	mkdir -p "$TMP/bin"
@@ -39,3 +66,11 @@ busybox_on_host() {
 
 # section NAME FILE: the lines between `BEGIN NAME` and `END NAME`, without the carriage returns of a serial console.
 section() { tr -d '\r' <"$2" | sed -n "/^BEGIN $1\$/,/^END $1\$/p"; }
+
+# as_on_host NAME FILE COMMAND...: the section is what the command says here.
+as_on_host() {
+	name=$1 file=$2
+	shift 2
+	{ echo "BEGIN $name"; "$@"; echo "END $name"; } >"$TMP/native"
+	section $name "$file" | diff - "$TMP/native" || fail "$name: what the guest computes differs from native results"
+}
