@@ -63,6 +63,13 @@ static void answer_lines(void)
 			break;
 }
 
+static int list_items(void)
+{
+	for (const struct item *item = items; item->name; item++)
+		puts(item->name);
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	double scale = 1;
@@ -73,8 +80,7 @@ int main(int argc, char **argv)
 		if (!strcmp(argv[i], "--ask"))
 			asked = 1;
 		else if (!strcmp(argv[i], "--list"))
-			for (const struct item *item = items; item->name; item++)
-				puts(item->name);
+			return list_items();
 		else if (!strcmp(argv[i], "--scale"))
 			scale = atof(value), i++;
 		else if (!strcmp(argv[i], "--only"))
@@ -84,8 +90,6 @@ int main(int argc, char **argv)
 		else
 			return 2;
 	}
-	if (argc == 2 && !strcmp(argv[1], "--list"))
-		return 0;
 	report_clock("begin");
 	if (asked)
 		answer_lines();

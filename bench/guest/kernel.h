@@ -5,6 +5,7 @@
 #define BENCH_KERNEL_H
 
 #include <stdint.h>
+#include <sys/types.h>
 
 /* kernel_calls.c */
 uint64_t kernel_null(unsigned turns);
@@ -29,6 +30,8 @@ uint64_t kernel_vfork(unsigned turns);
 uint64_t kernel_exec_static(unsigned turns);
 uint64_t kernel_exec_dynamic(unsigned turns);
 uint64_t kernel_threads(unsigned turns);
+/* Waits for what fork() returned; the exit status of the child, or 1000. */
+uint64_t kernel_status_of(pid_t pid);
 
 /* kernel_memory.c */
 uint64_t kernel_fault_zero(unsigned turns);
@@ -44,5 +47,7 @@ uint64_t kernel_stat(unsigned turns);
 uint64_t kernel_create(unsigned turns);
 uint64_t kernel_list(unsigned turns);
 uint64_t kernel_file_io(unsigned turns);
+/* A file in work_dir that has no name any more. */
+int kernel_open_nameless(void);
 
 #endif

@@ -51,13 +51,18 @@ uint64_t kernel_write_null(unsigned turns)
 	return sum;
 }
 
+static int goes_on(const struct timespec *before, const struct timespec *now)
+{
+	return now->tv_sec > before->tv_sec || (now->tv_sec == before->tv_sec && now->tv_nsec >= before->tv_nsec);
+}
+
 uint64_t kernel_clock_call(unsigned turns)
 {
 	struct timespec now, before = { 0 };
 	uint64_t sum = 0;
 	for (unsigned t = 0; t < turns; t++) {
 		syscall(SYS_clock_gettime, CLOCK_MONOTONIC, &now);
-		sum += now.tv_sec > before.tv_sec || (now.tv_sec == before.tv_sec && now.tv_nsec >= before.tv_nsec);
+		sum += goes_on(&before, &now);
 		before = now;
 	}
 	return sum;
@@ -69,7 +74,7 @@ uint64_t kernel_clock_vdso(unsigned turns)
 	uint64_t sum = 0;
 	for (unsigned t = 0; t < turns; t++) {
 		clock_gettime(CLOCK_MONOTONIC, &now);
-		sum += now.tv_sec > before.tv_sec || (now.tv_sec == before.tv_sec && now.tv_nsec >= before.tv_nsec);
+		sum += goes_on(&before, &now);
 		before = now;
 	}
 	return sum;

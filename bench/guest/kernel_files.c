@@ -18,6 +18,16 @@ static const char *path_of(const char *name, int number)
 	return path;
 }
 
+int kernel_open_nameless(void)
+{
+	const char *path = path_of("nameless", 0);
+	int fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
+	if (fd < 0)
+		fail(path);
+	unlink(path);
+	return fd;
+}
+
 static void make_file(const char *path)
 {
 	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
@@ -101,12 +111,8 @@ uint64_t kernel_list(unsigned turns)
 uint64_t kernel_file_io(unsigned turns)
 {
 	static char buffer[16384];
-	const char *path = path_of("io", 0);
 	uint64_t sum = 0;
-	int fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
-	if (fd < 0)
-		fail(path);
-	unlink(path);
+	int fd = kernel_open_nameless();
 	for (unsigned t = 0; t < turns; t++) {
 		lseek(fd, 0, SEEK_SET);
 		memset(buffer, (int)t, sizeof buffer);

@@ -2,11 +2,7 @@
  * kernel_memory.c - page faults and changes of mappings.
  */
 #define _GNU_SOURCE
-#include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <sys/mman.h>
-#include <sys/wait.h>
 #include <unistd.h>
 #include "item.h"
 #include "kernel.h"
@@ -47,14 +43,10 @@ uint64_t kernel_fault_copy(unsigned turns)
 	char *p = map_pages(PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
 	uint64_t sum = touch(p, 1);
 	for (unsigned t = 0; t < turns; t++) {
-		int status;
 		pid_t pid = fork();
-		if (pid < 0)
-			fail("fork");
 		if (!pid)
 			_exit((int)(touch(p, 1) & 63));
-		waitpid(pid, &status, 0);
-		sum += (uint64_t)WEXITSTATUS(status);
+		sum += kernel_status_of(pid);
 	}
 	munmap(p, PAGES * PAGE);
 	return sum;
@@ -62,12 +54,7 @@ uint64_t kernel_fault_copy(unsigned turns)
 
 static int open_file(void)
 {
-	char path[256];
-	snprintf(path, sizeof path, "%s/bench-pages", work_dir);
-	int fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
-	if (fd < 0)
-		fail(path);
-	unlink(path);
+	int fd = kernel_open_nameless();
 	if (ftruncate(fd, PAGES * PAGE))
 		fail("ftruncate");
 	return fd;

@@ -13,7 +13,7 @@
 #include "item.h"
 #include "kernel.h"
 
-static uint64_t status_of(pid_t pid)
+uint64_t kernel_status_of(pid_t pid)
 {
 	int status;
 	if (pid < 0)
@@ -30,7 +30,7 @@ uint64_t kernel_fork(unsigned turns)
 		pid_t pid = fork();
 		if (!pid)
 			_exit((int)(t & 63));
-		sum += status_of(pid);
+		sum += kernel_status_of(pid);
 	}
 	return sum;
 }
@@ -42,7 +42,7 @@ uint64_t kernel_vfork(unsigned turns)
 		pid_t pid = vfork();
 		if (!pid)
 			_exit((int)(t & 63));
-		sum += status_of(pid);
+		sum += kernel_status_of(pid);
 	}
 	return sum;
 }
@@ -63,7 +63,7 @@ static uint64_t run_program(unsigned turns, const char *name)
 			execl(path, name, "5", (char *)NULL);
 			_exit(99);
 		}
-		sum += status_of(pid);
+		sum += kernel_status_of(pid);
 	}
 	return sum;
 }
