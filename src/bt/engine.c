@@ -99,7 +99,7 @@ static inline void context_refresh(struct vcpu *v)
 		bv->flush_generation = bv->bt->flush_generation;
 		tables_void(v);
 	}
-	fetch_id = v->mmu.fetch_id[v->cpl == 3];
+	fetch_id = v->mmu.fetch_id[vcpu_user(v)];
 	if (UNLIKELY(!bv->current || bv->context[bv->current].fetch_id != fetch_id || bv->context[bv->current].mode != mode))
 		context_select(v, fetch_id, mode);
 }
@@ -135,7 +135,7 @@ static uint64_t tlb_miss(struct vcpu *v, uint64_t va, uint32_t site, bool write)
 	const struct site *s = &bv->bt->site[site];
 	struct mmu_result out;
 	enum mmu_kind kind;
-	unsigned access = (write ? ACC_WRITE : ACC_READ) | (v->cpl == 3 ? ACC_USER : 0) | (v->rflags & FL_AC ? ACC_AC : 0);
+	unsigned access = (write ? ACC_WRITE : ACC_READ) | (vcpu_user(v) ? ACC_USER : 0) | (v->rflags & FL_AC ? ACC_AC : 0);
 
 	bv->slow_inject = false;
 	if (UNLIKELY((va & ~PAGE_MASK) + s->size > PAGE_SIZE || !is_canonical(va)))
@@ -180,7 +180,7 @@ static bool same_bytes(const uint8_t *a, const uint8_t *b, unsigned n)
 static bool exec_one(struct vcpu *v)
 {
 	struct bt_vcpu *bv = BV(v);
-	uint32_t fetch_id = v->mmu.fetch_id[v->cpl == 3];
+	uint32_t fetch_id = v->mmu.fetch_id[vcpu_user(v)];
 	uint64_t rip = v->rip;
 	struct decoded *d = &bv->decoded[(rip ^ rip >> 9) % DECODE_CACHE];
 	struct mmu_result out;
@@ -192,11 +192,11 @@ static bool exec_one(struct vcpu *v)
 		     !same_bytes(d->code, d->in.bytes, d->in.len))) {
 		struct decode_request r = { d };
 
-		if (mmu_fetch(&v->mmu, gva(rip), v->cpl == 3, &out) != MMU_MAPPED)
+		if (mmu_fetch(&v->mmu, gva(rip), vcpu_user(v), &out) != MMU_MAPPED)
 			return exec_step(v) == EXEC_NEXT;
 		d->rip = rip;
 		d->code = out.hva;
-		d->fetch_id = v->mmu.fetch_id[v->cpl == 3];
+		d->fetch_id = v->mmu.fetch_id[vcpu_user(v)];
 		d->fetch_epoch = v->mmu.fetch_epoch;
 		fpu_call_cold(v, decode_cold, &r);
 	}
@@ -212,7 +212,7 @@ static struct block *find_block(struct vcpu *v, bool *stop)
 	struct mmu_result out, out2;
 	struct translate_request r = { .v = v, .bt = bt, .va = v->rip, .mode = bv->context[bv->current].mode, .m2 = MFN_NONE };
 	struct block *b;
-	enum mmu_kind kind = mmu_fetch(&v->mmu, gva(v->rip), v->cpl == 3, &out);
+	enum mmu_kind kind = mmu_fetch(&v->mmu, gva(v->rip), vcpu_user(v), &out);
 	bool watched = false, watched2 = false;
 
 	*stop = false;
@@ -229,7 +229,7 @@ static struct block *find_block(struct vcpu *v, bool *stop)
 		uint64_t next = (v->rip & PAGE_MASK) + PAGE_SIZE;
 
 		r.need_second = false;
-		if (is_canonical(next) && mmu_fetch(&v->mmu, gva(next), v->cpl == 3, &out2) == MMU_MAPPED) {
+		if (is_canonical(next) && mmu_fetch(&v->mmu, gva(next), vcpu_user(v), &out2) == MMU_MAPPED) {
 			r.m2 = out2.mfn;
 			b = bt_find(bt, r.m, r.m2, v->rip, r.mode);
 			if (b)

@@ -26,7 +26,7 @@ enum vmem_status {
 /* Flags of an ordinary data access at the present CPL. */
 static inline unsigned vmem_data(const struct vcpu *v)
 {
-	if (v->cpl == 3)
+	if (vcpu_user(v))
 		return ACC_USER;
 	return v->rflags & FL_AC ? ACC_AC : 0;
 }

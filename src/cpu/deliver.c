@@ -97,7 +97,7 @@ static enum exec_op push_frame(struct exec *x, unsigned new_cpl, uint64_t *rsp, 
 	return exec_of(st);
 }
 
-enum exec_op deliver_event(struct exec *x, enum event_kind kind, uint8_t vector, bool has_error, uint32_t error, uint64_t rip, uint64_t rflags)
+static enum exec_op bare_deliver(struct exec *x, enum event_kind kind, uint8_t vector, bool has_error, uint32_t error, uint64_t rip, uint64_t rflags)
 {
 	struct vcpu *v = x->v;
 	uint32_t ext = kind == EVENT_SOFT ? 0 : ERR_EXT;
@@ -156,6 +156,11 @@ enum exec_op deliver_event(struct exec *x, enum event_kind kind, uint8_t vector,
 	v->rflags &= ~(uint64_t)(FL_TF | FL_NT | FL_RF | FL_VM | (g.type == DESC_INT_GATE ? FL_IF : 0));
 	v->inhibit = 0;
 	return OP_EVENT;
+}
+
+enum exec_op deliver_event(struct exec *x, enum event_kind kind, uint8_t vector, bool has_error, uint32_t error, uint64_t rip, uint64_t rflags)
+{
+	return x->v->personality->deliver(x, kind, vector, has_error, error, rip, rflags);
 }
 
 static bool contributory(uint8_t vector)
@@ -237,7 +242,7 @@ static enum exec_result take_event(struct vcpu *v, enum event_kind kind, uint8_t
 	return deliver_chain(v, -1, x.exc);
 }
 
-enum exec_result exec_interrupts(struct vcpu *v)
+static enum exec_result bare_interrupts(struct vcpu *v)
 {
 	/* Cleared first: what is posted from here on sets it again. */
 	atomic_fetch_and(&v->pending, ~(uint32_t)REQ_INTERRUPT);
@@ -265,11 +270,22 @@ enum exec_result exec_interrupts(struct vcpu *v)
 	return take_event(v, EVENT_EXTERNAL, (uint8_t)lapic_ack(v));
 }
 
-void exec_irq_recheck(struct vcpu *v)
+static void bare_recheck(struct vcpu *v)
 {
 	if (lapic_pending(v) >= 0 || (atomic_load(&v->lapic.nmi_pending) && !v->nmi_masked))
 		atomic_fetch_or(&v->pending, REQ_INTERRUPT);
 }
+
+const struct personality personality_bare = {
+	.name = "bare",
+	.deliver = bare_deliver,
+	.interrupts = bare_interrupts,
+	.recheck = bare_recheck,
+	.syscall = bare_syscall,
+};
+
+enum exec_result exec_interrupts(struct vcpu *v) { return v->personality->interrupts(v); }
+void exec_irq_recheck(struct vcpu *v) { v->personality->recheck(v); }
 
 void exec_set_flags(struct vcpu *v, uint64_t value, uint64_t mask)
 {

@@ -177,6 +177,8 @@ enum exec_result exec_insn(struct vcpu *v, const struct insn *in)
 	if (!(shadow & INHIBIT_MOV_SS))
 		v->debug_hits = 0;
 	op = UNLIKELY(exec_need_fault(v, in, &x.exc)) ? OP_FAULT : handlers[in->cls](&x);
+	if (UNLIKELY(op == OP_FAULT) && v->personality->refused)
+		op = v->personality->refused(&x);
 	switch (op) {
 	case OP_DONE:
 		v->rip = x.next;
@@ -266,7 +268,7 @@ enum exec_result exec_step(struct vcpu *v)
 		exc = exc_gp(0);
 		return exec_deliver(v, &exc);
 	}
-	kind = mmu_fetch(&v->mmu, gva(la), v->cpl == 3, &r);
+	kind = mmu_fetch(&v->mmu, gva(la), vcpu_user(v), &r);
 	if (UNLIKELY(kind != MMU_MAPPED))
 		return fetch_failed(v, kind, &r);
 	slot = (unsigned)((uintptr_t)r.hva ^ (uintptr_t)r.hva >> 12) % EXEC_CACHE;
@@ -287,7 +289,7 @@ enum exec_result exec_step(struct vcpu *v)
 			exc = exc_gp(0);
 			return exec_deliver(v, &exc);
 		}
-		kind = mmu_fetch(&v->mmu, gva(la + page_left), v->cpl == 3, &r);
+		kind = mmu_fetch(&v->mmu, gva(la + page_left), vcpu_user(v), &r);
 		if (UNLIKELY(kind != MMU_MAPPED))
 			return fetch_failed(v, kind, &r);
 		copy_bytes(bytes + page_left, r.hva, 15 - page_left);

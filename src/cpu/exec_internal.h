@@ -10,28 +10,10 @@
 #include "cpu/access.h"
 #include "cpu/cpuid.h"
 #include "cpu/exec.h"
-
-enum exec_op {
-	OP_DONE,
-	OP_FAULT,	/* x->exc, at the unchanged rip */
-	OP_STOP,	/* v->exit */
-	OP_REPEAT,	/* part of a REP string was done; rip stays */
-	OP_EVENT,	/* an event was delivered (INT n...): rip is set, no trap follows */
-};
-
-struct exec {
-	struct vcpu *v;
-	const struct insn *in;
-	uint64_t next;		/* rip after the instruction */
-	bool tf;		/* single-step trap due after it */
-	bool keep_rf;		/* IRET loaded RF */
-	struct exception exc;
-};
+#include "cpu/personality.h"
 
 typedef enum exec_op exec_handler(struct exec *x);
 
-/* Sets v->exit; the reason is copied. Fit for hot code (no libc). */
-void exec_exit(struct vcpu *v, enum exit_kind kind, const char *reason);
 /* EXIT_UNSUPPORTED naming the instruction and rip. Always OP_STOP. */
 enum exec_op exec_unsupported(struct exec *x, const char *what);
 
@@ -39,13 +21,6 @@ enum exec_op exec_unsupported(struct exec *x, const char *what);
 int exec_cache_create(struct exec_cache **out);
 void exec_cache_destroy(struct exec_cache *c);
 
-static inline enum exec_op exec_fault(struct exec *x, struct exception exc)
-{
-	x->exc = exc;
-	return OP_FAULT;
-}
-static inline enum exec_op exec_gp(struct exec *x, uint32_t error) { return exec_fault(x, exc_gp(error)); }
-static inline enum exec_op exec_undefined(struct exec *x) { return exec_fault(x, exc_ud()); }
 static inline enum exec_op exec_of(enum vmem_status st)
 {
 	return st == VMEM_OK ? OP_DONE : st == VMEM_FAULT ? OP_FAULT : OP_STOP;
@@ -101,8 +76,6 @@ static inline unsigned exec_acc(const struct exec *x, unsigned seg)
 /* Reads and writes of the memory operand (or of seg:ea), as integers. */
 enum exec_op exec_read_mem(struct exec *x, unsigned seg, uint64_t ea, uint64_t *value, unsigned size);
 enum exec_op exec_write_mem(struct exec *x, unsigned seg, uint64_t ea, uint64_t value, unsigned size);
-enum exec_op exec_read_operand(struct exec *x, uint64_t *value, unsigned size);	/* register or memory by ModRM.rm */
-enum exec_op exec_write_operand(struct exec *x, uint64_t value, unsigned size);
 enum exec_op exec_read_bytes(struct exec *x, unsigned seg, uint64_t ea, void *buf, unsigned len);
 /* The memory operand as offset (width bytes) and selector. */
 enum exec_op exec_read_far_pointer(struct exec *x, unsigned width, uint64_t *offset, uint16_t *selector);
@@ -120,31 +93,14 @@ void stack_commit(struct exec *x, const struct stack *s);
 /* A near branch target in the current mode: false if it must #GP(0) (exc set). */
 bool exec_branch_target(struct exec *x, uint64_t target);
 
-/* segment.c */
-enum { DESC_TSS_AVAILABLE = 9, DESC_TSS_BUSY = 11, DESC_LDT = 2, DESC_CALL_GATE = 12, DESC_INT_GATE = 14, DESC_TRAP_GATE = 15 };
-void segment_unpack(uint64_t raw, struct segment *s);
-/* Reads the 8-byte descriptor of a selector (16 with high). Outside the table: OP_FAULT, vector (selector & ~3). */
-enum exec_op segment_read_descriptor(struct exec *x, uint16_t selector, uint8_t vector, uint32_t ext, uint64_t *low, uint64_t *high);
-/* Sets the accessed bit of a code or data descriptor in memory if it is clear. */
-enum exec_op segment_set_accessed(struct exec *x, uint16_t selector, uint64_t low);
-/* MOV to, POP and Lxs of a segment register other than CS. */
-enum exec_op segment_load(struct exec *x, unsigned seg, uint16_t selector);
-void segment_set_flat_code(struct vcpu *v, uint16_t selector, unsigned dpl, bool long64);
-void segment_set_flat_stack(struct vcpu *v, uint16_t selector, unsigned dpl);
+exec_handler bare_syscall; /* exec_syscall.c */
 
-/* deliver.c */
-enum event_kind { EVENT_EXCEPTION, EVENT_EXTERNAL, EVENT_SOFT /* INT n, INT3, INTO: gate DPL is checked */, EVENT_ICEBP };
-/*
- * One delivery without the double-fault rules: OP_EVENT, OP_FAULT (x->exc) or OP_STOP. rip is the address to push, rflags the image.
- */
+/* deliver.c: by the vcpu's personality. */
 enum exec_op deliver_event(struct exec *x, enum event_kind kind, uint8_t vector, bool has_error, uint32_t error, uint64_t rip, uint64_t rflags);
 
 /* control.c: writes with all checks. OP_DONE or OP_FAULT. */
 enum exec_op control_write_cr(struct exec *x, unsigned cr, uint64_t value);
 bool control_write_efer(struct vcpu *v, uint64_t value); /* false: #GP */
-
-/* Sets RFLAGS bits in `mask` from value; notices IF becoming 1. */
-void exec_set_flags(struct vcpu *v, uint64_t value, uint64_t mask);
 
 /* Handlers, by file. */
 exec_handler op_plain, op_bt_mem, op_nop, op_invalid, op_too_long;			/* exec_plain.c */

@@ -4,7 +4,9 @@
  */
 #include "cpu/exec_internal.h"
 
-enum exec_op op_syscall(struct exec *x)
+enum exec_op op_syscall(struct exec *x) { return x->v->personality->syscall(x); }
+
+enum exec_op bare_syscall(struct exec *x)
 {
 	struct vcpu *v = x->v;
 	bool from_long64 = vcpu_long64(v);

@@ -45,6 +45,7 @@ int vcpu_init(struct vcpu *v, struct memory *memory, struct bus *bus, enum pagin
 	v->memory = memory;
 	v->bus = bus;
 	v->id = id;
+	v->personality = &personality_bare;
 	v->cpuid = cpuid_policy_get();
 	if (!v->cpuid)
 		return -ENOTSUP;

@@ -83,6 +83,7 @@ struct vcpu {
 	uint8_t inhibit;		/* interrupt shadow of STI/MOV SS (INHIBIT_*): no interrupt before the next instruction */
 	uint8_t halted;
 	uint8_t irq_waiting;		/* something is deliverable but for IF or the shadow; whoever sets IF looks (exec_irq_recheck) */
+	uint8_t ring3_kernel;		/* a paravirtualized guest's kernel runs: at CPL 3, but its accesses are a supervisor's (vcpu_user) */
 	uint8_t nmi_masked;		/* from an NMI's delivery to the next IRET */
 	uint64_t tsc_offset;		/* guest TSC = host TSC + offset */
 	struct segment seg[SEG_COUNT];
@@ -109,6 +110,8 @@ struct vcpu {
 	struct kvmclock *kvmclock;
 	struct exec_cache *decoded;	/* instructions that exec_step decoded (cpu/exec.c) */
 	struct host_stub *stub;		/* runs single instructions on the host (cpu/host_stub) */
+	const struct personality *personality;	/* cpu/personality.h */
+	void *domain;			/* its own, per vcpu */
 	struct lapic lapic;
 	struct fpu fpu;
 	struct mmu mmu;
@@ -136,9 +139,11 @@ static inline bool vcpu_long64(const struct vcpu *v)
 {
 	return (v->efer & EFER_LMA) && (v->seg[SEG_CS].attr & SEG_L);
 }
+/* Whether accesses to memory are made as a user. */
+static inline bool vcpu_user(const struct vcpu *v) { return v->cpl == 3 && !v->ring3_kernel; }
 static inline enum tlb_set vcpu_tlb_set(const struct vcpu *v)
 {
-	if (v->cpl == 3)
+	if (vcpu_user(v))
 		return TLB_USER;
 	return (v->cr4 & CR4_SMAP) && !(v->rflags & FL_AC) ? TLB_KERNEL : TLB_KERNEL_AC;
 }

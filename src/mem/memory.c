@@ -18,11 +18,32 @@ int memory_init(struct memory *mem, uint64_t bytes, enum placement placement, ui
 	return memory_init_limited(mem, bytes, ~0ull, placement, seed);
 }
 
+/* The regions are set. */
+static int init_pool(struct memory *mem, uint64_t pool, enum placement placement, uint64_t seed)
+{
+	pthread_mutex_t *lock;
+	int err;
+
+	lock = malloc(sizeof(*lock));
+	if (!lock || pthread_mutex_init(lock, NULL)) {
+		free(lock);
+		return -ENOMEM;
+	}
+	mem->lock = lock;
+	err = pool_init(&mem->pool, pool >> PAGE_SHIFT, placement, seed);
+	if (!err)
+		err = p2m_init(mem);
+	if (err) {
+		memory_destroy(mem);
+		return err;
+	}
+	track_init(&mem->track, &mem->pool);
+	return 0;
+}
+
 int memory_init_limited(struct memory *mem, uint64_t bytes, uint64_t machine_bytes, enum placement placement, uint64_t seed)
 {
 	uint64_t low, high, pool;
-	pthread_mutex_t *lock;
-	int err;
 
 	if (bytes == 0 || bytes > MEMORY_MAX - (HOLE_END - HOLE_START))
 		return -EINVAL;
@@ -33,25 +54,20 @@ int memory_init_limited(struct memory *mem, uint64_t bytes, uint64_t machine_byt
 	mem->region[0] = (struct memory_region){ 0, low };
 	if (high)
 		mem->region[mem->regions++] = (struct memory_region){ HOLE_END, high };
-	lock = malloc(sizeof(*lock));
-	if (!lock || pthread_mutex_init(lock, NULL)) {
-		free(lock);
-		return -ENOMEM;
-	}
-	mem->lock = lock;
 	/* Whole chunks, so that linear placement finds every page its own place, and one to move pages about in. */
 	pool = ALIGN_UP(low, MIB(2)) + ALIGN_UP(high, MIB(2)) + MIB(2);
 	if (machine_bytes < pool)
 		pool = ALIGN_UP(machine_bytes, MIB(2));
-	err = pool_init(&mem->pool, pool >> PAGE_SHIFT, placement, seed);
-	if (!err)
-		err = p2m_init(mem);
-	if (err) {
-		memory_destroy(mem);
-		return err;
-	}
-	track_init(&mem->track, &mem->pool);
-	return 0;
+	return init_pool(mem, pool, placement, seed);
+}
+
+int memory_init_machine(struct memory *mem, uint64_t bytes, uint64_t spare_frames, enum placement placement, uint64_t seed)
+{
+	if (bytes == 0 || bytes > MEMORY_MAX / 2 || spare_frames > MEMORY_MAX / 4 >> PAGE_SHIFT)
+		return -EINVAL;
+	bytes = ALIGN_UP(bytes, PAGE_SIZE);
+	*mem = (struct memory){ .regions = 1, .region = { { 0, bytes } } };
+	return init_pool(mem, ALIGN_UP(bytes, MIB(2)) + ALIGN_UP(spare_frames << PAGE_SHIFT, MIB(2)) + MIB(2), placement, seed);
 }
 
 void memory_destroy(struct memory *mem)

@@ -63,6 +63,11 @@ struct memory {
 int memory_init(struct memory *mem, uint64_t bytes, enum placement placement, uint64_t seed);
 /* The same with a machine pool of so many bytes, which need not hold all of it. */
 int memory_init_limited(struct memory *mem, uint64_t bytes, uint64_t machine_bytes, enum placement placement, uint64_t seed);
+/*
+ * One region without a hole below 4 GiB, and so many frames more in the pool: for a guest that is not a PC (direct mode), where guest frame numbers are the
+ * guest's own affair once it runs.
+ */
+int memory_init_machine(struct memory *mem, uint64_t bytes, uint64_t spare_frames, enum placement placement, uint64_t seed);
 void memory_destroy(struct memory *mem);
 bool memory_is_ram(const struct memory *mem, gpa_t p);
 

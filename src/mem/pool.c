@@ -245,16 +245,35 @@ static uint64_t place_linear(struct pool *pool, uint64_t gfn)
 	return ~0ull;
 }
 
+/* Where the next frame is taken from. The caller takes it. */
+static uint64_t place(struct pool *pool, uint64_t gfn)
+{
+	uint64_t m = pool->placement == PLACEMENT_LINEAR ? place_linear(pool, gfn) : place_scatter(pool);
+
+	ASSERT(m < pool->frames && !is_allocated(pool, m));
+	return m;
+}
+
+static mfn_t hand_out(struct pool *pool, uint64_t m, uint64_t gfn)
+{
+	struct frame *f = &pool->frame[m];
+
+	f->gfn = gfn;
+	f->code_granules = 0;
+	f->flags = FRAME_ALLOCATED;
+	f->code_head = f->shadow_head = f->spare = 0;
+	pool->used++;
+	return mfn(m);
+}
+
 mfn_t pool_alloc(struct pool *pool, uint64_t gfn)
 {
 	struct pool_private *priv = pool->priv;
-	struct frame *f;
 	uint64_t m;
 
 	if (pool->used == pool->frames)
 		return MFN_NONE;
-	m = pool->placement == PLACEMENT_LINEAR ? place_linear(pool, gfn) : place_scatter(pool);
-	ASSERT(m < pool->frames && !is_allocated(pool, m));
+	m = place(pool, gfn);
 	if (!is_populated(priv, m)) {
 		bool ok = pool->placement == PLACEMENT_LINEAR ? populate_ahead(pool, m) : populate(pool, m, 1);
 
@@ -262,13 +281,18 @@ mfn_t pool_alloc(struct pool *pool, uint64_t gfn)
 		if (!ok && !populate(pool, m, 1))
 			return MFN_NONE;
 	}
-	f = &pool->frame[m];
-	f->gfn = gfn;
-	f->code_granules = 0;
-	f->flags = FRAME_ALLOCATED;
-	f->code_head = f->shadow_head = f->spare = 0;
-	pool->used++;
-	return mfn(m);
+	return hand_out(pool, m, gfn);
+}
+
+mfn_t pool_reserve(struct pool *pool, uint64_t gfn)
+{
+	return pool->used == pool->frames ? MFN_NONE : hand_out(pool, place(pool, gfn), gfn);
+}
+
+void pool_touch(struct pool *pool, mfn_t m)
+{
+	if (UNLIKELY(!is_populated(pool->priv, m.v)) && !populate(pool, m.v, 1))
+		pool->priv->no_populate = true; /* the host's own page fault will say what is wrong */
 }
 
 void pool_prepare(struct pool *pool, uint64_t gfn, uint64_t frames)

@@ -28,6 +28,7 @@ enum frame_flag {
 	FRAME_PV_TYPE = 1u << 3,
 	FRAME_TRACKED = 0xff,
 	FRAME_ALLOCATED = 1u << 8,
+	FRAME_VMM = 1u << 10,		/* ours, not the guest's: it may read it where we let it (direct mode: M2P), never write it */
 	FRAME_MOVED = 1u << 9,		/* its page has come from another frame, and nobody has missed it yet (hidden_moved) */
 };
 
@@ -59,6 +60,13 @@ void pool_destroy(struct pool *pool);
 /* A zeroed frame for guest frame gfn (the hint is used by linear placement), MFN_NONE if none is left. */
 mfn_t pool_alloc(struct pool *pool, uint64_t gfn);
 void pool_free(struct pool *pool, mfn_t m);
+
+/*
+ * The same without giving it memory yet: for a guest that must know the numbers of all its frames from the start. pool_touch gives it memory (cheaply, while
+ * frames are touched in order); a frame that nobody touched through it costs a host page fault at its first use.
+ */
+mfn_t pool_reserve(struct pool *pool, uint64_t gfn);
+void pool_touch(struct pool *pool, mfn_t m);
 
 /*
  * All of these guest frames are about to be written: linear placement gives whole chunks of them memory at once, in large pages of the

@@ -53,18 +53,18 @@ static uint32_t new_psc(struct mmu *mmu)
 static void publish(struct mmu *mmu)
 {
 	struct asid *a = &mmu->priv->asid;
-	struct space_ids *s = asid_current(mmu);
+	struct space_ids *s = asid_of(mmu, false), *u = asid_of(mmu, true);
 
 	/* Asking for one may void the others: an epoch ends. */
-	while (!s->fetch_user || !a->global_fetch || (s->kernel_local && !s->fetch_kernel)) {
-		if (!s->fetch_user)
-			s->fetch_user = new_fetch_id(mmu);
+	while (!u->fetch_user || !a->global_fetch || (s->kernel_local && !s->fetch_kernel)) {
+		if (!u->fetch_user)
+			u->fetch_user = new_fetch_id(mmu);
 		if (!a->global_fetch)
 			a->global_fetch = new_fetch_id(mmu);
 		if (s->kernel_local && !s->fetch_kernel)
 			s->fetch_kernel = new_fetch_id(mmu);
 	}
-	mmu->fetch_id[1] = s->fetch_user;
+	mmu->fetch_id[1] = u->fetch_user;
 	mmu->fetch_id[0] = s->kernel_local ? s->fetch_kernel : a->global_fetch;
 }
 
@@ -102,12 +102,11 @@ void asid_init(struct mmu *mmu)
 	asid_switch(mmu, 0);
 }
 
-void asid_switch(struct mmu *mmu, unsigned pcid)
+/* Gives a space that was flushed new ids. */
+static void revive(struct mmu *mmu, struct space_ids *s)
 {
 	struct asid *a = &mmu->priv->asid;
-	struct space_ids *s = &a->of[pcid];
 
-	a->current = pcid;
 	if (s->id < a->floor_id) {
 		s->id = 0;
 		s->id = new_id(mmu);
@@ -116,6 +115,18 @@ void asid_switch(struct mmu *mmu, unsigned pcid)
 	}
 	if (s->psc < a->floor_psc)
 		s->psc = new_psc(mmu);
+}
+
+void asid_switch(struct mmu *mmu, unsigned pcid)
+{
+	struct asid *a = &mmu->priv->asid;
+
+	a->current = pcid;
+	a->current_user = mmu->mode == PAGING_DIRECT ? SPACE_USER : pcid;
+	revive(mmu, asid_of(mmu, false));
+	revive(mmu, asid_of(mmu, true));
+	/* Ids may have wrapped with the second. */
+	revive(mmu, asid_of(mmu, false));
 	publish(mmu);
 }
 
@@ -126,8 +137,8 @@ void asid_flush(struct mmu *mmu, unsigned pcid)
 	a->of[pcid].id = a->of[pcid].psc = 0;
 	a->of[pcid].fetch_user = a->of[pcid].fetch_kernel = 0;
 	a->of[pcid].kernel_local = false;
-	if (pcid == a->current)
-		asid_switch(mmu, pcid);
+	if (pcid == a->current || pcid == a->current_user)
+		asid_switch(mmu, a->current);
 }
 
 void asid_flush_all_local(struct mmu *mmu)
@@ -195,10 +206,10 @@ static bool was_fetched(const struct filter *f, uint64_t va, uint32_t id)
 void asid_invalidate_fetched(struct mmu *mmu, uint64_t va)
 {
 	struct asid *a = &mmu->priv->asid;
-	struct space_ids *s = asid_current(mmu);
+	struct space_ids *s = asid_of(mmu, false);
 
 	if (was_fetched(&a->fetched_user, va, mmu->fetch_id[1]))
-		s->fetch_user = 0;
+		asid_of(mmu, true)->fetch_user = 0;
 	if (a->user_global && was_fetched(&a->fetched_user, va, 0))
 		void_fetch_ids(a, true, false);
 	if (was_fetched(&a->fetched_kernel, va, 0)) {

@@ -20,6 +20,8 @@ static const struct event_row { unsigned flush; size_t counter; } event_table[EV
 #define ROW(event, flush, member) [event] = { flush, offsetof(struct mmu_counters, member) }
 	ROW(EVENT_CR3, F_L1_LOCAL | F_SPACE, flush_cr3),
 	ROW(EVENT_CR3_NOFLUSH, F_L1_LOCAL, cr3_noflush),
+	/* direct: the kernel's root, which the user's shares tables with */
+	ROW(EVENT_ROOTS, F_L1_LOCAL | F_SPACES, flush_cr3),
 	/* CR0.PG, CR4.PAE/PSE/PGE/PCIDE, EFER.LMA/NXE */
 	ROW(EVENT_PAGING_CHANGED, F_L1_ALL | F_SPACES | F_GLOBAL | F_FETCH, flush_cr4),
 	/* CR0.WP, CR4.SMEP/SMAP: level 2 keeps rights, not answers */
@@ -37,7 +39,7 @@ static const struct event_row { unsigned flush; size_t counter; } event_table[EV
 void edit_event(struct mmu *mmu, enum mmu_event event, unsigned pcid, uint64_t va)
 {
 	unsigned flush = event_table[event].flush;
-	bool current = pcid == mmu->priv->asid.current;
+	bool current = pcid == mmu->priv->asid.current || pcid == mmu->priv->asid.current_user;
 
 	++*(uint64_t *)((char *)&mmu->counters + event_table[event].counter);
 	if (flush & F_L1_ALL)
@@ -78,7 +80,7 @@ void mmu_set_controls(struct mmu *mmu, uint64_t cr0, uint64_t cr4, uint64_t efer
 	mmu->cr0 = cr0;
 	mmu->cr4 = cr4;
 	mmu->efer = efer;
-	c->format = paging_format_of(cr0, cr4, efer);
+	c->format = mmu->mode == PAGING_DIRECT ? paging_format_direct() : paging_format_of(cr0, cr4, efer);
 	/* With paging off every access is allowed (walk_allowed asks these only). */
 	c->wp = c->format && (cr0 & CR0_WP);
 	c->smep = c->format && (cr4 & CR4_SMEP);
@@ -100,9 +102,22 @@ void mmu_set_cr3(struct mmu *mmu, uint64_t cr3)
 	unsigned pcid = mmu->priv->controls.pcide ? cr3 & CR3_PCID_MASK : 0;
 
 	mmu->cr3 = cr3 & ~CR3_NOFLUSH;
+	if (mmu->mode == PAGING_DIRECT) {
+		edit_event(mmu, EVENT_ROOTS, 0, 0);
+		return;
+	}
 	edit_event(mmu, noflush ? EVENT_CR3_NOFLUSH : EVENT_CR3, pcid, 0);
 	asid_switch(mmu, pcid);
 }
+
+void mmu_set_user_cr3(struct mmu *mmu, uint64_t cr3)
+{
+	ASSERT(mmu->mode == PAGING_DIRECT);
+	mmu->user_cr3 = cr3;
+	edit_event(mmu, EVENT_CR3, SPACE_USER, 0);
+}
+
+void mmu_flush_local(struct mmu *mmu) { edit_event(mmu, EVENT_ROOTS, 0, 0); }
 
 void mmu_invlpg(struct mmu *mmu, gva_t va)
 {

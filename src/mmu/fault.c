@@ -55,6 +55,10 @@ static inline void note_frame(struct mmu *mmu, uint64_t data)
 	}
 }
 
+static enum translate_status (*const mode_translate[])(struct mmu *mmu, uint64_t va, unsigned access, struct translation *out) = {
+	[PAGING_NESTED] = nested_translate, [PAGING_SHADOW] = shadow_translate, [PAGING_DIRECT] = direct_translate,
+};
+
 static __attribute__((noinline)) enum mmu_kind translate(struct mmu *mmu, uint64_t va, unsigned access, enum tlb_set set,
 						     struct mmu_result *out)
 {
@@ -65,15 +69,14 @@ static __attribute__((noinline)) enum mmu_kind translate(struct mmu *mmu, uint64
 	memory_lock(mmu->memory);
 	if (UNLIKELY(mmu->priv->p2m_generation != mmu->memory->p2m_generation))
 		edit_event(mmu, EVENT_P2M, 0, 0);
-	status = mmu->mode == PAGING_SHADOW ? shadow_translate(mmu, va, access, &t) :
-					      nested_translate(mmu, va, access, &t);
+	status = mode_translate[mmu->mode](mmu, va, access, &t);
 	if (LIKELY(status == TRANSLATED))
 		note_frame(mmu, t.data);
 	memory_unlock(mmu->memory);
 	switch (status) {
 	case TRANSLATED:
 		if (!(access & ACC_PROBE))
-			tlb2_insert(mmu, va, t.data, t.large);
+			tlb2_insert(mmu, va, set == TLB_USER, t.data, t.large);
 		return mapped(mmu, va, access, set, t.data, out);
 	case TRANSLATE_FAULT:
 		mmu->counters.guest_faults++;
@@ -111,7 +114,7 @@ enum mmu_kind mmu_access(struct mmu *mmu, gva_t va, unsigned access, struct mmu_
 		}
 		mmu->counters.tlb_l1_misses++;
 	}
-	if (LIKELY(tlb2_find(mmu, va.v, &data))) {
+	if (LIKELY(tlb2_find(mmu, va.v, set == TLB_USER, &data))) {
 		if (LIKELY(data_serves(mmu, data, access))) {
 			mmu->counters.tlb_l2_hits++;
 			return mapped(mmu, va.v, access, set, data, out);
@@ -140,7 +143,7 @@ enum mmu_kind mmu_fetch(struct mmu *mmu, gva_t va, bool user, struct mmu_result 
 	if (kind != MMU_MAPPED)
 		return kind;
 	/* An executable translation always passes through level 2. */
-	if (!tlb2_find(mmu, va.v, &data))
+	if (!tlb2_find(mmu, va.v, user, &data))
 		return kind;
 	asid_fetched(mmu, va.v, user, data);
 	e = &mmu->priv->fetch[(va.v >> PAGE_SHIFT ^ mmu->fetch_id[user] * 29) & (FETCH_CACHE - 1)];

@@ -36,8 +36,18 @@ static const struct paging_format formats[] = {
 			[2] = { 21, 9, LEAF_IF_PS, false, PHYS, PHYS | BITS(20, 13) },
 			[1] = { 12, 9, LEAF_ALWAYS, false, 0, PHYS },
 		},
+	}, {
+		.name = "4-level, small pages", .levels = 4, .entry_bytes = 8, .nx = true, .root_mask = BITS(MAXPHYADDR - 1, 12),
+		.level = {
+			[4] = { 39, 9, LEAF_NEVER, false, PHYS | PTE_PS | PTE_G, 0 },
+			[3] = { 30, 9, LEAF_NEVER, false, PHYS | PTE_PS | PTE_G, 0 },
+			[2] = { 21, 9, LEAF_NEVER, false, PHYS | PTE_PS, 0 },
+			[1] = { 12, 9, LEAF_ALWAYS, false, 0, PHYS },
+		},
 	},
 };
+
+const struct paging_format *paging_format_direct(void) { return &formats[4]; }
 
 const struct paging_format *paging_format_of(uint64_t cr0, uint64_t cr4, uint64_t efer)
 {

@@ -33,6 +33,8 @@ struct paging_format {
 
 /* The format in force, NULL with paging off. */
 const struct paging_format *paging_format_of(uint64_t cr0, uint64_t cr4, uint64_t efer);
+/* That of PAGING_DIRECT: 4-level, 4 KiB pages only. */
+const struct paging_format *paging_format_direct(void);
 
 /* Address of the page that a leaf entry maps (aligned to the level's size). */
 static inline uint64_t paging_leaf_address(const struct paging_format *f, unsigned level, uint64_t entry)

@@ -29,6 +29,7 @@ int mmu_init(struct mmu *mmu, struct memory *memory, enum paging_mode mode)
 	mmu->mode = mode;
 	mmu->priv = priv;
 	priv->space.memory = memory;
+	priv->space.machine = mode == PAGING_DIRECT;
 	priv->space.counters = &mmu->counters;
 	space_forget(&priv->space);
 	priv->p2m_generation = memory->p2m_generation;

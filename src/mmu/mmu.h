@@ -17,7 +17,11 @@
 #include "mmu/tlb.h"
 #include "x86/exception.h"
 
-enum paging_mode { PAGING_NESTED, PAGING_SHADOW };
+/*
+ * PAGING_DIRECT: the guest's tables hold machine addresses and are the only ones; whoever changes them has them checked first (xen/). Two roots are in force: cr3 for
+ * a supervisor's accesses, user_cr3 for a user's, so that going from one to the other costs nothing here.
+ */
+enum paging_mode { PAGING_NESTED, PAGING_SHADOW, PAGING_DIRECT };
 
 enum mmu_access_flag {
 	ACC_READ = 1, ACC_WRITE = 2, ACC_EXEC = 4,
@@ -70,6 +74,7 @@ struct mmu {
 	struct memory *memory;
 	enum paging_mode mode;
 	uint64_t cr0, cr3, cr4, efer;	/* as last given to mmu_set_controls and mmu_set_cr3 */
+	uint64_t user_cr3;		/* direct: as last given to mmu_set_user_cr3 */
 	struct mmu_counters counters;
 	struct mmu_private *priv;	/* second level, paging-structure caches, shadow roots... */
 };
@@ -99,6 +104,10 @@ void mmu_write_protect_all(struct mmu *mmu);
 /* Guest events. The flush each causes is one table in mmu/edit.c. The values have been checked for reserved bits. */
 void mmu_set_controls(struct mmu *mmu, uint64_t cr0, uint64_t cr4, uint64_t efer);
 void mmu_set_cr3(struct mmu *mmu, uint64_t cr3);	/* bit 63: NOFLUSH, if CR4.PCIDE */
+/* Direct: machine address of the root of user accesses, 0 for none (they all fault). mmu_set_cr3 flushes both spaces, this the user's. */
+void mmu_set_user_cr3(struct mmu *mmu, uint64_t cr3);
+/* Direct: what a load of CR3 voids, with the same roots. */
+void mmu_flush_local(struct mmu *mmu);
 void mmu_invlpg(struct mmu *mmu, gva_t va);
 enum { INVPCID_ADDRESS, INVPCID_CONTEXT, INVPCID_ALL_GLOBAL, INVPCID_ALL };
 void mmu_invpcid(struct mmu *mmu, unsigned type, uint16_t pcid, gva_t va);

@@ -52,6 +52,7 @@ struct space_ids {
 struct asid {
 	struct space_ids of[PCIDS];
 	unsigned current;		/* PCID */
+	unsigned current_user;		/* whose ids user accesses go by: the same, but for the direct mode's SPACE_USER */
 	uint32_t next_id, floor_id;
 	uint32_t next_psc, floor_psc;
 	uint32_t next_fetch;		/* up to FETCH_ID_MAX; then a new epoch */
@@ -61,6 +62,8 @@ struct asid {
 	bool user_global;		/* user code was fetched through a global entry */
 	struct filter fetched_user, fetched_kernel;
 };
+/* The direct mode has no PCIDs: slot 0 is the space of the kernel's root, this one of the user's. */
+#define SPACE_USER 1
 #define FETCH_ID_MAX 0xffffu
 
 /* nested.c: paging-structure cache: which page table (level 1) or page directory (level 2) serves a region, and the rights above. */
@@ -94,6 +97,9 @@ struct translation {
 /* Lock held. The access was checked; A and D are set. */
 enum translate_status nested_translate(struct mmu *mmu, uint64_t va, unsigned access, struct translation *out);
 
+/* direct.c. */
+enum translate_status direct_translate(struct mmu *mmu, uint64_t va, unsigned access, struct translation *out);
+
 /* Where the paging-structure cache lets a walk of the current tables begin; false: at the root. */
 bool nested_cached(struct mmu *mmu, uint64_t va, struct walk *w);
 
@@ -102,8 +108,8 @@ enum translate_status nested_finish(struct mmu *mmu, uint64_t va, const struct w
 
 /* tlb.c; look-ups are in tlb_lookup.h */
 void tlb_init(struct mmu *mmu);
-void tlb2_insert(struct mmu *mmu, uint64_t va, uint64_t data, bool large);
-/* Removes va's entries, small and large, global and of the current space. */
+void tlb2_insert(struct mmu *mmu, uint64_t va, bool user, uint64_t data, bool large);
+/* Removes va's entries, small and large, global and of the current spaces. */
 void tlb2_drop(struct mmu *mmu, uint64_t va);
 void tlb2_clear(struct mmu *mmu);
 /* Level 1 is about to hold part of a large guest page. */
@@ -131,10 +137,15 @@ void asid_new_fetch_ids(struct mmu *mmu);		/* every (id, va) pair ever handed ou
 void asid_fetched(struct mmu *mmu, uint64_t va, bool user, uint64_t data);
 void asid_invalidate_fetched(struct mmu *mmu, uint64_t va);
 static inline struct space_ids *asid_current(struct mmu *mmu) { return &mmu->priv->asid.of[mmu->priv->asid.current]; }
+/* The space that a user's or a supervisor's accesses go by. */
+static inline struct space_ids *asid_of(struct mmu *mmu, bool user)
+{
+	return &mmu->priv->asid.of[user ? mmu->priv->asid.current_user : mmu->priv->asid.current];
+}
 
 /* edit.c: what a guest event or one of ours voids; the table there says how. */
 enum mmu_event {
-	EVENT_CR3, EVENT_CR3_NOFLUSH, EVENT_PAGING_CHANGED, EVENT_RIGHTS_CHANGED, EVENT_INVLPG, EVENT_INVPCID_ADDRESS,
+	EVENT_CR3, EVENT_CR3_NOFLUSH, EVENT_ROOTS, EVENT_PAGING_CHANGED, EVENT_RIGHTS_CHANGED, EVENT_INVLPG, EVENT_INVPCID_ADDRESS,
 	EVENT_INVPCID_CONTEXT, EVENT_INVPCID_ALL_GLOBAL, EVENT_INVPCID_ALL, EVENT_P2M, EVENT_ALL, EVENTS
 };
 void edit_event(struct mmu *mmu, enum mmu_event event, unsigned pcid, uint64_t va);

@@ -41,7 +41,7 @@ static void put(struct tlb2 *t, struct tlb2_set *set, uint64_t tag, uint64_t dat
 	set->data[w] = data;
 }
 
-void tlb2_insert(struct mmu *mmu, uint64_t va, uint64_t data, bool large)
+void tlb2_insert(struct mmu *mmu, uint64_t va, bool user, uint64_t data, bool large)
 {
 	struct tlb2 *t = &mmu->priv->tlb2;
 	uint32_t id;
@@ -53,7 +53,7 @@ void tlb2_insert(struct mmu *mmu, uint64_t va, uint64_t data, bool large)
 		filter_clear(&t->fragments_l2);
 		filter_clear(&t->fragments_huge);
 	}
-	id = data & PTE_G ? mmu->priv->asid.global_id : asid_current(mmu)->id;
+	id = data & PTE_G ? mmu->priv->asid.global_id : asid_of(mmu, user)->id;
 	mmu->counters.tlb_fills++;
 	if (large) {
 		uint64_t tag = tlb2_large_tag(va, id);
@@ -90,7 +90,9 @@ static void drop_id(struct tlb2 *t, uint64_t va, uint32_t id)
 
 void tlb2_drop(struct mmu *mmu, uint64_t va)
 {
-	drop_id(&mmu->priv->tlb2, va, asid_current(mmu)->id);
+	drop_id(&mmu->priv->tlb2, va, asid_of(mmu, false)->id);
+	if (mmu->mode == PAGING_DIRECT)
+		drop_id(&mmu->priv->tlb2, va, asid_of(mmu, true)->id);
 	drop_id(&mmu->priv->tlb2, va, mmu->priv->asid.global_id);
 }
 

@@ -42,10 +42,10 @@ static inline bool tlb2_find_id(struct tlb2 *t, uint64_t va, uint32_t id, uint64
 }
 
 /* Data of va's own page in *data; searches the current space and the global entries. */
-static inline bool tlb2_find(struct mmu *mmu, uint64_t va, uint64_t *data)
+static inline bool tlb2_find(struct mmu *mmu, uint64_t va, bool user, uint64_t *data)
 {
 	struct tlb2 *t = &mmu->priv->tlb2;
-	uint32_t own = asid_current(mmu)->id, global = mmu->priv->asid.global_id;
+	uint32_t own = asid_of(mmu, user)->id, global = mmu->priv->asid.global_id;
 	bool upper = va >> 63; /* where kernels keep global pages */
 
 	return tlb2_find_id(t, va, upper ? global : own, data) || tlb2_find_id(t, va, upper ? own : global, data);

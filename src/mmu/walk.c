@@ -17,6 +17,19 @@ enum p2m_result space_frame(struct walk_space *space, gpa_t p, struct p2m_entry 
 	enum p2m_result r;
 	bool fresh;
 
+	if (space->machine) {
+		struct pool *pool = &space->memory->pool;
+
+		out->m = mfn(gfn);
+		out->shift = PAGE_SHIFT;
+		out->refs = 0;
+		out->swapped_in = false;
+		if (gfn >= pool->frames || !(pool_frame(pool, out->m)->flags & FRAME_ALLOCATED))
+			return P2M_NOT_RAM;
+		if (!space->look_only)
+			pool_touch(pool, out->m);
+		return P2M_MAPPED;
+	}
 	if (UNLIKELY(space->look_only)) {
 		if (p2m_lookup(space->memory, p, out))
 			return P2M_MAPPED;

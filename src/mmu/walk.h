@@ -32,6 +32,7 @@ struct walk_controls {
 struct walk_space {
 	struct memory *memory;
 	struct mmu_counters *counters;
+	bool machine;		/* addresses are machine addresses (direct mode): no p2m, but every frame must be handed out */
 	bool look_only;		/* walks change nothing: no bit is set, no frame handed out; tables that have none read as zeros */
 	uint64_t generation;	/* memory->p2m_generation the cache is of */
 	struct space_cache { uint64_t gfn_plus_1; mfn_t m; uint64_t shift; } cache[SPACE_CACHE];

@@ -46,7 +46,7 @@ static inline struct guest *guest_new(enum paging_mode mode, enum placement plac
 	return g;
 }
 
-static void guest_free(struct guest *g)
+static inline void guest_free(struct guest *g)
 {
 	char msg[200] = "";
 

@@ -1,0 +1,53 @@
+/*
+ * direct.c - the direct mode: the guest's own tables hold machine addresses and are the only tables there are. A translation is one
+ * walk in one dimension, four references.
+ *
+ * Whether an entry may be there at all was decided when it was written (xen/validate.c): the guest cannot write its tables, only ask for it. The
+ * walk trusts that for rights and relies on nothing for safety: every frame that it meets, table or page, must be one that
+ * is handed out (space_frame), no frame with a table's or descriptor's type is ever written through a mapping, and our own
+ * frames, which the guest sees at fixed places, are read-only whatever the entry says.
+ *
+ * Rights: the guest's kernel is a supervisor to the walk (cpu/vcpu.h, ring3_kernel), which gives what Xen gives by setting U in every entry of it.
+ */
+#include "mmu/mmu_internal.h"
+
+/* Frames that no mapping may write. */
+#define FRAME_READ_ONLY (FRAME_VMM | FRAME_PV_TYPE)
+
+enum translate_status direct_translate(struct mmu *mmu, uint64_t va, unsigned access, struct translation *out)
+{
+	const struct walk_controls *c = &mmu->priv->controls;
+	bool user = (access & (ACC_USER | ACC_IMPLICIT)) == ACC_USER;
+	uint64_t root = user ? mmu->user_cr3 : mmu->cr3;
+	struct p2m_entry frame;
+	enum walk_status status;
+	struct walk w;
+
+	walk_start(c, root, &w);
+	if (user && !root) {
+		out->error = PF_U | (access & ACC_WRITE ? PF_W : 0) | (access & ACC_EXEC ? PF_I : 0);
+		return TRANSLATE_FAULT;
+	}
+	status = walk_tables(c, &mmu->priv->space, va, access, &w);
+	if (status == WALK_OK && space_frame(&mmu->priv->space, w.page, &frame) != P2M_MAPPED) {
+		w.error = PF_P | PF_RSVD | (user ? PF_U : 0) | (access & ACC_WRITE ? PF_W : 0);
+		status = WALK_FAULT;
+	}
+	if (status == WALK_OK && (pool_frame(&mmu->memory->pool, frame.m)->flags & FRAME_READ_ONLY)) {
+		w.rights &= ~PTE_W;
+		if (access & ACC_WRITE) {
+			w.error = PF_P | PF_W | (user ? PF_U : 0);
+			status = WALK_FAULT;
+		}
+	}
+	if (status == WALK_NO_FRAME)
+		return TRANSLATE_NO_FRAME;
+	if (status == WALK_FAULT) {
+		out->error = w.error;
+		return TRANSLATE_FAULT;
+	}
+	out->page = gpa(pool_frame(&mmu->memory->pool, frame.m)->gfn << PAGE_SHIFT);
+	out->data = frame.m.v << PAGE_SHIFT | (w.rights & RIGHTS_MASK & ~PTE_G);
+	out->large = false;
+	return TRANSLATED;
+}

@@ -1,0 +1,79 @@
+/*
+ * hypercall.c - the table of hypercalls, and multicall. A number that has no row is answered with -ENOSYS.
+ */
+#include "xen/xen_internal.h"
+
+static xen_handler do_multicall;
+
+static const struct hypercall_row {
+	uint8_t number;
+	const char *name;
+	xen_handler *handler;
+} rows[] = {
+	{ __HYPERVISOR_multicall, "multicall", do_multicall },
+};
+
+#define NUMBERS 64u
+
+static xen_handler *handler_of(uint64_t number)
+{
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+		if (rows[i].number == number)
+			return rows[i].handler;
+	return NULL;
+}
+
+int64_t xen_hypercall(struct xen_call *c, uint64_t number)
+{
+	xen_handler *handler = handler_of(number);
+
+	c->xen->counters.hypercalls++;
+	if (number < NUMBERS)
+		c->xen->counters.by_number[number]++;
+	return handler ? handler(c) : -XEN_ENOSYS;
+}
+
+/* Entries done before the guest's events get a chance. */
+#define MULTICALL_ROUND 64u
+
+/* arg[0]: array of multicall_entry, arg[1]: how many. */
+static int64_t do_multicall(struct xen_call *c)
+{
+	uint64_t at = c->arg[0], count = c->arg[1];
+
+	if (c->in_multicall)
+		return -XEN_EINVAL;
+	c->xen->counters.multicalls++;
+	for (unsigned done = 0; count; done++, count--, at += sizeof(struct multicall_entry)) {
+		struct multicall_entry entry;
+		struct xen_call inner = { .xen = c->xen, .xv = c->xv, .v = c->v, .in_multicall = true, .next_rip = c->next_rip };
+		uint64_t result;
+
+		if (done == MULTICALL_ROUND)
+			goto again;
+		if (xen_copy_from_guest(c->v, &entry, at, sizeof(entry)))
+			return -XEN_EFAULT;
+		for (unsigned i = 0; i < 6; i++)
+			inner.arg[i] = entry.args[i];
+		c->xen->counters.multicall_entries++;
+		/* iret ends what the entries' pointers mean (XSA-213). */
+		result = (uint64_t)(entry.op == __HYPERVISOR_iret ? -XEN_ENOSYS : xen_hypercall(&inner, entry.op));
+		if (inner.again) {
+			for (unsigned i = 0; i < 6; i++)
+				entry.args[i] = inner.arg[i];
+			if (xen_copy_to_guest(c->v, at, &entry, sizeof(entry)))
+				return -XEN_EFAULT;
+			goto again;
+		}
+		if (xen_copy_to_guest(c->v, at + offsetof(struct multicall_entry, result), &result, sizeof(result)))
+			return -XEN_EFAULT;
+		if (c->v->exit.kind != EXIT_NONE || c->v->halted)
+			break;
+	}
+	return 0;
+again:
+	c->arg[0] = at;
+	c->arg[1] = count;
+	c->again = true;
+	return 0;
+}

@@ -1,0 +1,50 @@
+/*
+ * xen.h - a Xen paravirtualized domain: what vm/ makes one of, and what it asks of it.
+ *
+ * The guest (a kernel with Xen ELF notes) runs at CPL 3, kernel and user alike. Its page tables hold machine frames and are the only tables
+ * there are (mmu/direct.c); it changes them by hypercalls, which check every change (xen/page.h). Exceptions, events
+ * and its user code's system calls come to it as the published ABI says. docs/direct.md is the overview.
+ *
+ * Lifecycle: xen_create (memory is set up and empty: takes the frames that are the VMM's) -> boot/ fills memory, knowing xen_shared_info_mfn -> xen_start
+ * (gives every guest page its frame, writes P2M and M2P, types the initial tables, sets the first vcpu's registers) -> runs -> xen_destroy.
+ *
+ * Threads: hypercalls and deliveries run on the vcpu's own thread. xen_console_* and event sends may come from other threads.
+ */
+#ifndef XEN_XEN_H
+#define XEN_XEN_H
+
+#include "base/stats.h"
+#include "cpu/vcpu.h"
+#include "mem/memory.h"
+
+struct xen;
+
+/* How a domain ends by itself: SCHEDOP_shutdown's reasons, and a crash that the VMM found. On the vcpu's thread, guest vector registers live. */
+enum xen_end { XEN_END_POWEROFF, XEN_END_REBOOT, XEN_END_SUSPEND, XEN_END_CRASH };
+struct xen_config {
+	struct memory *memory;
+	uint64_t pages;		/* guest pages at start, pfn 0 up */
+	/* Returns the wall clock in ns since 1970, like clock_realtime_ns. */
+	uint64_t (*realtime_ns)(void);
+	void (*ended)(void *opaque, enum xen_end end);
+	/* The console ring has output, or room for input (any register state; must be cheap). */
+	void (*console_kick)(void *opaque);
+	void *opaque;
+};
+
+/* Frames that a domain of so many pages needs beside its own. */
+uint64_t xen_spare_frames(uint64_t pages);
+/* 0 or -errno. */
+int xen_create(const struct xen_config *config, struct xen **out);
+void xen_destroy(struct xen *xen);
+
+mfn_t xen_shared_info_mfn(const struct xen *xen);
+
+/* Adds a vcpu that vcpu_init has set up; its personality is the domain's from now on. 0 or -errno. */
+int xen_add_vcpu(struct xen *xen, struct vcpu *v);
+
+extern const struct stat_row xen_stat_rows[];
+extern const size_t xen_stat_row_count;
+const void *xen_counters(const struct xen *xen);
+
+#endif
