@@ -50,7 +50,14 @@ $(SETUP)%: tools/packages tools/setup
 
 # ---- the program ---------------------------------------------------------------------------------------------------
 $(foreach d,$(HOT),$(eval $(BUILD)/obj/src/$(d)/%.c.o: CFLAGS += -mgeneral-regs-only))
-$(BUILD)/obj/src/vm/wake.c.o: CFLAGS += -mgeneral-regs-only
+$(BUILD)/obj/src/vm/wake.c.o $(BUILD)/obj/src/base/trace.c.o: CFLAGS += -mgeneral-regs-only
+
+# Names of Linux' system calls, for traces.
+$(BUILD)/gen/syscall_names.inc: | $(SETUP)build
+	@mkdir -p $(@D)
+	$(call say,GEN,$@)echo '#include <asm/unistd_64.h>' | $(CC) -E -dM - | sed -n 's/^#define __NR_\([a-z0-9_]*\) \([0-9]*\)$$/[\2] = "\1",/p' | sort >$@
+$(BUILD)/obj/src/vm/trace_names.c.o: $(BUILD)/gen/syscall_names.inc
+$(BUILD)/obj/src/vm/trace_names.c.o: CFLAGS += -I$(BUILD)/gen
 
 $(BUILD)/obj/%.c.o: %.c | $(SETUP)build
 	@mkdir -p $(@D)

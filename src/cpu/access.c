@@ -34,11 +34,13 @@ static void bus_cold(void *arg)
 static uint64_t bus_access(struct vcpu *v, enum bus_space space, uint64_t addr, unsigned size, bool write, uint64_t value)
 {
 	struct bus_call c = { .v = v, .space = space, .addr = addr, .value = value, .size = size, .write = write };
+	const uint64_t begin = trace_begin(v->mmu.trace, TRACE_CAT_DEVICE);
 	uint8_t was = v->activity;
 
 	v->activity = ACT_DEVICES;
 	fpu_call_cold(v, bus_cold, &c);
 	v->activity = was;
+	trace_span(v->mmu.trace, TRACE_DEVICE, size | space << 8 | (uint32_t)write << 16, begin, addr, c.value);
 	return c.value;
 }
 

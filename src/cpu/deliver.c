@@ -5,6 +5,7 @@
  */
 #include "cpu/debug.h"
 #include "cpu/exec_internal.h"
+#include "cpu/trace.h"
 
 enum { ERR_EXT = 1, ERR_IDT = 2 };
 
@@ -142,6 +143,8 @@ static enum exec_op bare_deliver(struct exec *x, enum event_kind kind, uint8_t v
 	op = push_frame(x, new_cpl, &rsp, frame, words);
 	if (op != OP_DONE)
 		return op;
+	if (vcpu_traced(v))
+		vcpu_trace_event(v, vector, kind == EVENT_EXTERNAL ? 1 : kind == EVENT_SOFT ? 2 : 0, rip, rsp + (has_error ? 8 : 0), error);
 
 	if (new_cpl != v->cpl) {
 		v->seg[SEG_SS].selector = (uint16_t)new_cpl;

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include "cpu/debug.h"
 #include "cpu/exec_internal.h"
+#include "cpu/trace.h"
 
 static exec_handler *const handlers[INSN_CLASS_COUNT] = {
 	[INSN_INVALID] = op_invalid, [INSN_TOO_LONG] = op_too_long, [INSN_PLAIN] = op_plain, [INSN_NOP] = op_nop,
@@ -42,22 +43,6 @@ static exec_handler *const handlers[INSN_CLASS_COUNT] = {
 	[INSN_FXSAVE] = op_fxsave, [INSN_FXRSTOR] = op_fxrstor, [INSN_FPU_ENV] = op_fpu_env,
 	[INSN_VMCALL] = op_vmcall, [INSN_SVM] = op_invalid, [INSN_VMX] = op_invalid,
 };
-
-enum exec_op exec_privileged(struct exec *x, uint64_t iopl)
-{
-	struct vcpu *v = x->v;
-	uint8_t cpl = v->cpl;
-	enum exec_op op;
-
-	ASSERT(iopl || !vcpu_user(v));
-	v->rflags |= iopl;
-	if (!iopl)
-		v->cpl = 0;
-	op = handlers[x->in->cls](x);
-	v->cpl = cpl;
-	v->rflags &= ~iopl;
-	return op;
-}
 
 void exec_exit(struct vcpu *v, enum exit_kind kind, const char *reason)
 {
@@ -177,6 +162,8 @@ enum exec_result exec_insn(struct vcpu *v, const struct insn *in)
 	x.tf = v->rflags & FL_TF;
 	x.keep_rf = false;
 	v->counters.insns_executor++;
+	if (vcpu_traced(v))
+		vcpu_trace_insn(v, in);
 	if (UNLIKELY(!vcpu_long64(v)))
 		x.next = (uint32_t)x.next;
 	if (UNLIKELY(v->dr[7] & DR7_ENABLES) && !(v->rflags & FL_RF)) {

@@ -3,6 +3,7 @@
  * Sources: AMD APM vol. 2, "Long-Mode Control Transfers", "Call Gates in long mode"; vol. 3, "IRET", "RET (Far)".
  */
 #include "cpu/exec_internal.h"
+#include "cpu/trace.h"
 
 enum { TSS_RSP0 = 4 };
 
@@ -292,7 +293,7 @@ enum exec_op op_iret(struct exec *x)
 {
 	struct vcpu *v = x->v;
 	unsigned size = x->in->opsize, old_cpl = v->cpl;
-	uint64_t rip, cs, flags, rsp = 0, ss = 0, mask = FL_ARITH | FL_TF | FL_DF | FL_NT | FL_AC | FL_ID;
+	uint64_t frame = v->gpr[RSP], rip, cs, flags, rsp = 0, ss = 0, mask = FL_ARITH | FL_TF | FL_DF | FL_NT | FL_AC | FL_ID;
 	bool with_stack;
 	struct stack s;
 	enum exec_op op;
@@ -333,5 +334,7 @@ enum exec_op op_iret(struct exec *x)
 		v->rflags |= FL_RF;
 		x->keep_rf = true;
 	}
+	if (vcpu_traced(v))
+		vcpu_trace_return(v, x->next, frame);
 	return OP_DONE;
 }

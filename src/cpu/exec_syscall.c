@@ -3,6 +3,7 @@
  * Source: AMD APM vol. 2, "SYSCALL and SYSRET", "SWAPGS Instruction".
  */
 #include "cpu/exec_internal.h"
+#include "cpu/trace.h"
 
 enum exec_op op_syscall(struct exec *x) { return x->v->personality->syscall(x); }
 
@@ -17,6 +18,8 @@ enum exec_op bare_syscall(struct exec *x)
 	if (!(v->efer & EFER_LMA))
 		return exec_unsupported(x, "SYSCALL outside long mode");
 	v->counters.syscalls++;
+	if (vcpu_traced(v))
+		vcpu_trace_syscall(v, x->next);
 	v->gpr[RCX] = x->next;
 	v->gpr[R11] = v->rflags & ~(uint64_t)FL_RF;
 	x->next = from_long64 ? v->lstar : v->cstar;
@@ -47,6 +50,8 @@ enum exec_op op_sysret(struct exec *x)
 	v->cpl = 3;
 	exec_set_flags(v, v->gpr[R11], FL_LEGAL & ~(uint64_t)(FL_RF | FL_VM));
 	x->tf = v->rflags & FL_TF;
+	if (vcpu_traced(v))
+		vcpu_trace_return(v, x->next, 0);
 	return OP_DONE;
 }
 

@@ -42,6 +42,8 @@ void edit_event(struct mmu *mmu, enum mmu_event event, unsigned pcid, uint64_t v
 	bool current = pcid == mmu->priv->asid.current || pcid == mmu->priv->asid.current_user;
 
 	++*(uint64_t *)((char *)&mmu->counters + event_table[event].counter);
+	if (event != EVENT_CR3 && event != EVENT_CR3_NOFLUSH)
+		trace_event(mmu->trace, TRACE_CAT_FLUSH, TRACE_FLUSH, (uint32_t)event_table[event].counter, pcid, va);
 	if (flush & F_L1_ALL)
 		tlb1_clear(mmu);
 	else if ((flush & F_L1_LOCAL) || ((flush & F_SPACE) && current))
@@ -101,6 +103,7 @@ void mmu_set_cr3(struct mmu *mmu, uint64_t cr3)
 	bool noflush = mmu->priv->controls.pcide && (cr3 & CR3_NOFLUSH);
 	unsigned pcid = mmu->priv->controls.pcide ? cr3 & CR3_PCID_MASK : 0;
 
+	trace_event(mmu->trace, TRACE_CAT_CR3, TRACE_CR3, noflush, cr3 & ~CR3_NOFLUSH, mmu->cr3);
 	mmu->cr3 = cr3 & ~CR3_NOFLUSH;
 	if (mmu->mode == PAGING_DIRECT) {
 		edit_event(mmu, EVENT_ROOTS, 0, 0);

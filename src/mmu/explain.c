@@ -304,6 +304,7 @@ static void look_only(struct mmu *mmu, struct walk_space *space, struct mmu_coun
 	fill_bytes(counters, 0, sizeof(*counters));
 	space->memory = mmu->memory;
 	space->counters = counters;
+	space->machine = mmu->priv->space.machine;
 	space->look_only = true;
 	space_forget(space);
 }

@@ -7,6 +7,7 @@
  */
 #include "mmu/shadow.h"
 #include "mmu/tlb_lookup.h"
+#include "mmu/trace.h"
 
 static inline const struct frame *set_result(const struct mmu *mmu, uint64_t va, uint64_t data, struct mmu_result *out)
 {
@@ -99,10 +100,38 @@ static bool data_serves(const struct mmu *mmu, uint64_t data, unsigned access)
 	return walk_allowed(&mmu->priv->controls, data, access) && (!(access & ACC_WRITE) || (data & PTE_D));
 }
 
+/* Level 1 did not serve it. */
+static inline __attribute__((always_inline)) enum mmu_kind miss(struct mmu *mmu, gva_t va, unsigned access, enum tlb_set set,
+							       struct mmu_result *out)
+{
+	uint64_t data;
+
+	if (LIKELY(tlb2_find(mmu, va.v, set == TLB_USER, &data))) {
+		if (LIKELY(data_serves(mmu, data, access))) {
+			mmu->counters.tlb_l2_hits++;
+			return mapped(mmu, va.v, access, set, data, out);
+		}
+		/* The walk may find another page size or another frame: no remnant may hide what it finds. */
+		tlb1_drop(mmu, va.v);
+		tlb2_drop(mmu, va.v);
+	}
+	return translate(mmu, va.v, access, set, out);
+}
+
+static __attribute__((noinline)) enum mmu_kind miss_traced(struct mmu *mmu, gva_t va, unsigned access, enum tlb_set set, struct mmu_result *out)
+{
+	struct mmu_mark mark;
+	enum mmu_kind kind;
+
+	mmu_trace_begin(mmu, &mark);
+	kind = miss(mmu, va, access, set, out);
+	mmu_trace_fault(mmu, &mark, va, access, kind, out);
+	return kind;
+}
+
 enum mmu_kind mmu_access(struct mmu *mmu, gva_t va, unsigned access, struct mmu_result *out)
 {
 	enum tlb_set set = tlb_set_of(mmu, access);
-	uint64_t data;
 
 	ASSERT(is_canonical(va.v));
 	if (!(access & ACC_EXEC)) {
@@ -114,16 +143,9 @@ enum mmu_kind mmu_access(struct mmu *mmu, gva_t va, unsigned access, struct mmu_
 		}
 		mmu->counters.tlb_l1_misses++;
 	}
-	if (LIKELY(tlb2_find(mmu, va.v, set == TLB_USER, &data))) {
-		if (LIKELY(data_serves(mmu, data, access))) {
-			mmu->counters.tlb_l2_hits++;
-			return mapped(mmu, va.v, access, set, data, out);
-		}
-		/* The walk may find another page size or another frame: no remnant may hide what it finds. */
-		tlb1_drop(mmu, va.v);
-		tlb2_drop(mmu, va.v);
-	}
-	return translate(mmu, va.v, access, set, out);
+	if (UNLIKELY(mmu->trace != NULL))
+		return miss_traced(mmu, va, access, set, out);
+	return miss(mmu, va, access, set, out);
 }
 
 enum mmu_kind mmu_fetch(struct mmu *mmu, gva_t va, bool user, struct mmu_result *out)

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "mmu/shadow.h"
+#include "mmu/trace.h"
 
 int mmu_init(struct mmu *mmu, struct memory *memory, enum paging_mode mode)
 {
@@ -49,21 +50,32 @@ void mmu_destroy(struct mmu *mmu)
 
 void mmu_written(struct mmu *mmu, mfn_t m, unsigned offset, unsigned len)
 {
+	const bool traced = trace_wants(mmu->trace, TRACE_CAT_TABLE);
+	struct mmu_mark mark;
+	uint32_t flags;
+
+	if (traced)
+		mmu_trace_begin(mmu, &mark);
 	memory_lock(mmu->memory);
-	if (track_written(&mmu->memory->track, m, offset, len) & FRAME_TABLE)
+	flags = track_written(&mmu->memory->track, m, offset, len);
+	if (flags & FRAME_TABLE)
 		shadow_written(mmu, m, offset, len);
 	memory_unlock(mmu->memory);
+	if (traced && (flags & FRAME_TABLE))
+		mmu_trace_table(mmu, &mark, gpa((pool_frame(&mmu->memory->pool, m)->gfn << PAGE_SHIFT) + offset), len);
 }
 
 void mmu_write_protect(struct mmu *mmu, mfn_t m)
 {
 	mmu->counters.flush_write_protect++;
+	trace_event(mmu->trace, TRACE_CAT_FLUSH, TRACE_FLUSH, offsetof(struct mmu_counters, flush_write_protect), 0, 0);
 	tlb1_write_protect(mmu, m);
 }
 
 void mmu_write_protect_all(struct mmu *mmu)
 {
 	mmu->counters.flush_write_protect++;
+	trace_event(mmu->trace, TRACE_CAT_FLUSH, TRACE_FLUSH, offsetof(struct mmu_counters, flush_write_protect), 0, 0);
 	tlb1_write_protect_all(mmu);
 }
 

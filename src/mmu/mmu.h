@@ -13,6 +13,7 @@
 #define MMU_MMU_H
 
 #include "base/stats.h"
+#include "base/trace.h"
 #include "mem/memory.h"
 #include "mmu/tlb.h"
 #include "x86/exception.h"
@@ -75,6 +76,7 @@ struct mmu {
 	enum paging_mode mode;
 	uint64_t cr0, cr3, cr4, efer;	/* as last given to mmu_set_controls and mmu_set_cr3 */
 	uint64_t user_cr3;		/* direct: as last given to mmu_set_user_cr3 */
+	struct trace *trace;		/* base/trace.h; 0: nobody asked. Set before the vcpu runs */
 	struct mmu_counters counters;
 	struct mmu_private *priv;	/* second level, paging-structure caches, shadow roots... */
 };

@@ -66,9 +66,16 @@ static bool set_stats(struct options *o, const char *arg) { o->stats = arg; retu
 static bool set_control(struct options *o, const char *arg) { o->vm.control = arg; return true; }
 static bool set_profile(struct options *o, const char *arg) { o->profile = arg; o->vm.profile = true; return true; }
 static bool set_perf_map(struct options *o, const char *arg) { (void)arg; o->vm.perf_map = true; return true; }
+static bool set_trace(struct options *o, const char *arg) { o->vm.trace = arg; return true; }
 static bool set_swap(struct options *o, const char *arg) { o->vm.swap_dir = arg; return true; }
 static bool set_help(struct options *o, const char *arg) { (void)arg; o->help = true; return true; }
 static bool set_debug_exit(struct options *o, const char *arg) { (void)arg; o->vm.debug_exit = true; return true; }
+
+static bool set_trace_events(struct options *o, const char *arg)
+{
+	return vm_trace_categories(arg, &o->vm.trace_categories) ||
+	       option_error(o, "--trace-events %s: not a list of events that `trifold run --help` names", arg);
+}
 
 static bool memory_size(struct options *o, const char *option, const char *arg, uint64_t least, uint64_t *bytes)
 {
@@ -202,6 +209,9 @@ static const struct option_row {
 	{ "--engine", "ENGINE", "what runs guest code: bt (binary translation) or auto (default)", set_engine },
 	{ "--placement", "ORDER", "machine frames for guest pages: linear (default) or scatter (random)", set_placement },
 	{ "--stats", "FILE", "write all counters to FILE as JSON at the end of the run", set_stats },
+	{ "--trace", "FILE", "write what happens, as it happens, to FILE for Perfetto (JSON)", set_trace },
+	{ "--trace-events", "LIST", "what of it, with commas between, or all (default: all but miss and exec):\n"
+	  "                         syscall exception interrupt fault miss table flush cr3 device vmm exec", set_trace_events },
 	{ "--control", "SOCKET", "answer trifold ctl at this path while the VM runs", set_control },
 	{ "--timeout", "SECONDS", "end the run with status 124 after this long", set_timeout },
 	{ "--debug-exit", 0, "a byte V written to port 0xf4 ends the run with status (V<<1)|1", set_debug_exit },
@@ -215,7 +225,6 @@ static const struct option_row {
 	{ "--net", "user", 0, 0 },
 	{ "--share", "TAG=DIR", 0, 0 },
 	{ "--root", "DIR", 0, 0 },
-	{ "--trace", "FILE", 0, 0 },
 	{ "--gdb", 0, 0, 0 },
 };
 
@@ -276,6 +285,7 @@ bool options_parse(struct options *o, int argc, char **argv)
 	o->vm = (struct vm_config){
 		.engine = vm_engine_find("bt"), .paging = DEFAULT_PAGING, .placement = PLACEMENT_LINEAR, .placement_seed = 1,
 		.memory_bytes = DEFAULT_MEMORY, .swap_dir = DEFAULT_SWAP_DIR, .cpus = 1, .console_in = -1, .console_out = -1, .profile_ns = PROFILE_EVERY * 1000,
+		.trace_categories = vm_trace_categories_default(),
 	};
 	tune_defaults(&o->vm.tune);
 

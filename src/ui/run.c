@@ -165,7 +165,8 @@ static int run_vm(struct run *run, const struct options *o)
 	int status = vm_end_status(end);
 	if (vm_end_text(end, text, sizeof(text)))
 		log_info("%s", text);
-	if (!run_written(o->stats, o->stats ? vm_write_stats(run->vm, o->stats) : 0) ||
+	if (!run_written(o->vm.trace, vm_trace_result(run->vm)) ||
+	    !run_written(o->stats, o->stats ? vm_write_stats(run->vm, o->stats) : 0) ||
 	    !run_written(o->profile, o->profile ? vm_write_profile(run->vm, o->profile) : 0))
 		status = EXIT_ERROR;
 	return status;

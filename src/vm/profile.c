@@ -164,7 +164,7 @@ int vm_profile_create(struct vm *vm, uint64_t kernel_low, uint64_t kernel_high, 
 		return -EINVAL;
 	if (p->map)
 		err = perf_map_open(vm, error, error_size);
-	if (!err && vm->config.engine == &engine_bt) {
+	if (!err && vm->config.engine == &engine_bt && (p->sampling || p->map)) {
 		bt_profile_attach(vm->engine_state, &p->bt);
 		p->attached = true;
 		if (p->sampling) {

@@ -34,7 +34,7 @@ static bool path_at_end(struct vm *vm, gpa_t page, char *name, size_t size)
 }
 
 /* The vDSO may follow right behind the stack, so the last page of the run need not be the stack's. */
-static bool program_path(struct vm *vm, struct vcpu *v, char *name, size_t size)
+bool program_path(struct vm *vm, struct vcpu *v, char *name, size_t size)
 {
 	uint64_t va = v->gpr[RSP] & PAGE_MASK;
 	bool found = false;

@@ -109,13 +109,27 @@ void vm_register_stats(struct vm *vm)
 	stats_add(&vm->stats, "cpu", cpu_stat_rows, cpu_stat_row_count, &vm->vcpu[0]->v.counters);
 }
 
+const char *vm_exit_name(enum exit_kind kind)
+{
+	for (size_t i = 0; i < ARRAY_LEN(exit_rows); i++)
+		if (exit_rows[i].offset == offsetof(struct vm_exit_stats, kind) + sizeof(uint64_t) * kind)
+			return exit_rows[i].name;
+	return "none";
+}
+
+const char *vm_paging_name(const struct vm *vm)
+{
+	static const char *const paging[] = { [PAGING_NESTED] = "nested", [PAGING_SHADOW] = "shadow", [PAGING_DIRECT] = "direct" };
+
+	return paging[vm->config.paging];
+}
+
 void vm_print_stats(struct vm *vm, FILE *f)
 {
-	static const char *const paging[] = { [PAGING_NESTED] = "nested", [PAGING_SHADOW] = "shadow" };
 	static const char *const placement[] = { [PLACEMENT_LINEAR] = "linear", [PLACEMENT_SCATTER] = "scatter" };
 
-	fprintf(f, "{\n  \"run\": {\n    \"engine\": \"%s\",\n    \"paging\": \"%s\",\n    \"placement\": \"%s\",\n",
-		vm->config.engine->name, paging[vm->config.paging], placement[vm->config.placement]);
+	fprintf(f, "{\n  \"run\": {\n    \"id\": \"%s\",\n    \"engine\": \"%s\",\n    \"paging\": \"%s\",\n    \"placement\": \"%s\",\n",
+		vm->run_id, vm->config.engine->name, vm_paging_name(vm), placement[vm->config.placement]);
 	fprintf(f, "    \"cpus\": %u,\n    \"memory_bytes\": %llu,\n    \"end\": \"%s\"", vm->vcpus,
 		(unsigned long long)vm->config.memory_bytes, vm_end_name(&vm->end));
 	if (vm->end.kind != VM_RUNNING)

@@ -93,7 +93,7 @@ static void thread_stop_sampling(struct vm_vcpu *t)
 static void thread_sleep(struct vm_vcpu *t)
 {
 	struct vcpu *v = &t->v;
-	const uint64_t from = clock_ns();
+	const uint64_t from = clock_ns(), begin = trace_begin(v->mmu.trace, TRACE_CAT_VMM);
 	struct itimerspec left;
 
 	v->activity = ACT_IDLE;
@@ -114,6 +114,7 @@ static void thread_sleep(struct vm_vcpu *t)
 	v->activity = ACT_CODE;
 	atomic_store(&t->idle_from, 0);
 	t->idle_ns += clock_ns() - from;
+	trace_span(v->mmu.trace, TRACE_IDLE, 0, begin, 0, 0);
 }
 
 /* All work posted so far, oldest first. REQ_STOP was cleared before, so none is overlooked. */
@@ -128,6 +129,7 @@ static void thread_work(struct vm_vcpu *t)
 		oldest = newest;
 		newest = next;
 	}
+	const uint64_t begin = trace_begin(t->v.mmu.trace, TRACE_CAT_VMM);
 	t->v.activity = ACT_PAGING;
 	while (oldest) {
 		struct vm_work *next = oldest->next;
@@ -135,6 +137,7 @@ static void thread_work(struct vm_vcpu *t)
 		oldest->run(oldest->opaque);
 		oldest = next;
 	}
+	trace_span(t->v.mmu.trace, TRACE_WORK, 0, begin, 0, 0);
 }
 
 /* Acts on an exit; false ends the thread. */
@@ -145,6 +148,8 @@ static bool thread_exit(struct vm_vcpu *t)
 	char text[200];
 
 	vm->exits.kind[e->kind]++;
+	if (e->kind != EXIT_HLT)	/* which the slice of its sleep shows */
+		trace_event(t->v.mmu.trace, TRACE_CAT_VMM, TRACE_EXIT, e->kind, 0, 0);
 	switch (e->kind) {
 	case EXIT_NONE:
 		break;

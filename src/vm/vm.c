@@ -7,11 +7,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/log.h"
 #include "boot/boot.h"
 #include "vm/profile.h"
+#include "vm/trace.h"
 
 #define UART_PORT 0x3f8u
 #define UART_GSI 4u
@@ -198,11 +201,23 @@ static int vm_build(struct vm *vm, char *error, size_t size)
 	if (err)
 		return vm_fail(error, size, err, "the control of memory");
 	vm_register_stats(vm);
-	if (c->profile || c->perf_map)
+	/* A trace wants the names. */
+	if (c->profile || c->perf_map || c->trace)
 		err = vm_profile_create(vm, entry.kernel_low, entry.kernel_high, error, size);
+	if (!err && c->trace)
+		err = vm_trace_create(vm, error, size);
 	if (!err && c->control)
 		err = control_open(vm, c->control, error, size);
 	return err;
+}
+
+static void vm_new_id(struct vm *vm)
+{
+	uint64_t id = clock_realtime_ns(); /* all there is left, should the host have no random numbers */
+
+	if (getrandom(&id, sizeof(id), GRND_NONBLOCK) < 0)
+		id ^= (uint64_t)getpid() << 40;
+	snprintf(vm->run_id, sizeof(vm->run_id), "%016llx", (unsigned long long)id);
 }
 
 int vm_create(const struct vm_config *config, struct vm **out, char *error, size_t error_size)
@@ -216,6 +231,7 @@ int vm_create(const struct vm_config *config, struct vm **out, char *error, size
 	clock_init();
 	ASSERT(config->cpus >= 1 && config->cpus <= VM_MAX_CPUS);
 	vm->config = *config;
+	vm_new_id(vm);
 	pthread_mutex_init(&vm->end_lock, 0);
 	err = vm_build(vm, error, error_size);
 	if (err) {
@@ -242,6 +258,8 @@ const struct vm_end *vm_run(struct vm *vm)
 		if (!err)
 			loop_timer_set(&vm->timeout, vm->start_ns + vm->config.timeout_ns);
 	}
+	if (!err)
+		err = vm_trace_start(vm);
 	for (unsigned i = 0; !err && i < vm->vcpus; i++)
 		err = vm_vcpu_start(vm->vcpu[i]);
 	if (err)
@@ -258,6 +276,7 @@ const struct vm_end *vm_run(struct vm *vm)
 	const bool chosen = vm->end.kind != VM_TIMEOUT && vm->end.kind != VM_QUIT && vm->end.kind != VM_SIGNAL;
 	vm->draining = true;
 	console_drain(&vm->console, chosen ? LOOP_NEVER : clock_ns() + DRAIN_NS, &vm->abandon);
+	vm_trace_finish(vm);
 	vm_collect_stats(vm);
 	return &vm->end;
 }
@@ -273,6 +292,7 @@ void vm_destroy(struct vm *vm)
 		return;
 	control_destroy(vm->control);
 	vm_moves_destroy(vm);
+	vm_trace_destroy(vm);
 	vm_profile_destroy(vm);
 	for (unsigned i = 0; i < vm->vcpus; i++)
 		vm_vcpu_destroy(vm->vcpu[i]);

@@ -62,6 +62,8 @@ struct vm_config {
 	const char *kernel, *initrd;	/* initrd may be 0 */
 	const char *cmdline;		/* whole kernel command line */
 	bool debug_exit;
+	const char *trace;		/* file for a trace (docs/trace.md); 0: none */
+	uint32_t trace_categories;	/* vm_trace_categories */
 	bool profile;			/* take samples and count events, for vm_write_profile */
 	uint64_t profile_ns;		/* how often a sample; a signal costs up to 60 us on a virtual host */
 	bool perf_map;			/* write /tmp/perf-PID.map */
@@ -99,6 +101,13 @@ void vm_console_resume(struct vm *vm);
 
 /* All counters as one JSON object; docs/stats.md. 0 or -errno. */
 int vm_write_stats(struct vm *vm, const char *path);
+
+/* After vm_run: 0, or -errno: the trace is not whole because its file could not be written. */
+int vm_trace_result(struct vm *vm);
+/* A list such as "fault,table" or "all", as bits. false: no such name. */
+bool vm_trace_categories(const char *list, uint32_t *set);
+uint32_t vm_trace_categories_default(void);
+const char *vm_trace_category(unsigned i);	/* 0: there are no more */
 
 /* Where the time went (docs/profile.md): text, or JSON if the path ends in .json. config.profile was set. 0 or -errno. */
 int vm_write_profile(struct vm *vm, const char *path);

@@ -101,6 +101,8 @@ struct vm {
 	struct vm_device_stats devices;
 	struct vm_exit_stats exits;
 	struct stats stats;
+	char run_id[17];		/* tells runs apart, in statistics and traces */
+	struct vm_trace *trace;		/* trace.h; 0 if nobody asked */
 	struct vm_profile *profile;	/* profile.h; 0 if nobody asked */
 	/* What was set up, for vm_destroy after a failure half-way. */
 	bool memory_ready, bus_ready, loop_ready, engine_ready, console_ready;
@@ -153,5 +155,7 @@ void vm_register_stats(struct vm *vm);	/* once, when everything that counts exis
 /* Brings the counters that are not counted as things happen up to now; while vcpus run, too. I/O thread. */
 void vm_collect_stats(struct vm *vm);
 void vm_print_stats(struct vm *vm, FILE *f);
+const char *vm_exit_name(enum exit_kind kind);
+const char *vm_paging_name(const struct vm *vm);
 
 #endif

@@ -101,7 +101,6 @@ static void options_of_later_versions_are_refused_by_name(void **state)
 	REFUSES("--net is not available", "--net", "user");
 	REFUSES("--share is not available", "--share", "a=b");
 	REFUSES("--root is not available", "--root=/");
-	REFUSES("--trace is not available", "--trace", "t");
 	REFUSES("--gdb is not available", "--gdb");
 	REFUSES("COMMAND is not available", "--", "ls");
 	REFUSES("--engine kvm is not available", "--engine", "kvm");
