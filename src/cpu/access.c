@@ -188,7 +188,7 @@ enum vmem_status vmem_map(struct vcpu *v, uint64_t la, unsigned len, unsigned ac
 	span->parts = 2;
 	st = map_part(v, la, first, acc, &span->part[0], exc);
 	if (st == VMEM_OK)
-		st = map_part(v, la + first, len - first, acc, &span->part[1], exc);
+		st = map_part(v, vcpu_long(v) ? la + first : (uint32_t)(la + first), len - first, acc, &span->part[1], exc);
 	return st;
 }
 

@@ -67,6 +67,17 @@ static enum exec_op write_cr4(struct exec *x, uint64_t value)
 	return OP_DONE;
 }
 
+void control_task_switched(struct vcpu *v, bool with_cr3, uint64_t cr3)
+{
+	v->cr0 |= CR0_TS;
+	controls_changed(v);
+	if (!with_cr3)
+		return;
+	v->counters.cr3_writes++;
+	v->cr3 = cr3;
+	mmu_set_cr3(&v->mmu, cr3);
+}
+
 enum exec_op control_write_cr(struct exec *x, unsigned cr, uint64_t value)
 {
 	switch (cr) {

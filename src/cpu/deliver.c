@@ -1,13 +1,12 @@
 /*
- * deliver.c - delivery of exceptions and interrupts through the 64-bit IDT.
+ * deliver.c - delivery of exceptions and interrupts: through the 64-bit IDT here, outside long mode in deliver_legacy.c; the
+ * double-fault rules; when interrupts are taken.
  * Sources: AMD APM vol. 2, "Long-Mode Interrupt Control Transfers", "Double-Fault Exception"; Intel SDM vol. 3,
  * "Exception and Interrupt Handling in 64-bit Mode".
  */
 #include "cpu/debug.h"
 #include "cpu/exec_internal.h"
 #include "cpu/trace.h"
-
-enum { ERR_EXT = 1, ERR_IDT = 2 };
 
 /* The 64-bit TSS ("64-Bit TSS"). */
 enum { TSS_RSP0 = 4, TSS_IST1 = 36, TSS_IOMAP = 102 };
@@ -108,8 +107,8 @@ static enum exec_op bare_deliver(struct exec *x, enum event_kind kind, uint8_t v
 	unsigned new_cpl, words = 0;
 	enum exec_op op;
 
-	if (UNLIKELY(!(v->efer & EFER_LMA)))
-		return exec_unsupported(x, "an interrupt or exception outside long mode");
+	if (UNLIKELY(!vcpu_long(v)))
+		return deliver_legacy(x, kind, vector, has_error, error, rip, rflags);
 	op = read_gate(x, vector, ext, &g);
 	if (op != OP_DONE)
 		return op;

@@ -17,7 +17,7 @@ static exec_handler *const handlers[INSN_CLASS_COUNT] = {
 	[INSN_JMP_FAR] = op_jmp_far, [INSN_CALL_FAR] = op_call_far, [INSN_RET_FAR] = op_ret_far, [INSN_IRET] = op_iret,
 	[INSN_INT] = op_int, [INSN_INT1] = op_int1, [INSN_INT3] = op_int3, [INSN_INTO] = op_into, [INSN_UD] = op_invalid,
 	[INSN_BOUND] = op_bound, [INSN_SYSCALL] = op_syscall, [INSN_SYSRET] = op_sysret, [INSN_SYSENTER] = op_sysenter,
-	[INSN_SYSEXIT] = op_sysenter,
+	[INSN_SYSEXIT] = op_sysexit, [INSN_BCD] = op_bcd,
 	[INSN_PUSH] = op_push, [INSN_POP] = op_pop, [INSN_PUSHF] = op_pushf, [INSN_POPF] = op_popf, [INSN_ENTER] = op_enter,
 	[INSN_LEAVE] = op_leave, [INSN_PUSHA] = op_pusha, [INSN_POPA] = op_popa,
 	[INSN_MOVS] = op_movs, [INSN_STOS] = op_stos, [INSN_LODS] = op_lods, [INSN_CMPS] = op_cmps, [INSN_SCAS] = op_scas,
@@ -93,7 +93,8 @@ bool exec_need_fault(const struct vcpu *v, const struct insn *in, struct excepti
 
 	if (LIKELY(!need && !in->feature))
 		return false;
-	if ((need & NEED_NEVER) || (in->feature & ~v->features) || ((need & NEED_LONG) && !vcpu_long64(v)))
+	if ((need & NEED_NEVER) || (in->feature & ~v->features) || ((need & NEED_LONG) && !vcpu_long64(v)) ||
+	    (in->vex_off && vcpu_paragraphs(v)))
 		goto undefined;
 	if (need & NEED_X87) {
 		if (v->cr0 & (CR0_EM | CR0_TS))
@@ -167,7 +168,7 @@ enum exec_result exec_insn(struct vcpu *v, const struct insn *in)
 	if (UNLIKELY(!vcpu_long64(v)))
 		x.next = (uint32_t)x.next;
 	if (UNLIKELY(v->dr[7] & DR7_ENABLES) && !(v->rflags & FL_RF)) {
-		uint64_t hits = debug_fetch(v, v->seg[SEG_CS].base + v->rip);
+		uint64_t hits = debug_fetch(v, vcpu_long64(v) ? v->rip : (uint32_t)(v->seg[SEG_CS].base + v->rip));
 
 		if (hits && !(shadow & INHIBIT_MOV_SS)) {
 			struct exception db = exc_plain(VEC_DB);
@@ -247,9 +248,18 @@ static enum exec_result fetch_failed(struct vcpu *v, enum mmu_kind kind, const s
 	return EXEC_STOP;
 }
 
+static const struct exception limit_fault = { .vector = VEC_GP, .has_error = true };
+
+/* Outside 64-bit mode every byte of an instruction must lie within the code segment's limit. */
+static bool within_limit(const struct vcpu *v, const struct insn *in)
+{
+	return LIKELY(in->mode == INSN_MODE_64) || v->rip + in->len - 1 <= v->seg[SEG_CS].limit || in->cls == INSN_INVALID ||
+	       in->cls == INSN_TOO_LONG;
+}
+
 enum exec_result exec_step(struct vcpu *v)
 {
-	enum insn_mode mode = vcpu_long64(v) ? INSN_MODE_64 : v->seg[SEG_CS].attr & SEG_DB ? INSN_MODE_32 : INSN_MODE_16;
+	enum insn_mode mode = exec_code_mode(v);
 	uint64_t la = mode == INSN_MODE_64 ? v->rip : (uint32_t)(v->seg[SEG_CS].base + v->rip);
 	uint8_t bytes[16];
 	struct insn *in;
@@ -257,27 +267,16 @@ enum exec_result exec_step(struct vcpu *v)
 	struct mmu_result r;
 	enum mmu_kind kind;
 	unsigned page_left = (unsigned)(PAGE_SIZE - (la & ~PAGE_MASK)), slot;
-	struct exception exc;
 
-	if (UNLIKELY(!(v->efer & EFER_LMA))) {
-		struct exec x;
-
-		x.v = v;
-		x.in = NULL;
-		exec_unsupported(&x, "16- or 32-bit protected or real mode code");
-		return EXEC_STOP;
-	}
-	if (UNLIKELY(mode != INSN_MODE_64 && v->rip > v->seg[SEG_CS].limit) || UNLIKELY(!is_canonical(la))) {
-		exc = exc_gp(0);
-		return exec_deliver(v, &exc);
-	}
+	if (UNLIKELY(mode != INSN_MODE_64 && v->rip > v->seg[SEG_CS].limit) || UNLIKELY(!is_canonical(la)))
+		return exec_deliver(v, &limit_fault);
 	kind = mmu_fetch(&v->mmu, gva(la), vcpu_user(v), &r);
 	if (UNLIKELY(kind != MMU_MAPPED))
 		return fetch_failed(v, kind, &r);
 	slot = (unsigned)((uintptr_t)r.hva ^ (uintptr_t)r.hva >> 12) % EXEC_CACHE;
 	in = &v->decoded->slot[slot].in;
 	if (LIKELY(v->decoded->slot[slot].at == r.hva && in->mode == mode && still_there(in, r.hva)))
-		return exec_insn(v, in);
+		return within_limit(v, in) ? exec_insn(v, in) : exec_deliver(v, &limit_fault);
 
 	v->decoded->slot[slot].at = r.hva;
 	d.in = in;
@@ -287,17 +286,17 @@ enum exec_result exec_step(struct vcpu *v)
 	copy_bytes(bytes, r.hva, d.avail);
 	fpu_call_cold(v, decode_cold, &d);
 	if (d.result < 0) { /* the rest is in the next page */
+		uint64_t next = mode == INSN_MODE_64 ? la + page_left : (uint32_t)(la + page_left);
+
 		v->decoded->slot[slot].at = NULL;
-		if (!is_canonical(la + page_left)) {
-			exc = exc_gp(0);
-			return exec_deliver(v, &exc);
-		}
-		kind = mmu_fetch(&v->mmu, gva(la + page_left), vcpu_user(v), &r);
+		if (!is_canonical(next))
+			return exec_deliver(v, &limit_fault);
+		kind = mmu_fetch(&v->mmu, gva(next), vcpu_user(v), &r);
 		if (UNLIKELY(kind != MMU_MAPPED))
 			return fetch_failed(v, kind, &r);
 		copy_bytes(bytes + page_left, r.hva, 15 - page_left);
 		d.avail = 15;
 		fpu_call_cold(v, decode_cold, &d);
 	}
-	return exec_insn(v, in);
+	return within_limit(v, in) ? exec_insn(v, in) : exec_deliver(v, &limit_fault);
 }

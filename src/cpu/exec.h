@@ -24,6 +24,12 @@ enum exec_result {
  */
 enum exec_result exec_insn(struct vcpu *v, const struct insn *in);
 
+/* How the bytes at rip are decoded. */
+static inline enum insn_mode exec_code_mode(const struct vcpu *v)
+{
+	return vcpu_long64(v) ? INSN_MODE_64 : v->seg[SEG_CS].attr & SEG_DB ? INSN_MODE_32 : INSN_MODE_16;
+}
+
 /* Fetches, decodes and executes at v->rip. */
 enum exec_result exec_step(struct vcpu *v);
 

@@ -154,7 +154,13 @@ static enum exec_op software_interrupt(struct exec *x, enum event_kind kind, uin
 	return deliver_event(x, kind, vector, false, 0, x->next, x->v->rflags & ~(uint64_t)FL_RF);
 }
 
-enum exec_op op_int(struct exec *x) { return software_interrupt(x, EVENT_SOFT, (uint8_t)x->in->imm); }
+/* INT n alone looks at IOPL in virtual-8086 mode; INT3, INTO and INT1 do not. */
+enum exec_op op_int(struct exec *x)
+{
+	if (vcpu_vm86(x->v) && (x->v->rflags & FL_IOPL) != FL_IOPL)
+		return exec_gp(x, 0);
+	return software_interrupt(x, EVENT_SOFT, (uint8_t)x->in->imm);
+}
 enum exec_op op_int3(struct exec *x) { return software_interrupt(x, EVENT_SOFT, VEC_BP); }
 enum exec_op op_int1(struct exec *x) { return software_interrupt(x, EVENT_ICEBP, VEC_DB); }
 

@@ -1,5 +1,6 @@
 /*
- * exec_far.c - far transfers and IRET in long mode.
+ * exec_far.c - far transfers and IRET: to code segments in protected and long mode, through gates in long mode. What long mode does not
+ * have is in exec_far_legacy.c.
  * Sources: AMD APM vol. 2, "Long-Mode Control Transfers", "Call Gates in long mode"; vol. 3, "IRET", "RET (Far)".
  */
 #include "cpu/exec_internal.h"
@@ -7,17 +8,19 @@
 
 enum { TSS_RSP0 = 4 };
 
-static bool is_code(const struct segment *s) { return (s->attr & (SEG_S | 8)) == (SEG_S | 8); }
-static bool is_conforming(const struct segment *s) { return s->attr & 4; }
-static bool code_long64(const struct segment *s) { return (s->attr & (SEG_L | SEG_DB)) == SEG_L; }
-
-/* rip must suit the code segment it goes to. */
-static bool rip_fits(const struct segment *cs, uint64_t rip)
+/* L and D together are reserved in long mode; L means nothing elsewhere. */
+static bool reserved_code(const struct vcpu *v, const struct segment *s)
 {
-	return code_long64(cs) ? is_canonical(rip) : rip <= cs->limit;
+	return vcpu_long(v) && (s->attr & (SEG_L | SEG_DB)) == (SEG_L | SEG_DB);
 }
 
-static void set_cs(struct exec *x, const struct segment *cs, uint16_t selector, unsigned cpl)
+/* rip must suit the code segment it goes to. */
+static bool rip_fits(const struct vcpu *v, const struct segment *cs, uint64_t rip)
+{
+	return segment_is_long64(v, cs) ? is_canonical(rip) : rip <= cs->limit;
+}
+
+void far_set_cs(struct exec *x, const struct segment *cs, uint16_t selector, unsigned cpl)
 {
 	x->v->seg[SEG_CS] = *cs;
 	x->v->seg[SEG_CS].selector = (uint16_t)((selector & ~3u) | cpl);
@@ -45,12 +48,12 @@ static enum exec_op call_inner(struct exec *x, const struct segment *cs, uint16_
 	v->seg[SEG_SS].attr = (uint16_t)(cpl << 5);
 	v->seg[SEG_SS].limit = 0;
 	v->gpr[RSP] = rsp - sizeof(frame);
-	set_cs(x, cs, selector, cpl);
+	far_set_cs(x, cs, selector, cpl);
 	x->next = rip;
 	return OP_DONE;
 }
 
-static enum exec_op push_link(struct exec *x, unsigned size)
+enum exec_op far_push_link(struct exec *x, unsigned size)
 {
 	struct stack s;
 	enum exec_op op;
@@ -84,8 +87,8 @@ static enum exec_op through_gate(struct exec *x, uint16_t selector, uint64_t low
 	if (op != OP_DONE)
 		return op;
 	segment_unpack(raw, &cs);
-	if (!is_code(&cs) || !code_long64(&cs) || SEG_DPL(cs.attr) > v->cpl ||
-	    (!call && !is_conforming(&cs) && SEG_DPL(cs.attr) != v->cpl))
+	if (!segment_is_code(&cs) || !segment_is_long64(v, &cs) || SEG_DPL(cs.attr) > v->cpl ||
+	    (!call && !segment_is_conforming(&cs) && SEG_DPL(cs.attr) != v->cpl))
 		return exec_gp(x, err);
 	if (!(cs.attr & SEG_P))
 		return exec_fault(x, exc_error(VEC_NP, err));
@@ -94,14 +97,14 @@ static enum exec_op through_gate(struct exec *x, uint16_t selector, uint64_t low
 	op = segment_set_accessed(x, target, raw);
 	if (op != OP_DONE)
 		return op;
-	if (call && !is_conforming(&cs) && SEG_DPL(cs.attr) < v->cpl)
+	if (call && !segment_is_conforming(&cs) && SEG_DPL(cs.attr) < v->cpl)
 		return call_inner(x, &cs, target, rip);
 	if (call) {
-		op = push_link(x, 8);
+		op = far_push_link(x, 8);
 		if (op != OP_DONE)
 			return op;
 	}
-	set_cs(x, &cs, target, v->cpl);
+	far_set_cs(x, &cs, target, v->cpl);
 	x->next = rip;
 	return OP_DONE;
 }
@@ -128,6 +131,8 @@ static enum exec_op go_far(struct exec *x, bool call)
 		rip = size == 2 ? load_u16(pointer) : load_u32(pointer);
 		selector = load_u16(pointer + size);
 	}
+	if (vcpu_paragraphs(v))
+		return far_paragraph(x, selector, rip, size, call);
 	err = selector & ~3u;
 	if (!err)
 		return exec_gp(x, 0);
@@ -137,25 +142,27 @@ static enum exec_op go_far(struct exec *x, bool call)
 	segment_unpack(low, &cs);
 	dpl = SEG_DPL(cs.attr);
 	if (!(cs.attr & SEG_S)) {
+		if (!vcpu_long(v))
+			return far_system(x, selector, low, call);
 		if ((cs.attr & SEG_TYPE) != DESC_CALL_GATE)
 			return exec_gp(x, err);
 		op = segment_read_descriptor(x, selector, VEC_GP, 0, &low, &high);
 		return op == OP_DONE ? through_gate(x, selector, low, high, call) : op;
 	}
-	if (!is_code(&cs) || (cs.attr & (SEG_L | SEG_DB)) == (SEG_L | SEG_DB))
+	if (!segment_is_code(&cs) || reserved_code(v, &cs))
 		return exec_gp(x, err);
-	if (is_conforming(&cs) ? dpl > v->cpl : (selector & 3u) > v->cpl || dpl != v->cpl)
+	if (segment_is_conforming(&cs) ? dpl > v->cpl : (selector & 3u) > v->cpl || dpl != v->cpl)
 		return exec_gp(x, err);
 	if (!(cs.attr & SEG_P))
 		return exec_fault(x, exc_error(VEC_NP, err));
-	if (!rip_fits(&cs, rip))
+	if (!rip_fits(v, &cs, rip))
 		return exec_gp(x, 0);
 	op = segment_set_accessed(x, selector, low);
 	if (op == OP_DONE && call)
-		op = push_link(x, size);
+		op = far_push_link(x, size);
 	if (op != OP_DONE)
 		return op;
-	set_cs(x, &cs, selector, v->cpl);
+	far_set_cs(x, &cs, selector, v->cpl);
 	x->next = rip;
 	return OP_DONE;
 }
@@ -176,8 +183,8 @@ static enum exec_op return_code(struct exec *x, uint16_t selector, struct segmen
 	if (op != OP_DONE)
 		return op;
 	segment_unpack(raw, cs);
-	if (!is_code(cs) || rpl < x->v->cpl || (cs->attr & (SEG_L | SEG_DB)) == (SEG_L | SEG_DB) ||
-	    (is_conforming(cs) ? SEG_DPL(cs->attr) > rpl : SEG_DPL(cs->attr) != rpl))
+	if (!segment_is_code(cs) || rpl < x->v->cpl || reserved_code(x->v, cs) ||
+	    (segment_is_conforming(cs) ? SEG_DPL(cs->attr) > rpl : SEG_DPL(cs->attr) != rpl))
 		return exec_gp(x, err);
 	if (!(cs->attr & SEG_P))
 		return exec_fault(x, exc_error(VEC_NP, err));
@@ -238,18 +245,18 @@ static enum exec_op far_return(struct exec *x, uint64_t rip, uint16_t cs_selecto
 	if (op != OP_DONE)
 		return op;
 	outer = rpl > v->cpl;
-	if (!rip_fits(&cs, rip))
+	if (!rip_fits(v, &cs, rip))
 		return exec_gp(x, 0);
 	if (stack_words) {
-		op = return_stack(x, ss_selector, rpl, code_long64(&cs), &ss);
+		op = return_stack(x, ss_selector, rpl, segment_is_long64(v, &cs), &ss);
 		if (op != OP_DONE)
 			return op;
 	}
-	set_cs(x, &cs, cs_selector, rpl);
+	far_set_cs(x, &cs, cs_selector, rpl);
 	if (stack_words) {
 		v->seg[SEG_SS] = ss;
 		v->seg[SEG_SS].selector = ss_selector;
-		if (code_long64(&cs))
+		if (segment_is_long64(v, &cs))
 			v->gpr[RSP] = rsp;
 		else
 			gpr_set(v, RSP, rsp, ss.attr & SEG_DB ? 4 : 2);
@@ -270,6 +277,8 @@ enum exec_op op_ret_far(struct exec *x)
 	struct stack s;
 	enum exec_op op;
 
+	if (vcpu_paragraphs(x->v))
+		return far_return_paragraph(x, false);
 	stack_open(x, &s);
 	op = stack_pop(x, &s, &rip, size);
 	if (op == OP_DONE)
@@ -289,6 +298,15 @@ enum exec_op op_ret_far(struct exec *x)
 	return far_return(x, rip, (uint16_t)cs, &s, outer, rsp, (uint16_t)ss);
 }
 
+/* IRET with NT: back to the task that the TSS links to. */
+static enum exec_op task_return(struct exec *x)
+{
+	uint64_t link;
+	enum vmem_status st = vmem_read_int(x->v, x->v->tr.base, &link, 2, VMEM_SYSTEM, &x->exc);
+
+	return st == VMEM_OK ? task_switch(x, TASK_IRET, (uint16_t)link, 0, x->next, false, 0) : exec_of(st);
+}
+
 enum exec_op op_iret(struct exec *x)
 {
 	struct vcpu *v = x->v;
@@ -298,10 +316,10 @@ enum exec_op op_iret(struct exec *x)
 	struct stack s;
 	enum exec_op op;
 
-	if (!(v->efer & EFER_LMA))
-		return exec_unsupported(x, "IRET outside long mode");
-	if (v->rflags & FL_NT)
-		return exec_gp(x, 0);
+	if (UNLIKELY(vcpu_paragraphs(v)))
+		return far_return_paragraph(x, true);
+	if (UNLIKELY(v->rflags & FL_NT))
+		return vcpu_long(v) ? exec_gp(x, 0) : task_return(x);
 	if (old_cpl == 0)
 		mask |= FL_IOPL | FL_VIF | FL_VIP;
 	if (old_cpl <= ((v->rflags & FL_IOPL) >> 12))
@@ -314,6 +332,8 @@ enum exec_op op_iret(struct exec *x)
 		op = stack_pop(x, &s, &flags, size);
 	if (op != OP_DONE)
 		return op;
+	if (UNLIKELY(flags & FL_VM) && size == 4 && !old_cpl && !vcpu_long(v))
+		return iret_to_vm86(x, &s, rip, (uint16_t)cs, flags);
 	with_stack = vcpu_long64(v) || (cs & 3) > old_cpl;
 	if (with_stack) {
 		op = stack_pop(x, &s, &rsp, size);

@@ -39,6 +39,53 @@ static enum exec_op run_masked(struct exec *x, void *image, uint64_t mask)
 	return finish(x, result);
 }
 
+/*
+ * Registers 8 to 15 of SSE and AVX do not exist outside 64-bit mode: images neither take nor give them. What the host's instruction would do
+ * to them, or to their place in an image, is undone.
+ */
+#define UPPER_XMM 288 /* in an image */
+#define UPPER_YMM 704
+#define UPPER_BYTES 128
+struct upper { uint8_t reg[8][32]; };
+
+#define YMM(n) "vmovdqu %%ymm" #n ", " #n "*32-256(%0)\n\t"
+#define YMM_BACK(n) "vmovdqu " #n "*32-256(%0), %%ymm" #n "\n\t"
+#define XMM(n) "movdqu %%xmm" #n ", " #n "*32-256(%0)\n\t"
+#define XMM_BACK(n) "movdqu " #n "*32-256(%0), %%xmm" #n "\n\t"
+#define EACH(m) m(8) m(9) m(10) m(11) m(12) m(13) m(14) m(15)
+
+static bool hides_upper(const struct vcpu *v) { return UNLIKELY(!vcpu_long64(v)); }
+
+static void upper_save(const struct vcpu *v, struct upper *u)
+{
+	if (v->cpuid->xcr0 & XCR0_AVX)
+		__asm__ volatile(EACH(YMM) : : "r"(u) : "memory");
+	else
+		__asm__ volatile(EACH(XMM) : : "r"(u) : "memory");
+}
+
+static void upper_restore(const struct vcpu *v, const struct upper *u)
+{
+	if (v->cpuid->xcr0 & XCR0_AVX)
+		__asm__ volatile(EACH(YMM_BACK) : : "r"(u) : "memory");
+	else
+		__asm__ volatile(EACH(XMM_BACK) : : "r"(u) : "memory");
+}
+
+/* FXRSTOR, XRSTOR: the state is live. */
+static enum exec_op load_image(struct exec *x, void *image, uint64_t mask)
+{
+	struct upper u;
+	enum exec_op op;
+
+	if (!hides_upper(x->v))
+		return run_masked(x, image, mask);
+	upper_save(x->v, &u);
+	op = run_masked(x, image, mask);
+	upper_restore(x->v, &u);
+	return op;
+}
+
 static bool image_address(struct exec *x, unsigned len, unsigned align, bool write, uint64_t *la)
 {
 	if (!exec_linear(x, x->in->mem.seg, exec_ea(x), len, write, la))
@@ -63,7 +110,8 @@ static enum exec_op store_image(struct exec *x, uint64_t la, unsigned len, uint6
 	struct vcpu *v = x->v;
 	struct vmem_span span;
 	uint8_t *image;
-	bool direct;
+	uint8_t xmm[UPPER_BYTES], ymm[UPPER_BYTES];
+	bool direct, keep = hides_upper(v), keep_ymm = keep && len == IMAGE_END;
 	enum vmem_status st;
 	enum exec_op op;
 
@@ -74,8 +122,16 @@ static enum exec_op store_image(struct exec *x, uint64_t la, unsigned len, uint6
 	image = direct ? span.part[0].hva : v->stub->data->bounce;
 	if (!direct)
 		vmem_load(v, &span, image);
+	if (keep)
+		copy_bytes(xmm, image + UPPER_XMM, sizeof(xmm));
+	if (keep_ymm)
+		copy_bytes(ymm, image + UPPER_YMM, sizeof(ymm));
 	fpu_load(v);
 	op = run_masked(x, image, mask);
+	if (keep)
+		copy_bytes(image + UPPER_XMM, xmm, sizeof(xmm));
+	if (keep_ymm)
+		copy_bytes(image + UPPER_YMM, ymm, sizeof(ymm));
 	if (op != OP_DONE)
 		return op;
 	if (!with_header || ((mask & XCR0_X87) && (image[IMAGE_HEADER] & XCR0_X87)))
@@ -150,7 +206,7 @@ enum exec_op op_xrstor(struct exec *x)
 			return exec_of(st);
 	}
 	fpu_load(v);
-	return run_masked(x, image, mask);
+	return load_image(x, image, mask);
 }
 
 enum exec_op op_fxsave(struct exec *x)
@@ -179,7 +235,7 @@ enum exec_op op_fxrstor(struct exec *x)
 	if (st != VMEM_OK)
 		return exec_of(st);
 	fpu_load(v);
-	return finish(x, host_stub_run(v, x->in, image, false));
+	return load_image(x, image, 0);
 }
 
 /* D9 /4 FLDENV, D9 /6 FNSTENV, DD /4 FRSTOR, DD /6 FNSAVE; the 16-bit formats are half as wide. */

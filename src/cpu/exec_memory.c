@@ -1,26 +1,30 @@
-/* exec_memory.c - operands, segmentation and the stack, as the current mode has them (exec_internal.h). */
-#include "cpu/exec_internal.h"
-
 /*
+ * exec_memory.c - operands, segmentation and the stack, as the current mode has them (exec_internal.h).
  * Outside 64-bit mode every segment has a base, a limit and a type (AMD APM vol. 2, "Segment Limit Checks").
  */
-bool exec_linear_legacy(struct exec *x, unsigned seg, uint64_t ea, unsigned len, bool write, uint64_t *la)
-{
-	const struct segment *s = &x->v->seg[seg];
-	uint32_t offset = (uint32_t)ea, last = offset + len - 1;
-	bool code = s->attr & 8, down = !code && (s->attr & 4), ok;
+#include "cpu/exec_internal.h"
 
-	ok = (s->attr & SEG_P) && (!write || (!code && (s->attr & 2))) && (write || !code || (s->attr & 2)) && last >= offset;
-	if (down)
-		ok = ok && offset > s->limit && (s->attr & SEG_DB || last <= 0xffff);
-	else
-		ok = ok && last <= s->limit;
-	if (!ok) {
-		x->exc = exc_error(seg == SEG_SS ? VEC_SS : VEC_GP, 0);
+bool segment_linear(const struct segment *s, bool paragraphs, uint64_t ea, unsigned len, bool write, uint64_t *la)
+{
+	uint32_t offset = (uint32_t)ea, last = offset + len - 1;
+	bool code = s->attr & 8, down = !code && (s->attr & 4);
+
+	if (!paragraphs && (!(s->attr & SEG_P) || (code && write) || ((write || code) && !(s->attr & 2))))
 		return false;
-	}
+	if (last < offset)
+		return false;
+	if (down ? offset <= s->limit || (last > 0xffff && !(s->attr & SEG_DB)) : last > s->limit)
+		return false;
 	*la = (uint32_t)(s->base + offset);
 	return true;
+}
+
+bool exec_linear_legacy(struct exec *x, unsigned seg, uint64_t ea, unsigned len, bool write, uint64_t *la)
+{
+	if (segment_linear(&x->v->seg[seg], vcpu_paragraphs(x->v), ea, len, write, la))
+		return true;
+	x->exc = exc_error(seg == SEG_SS ? VEC_SS : VEC_GP, 0);
+	return false;
 }
 
 enum exec_op exec_read_mem(struct exec *x, unsigned seg, uint64_t ea, uint64_t *value, unsigned size)

@@ -10,7 +10,7 @@ static enum exec_op finish(struct exec *x, int result)
 	if (LIKELY(result == HOST_STUB_DONE))
 		return OP_DONE;
 	if (result == HOST_STUB_UNSUPPORTED)
-		return exec_unsupported(x, "an instruction of 16- or 32-bit code");
+		return exec_unsupported(x, "an instruction that has no form in 64-bit mode");
 	/* #GP and #AC push an error code of zero; SIMD exceptions are #UD while CR4.OSXMMEXCPT is clear. */
 	if (result == VEC_XM && !(x->v->cr4 & CR4_OSXMMEXCPT))
 		return exec_undefined(x);

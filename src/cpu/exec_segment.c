@@ -4,6 +4,11 @@
  */
 #include "cpu/exec_internal.h"
 
+/*
+ * Outside protected mode, and in virtual-8086 mode, there is no LDT, no TSS and nothing to look at: these instructions do not exist.
+ */
+static bool no_descriptors(const struct vcpu *v) { return vcpu_paragraphs(v); }
+
 /* CR4.UMIP hides table registers from user mode. */
 static bool umip_denies(const struct vcpu *v) { return v->cpl && (v->cr4 & CR4_UMIP); }
 
@@ -44,6 +49,8 @@ enum exec_op op_load_table(struct exec *x)
 	if (op != OP_DONE)
 		return op;
 	base = load_u64(image + 2);
+	if (!vcpu_long64(v) && x->in->opsize == 2)
+		base &= 0xffffff;
 	if (!is_canonical(base))
 		return exec_gp(x, 0);
 	t->limit = load_u16(image);
@@ -55,26 +62,29 @@ enum exec_op op_sldt_str(struct exec *x)
 {
 	struct vcpu *v = x->v;
 
+	if (no_descriptors(v))
+		return exec_undefined(x);
 	if (umip_denies(v))
 		return exec_gp(x, 0);
 	return exec_write_operand(x, x->in->cls == INSN_STR ? v->tr.selector : v->ldtr.selector, x->in->mem.present ? 2 : x->in->opsize);
 }
 
-/* LDT and TSS descriptors are 16 bytes in long mode. */
+/* LDT and TSS descriptors are 16 bytes in long mode, where no 16-bit TSS exists. */
 static enum exec_op load_system(struct exec *x, uint16_t selector, unsigned type, struct segment *s)
 {
-	unsigned err = selector & ~3u;
+	unsigned err = selector & ~3u, found;
 	uint64_t low, high = 0;
 	enum exec_op op;
 
 	if (selector & 4)
 		return exec_gp(x, err);
-	op = segment_read_descriptor(x, selector, VEC_GP, 0, &low, &high);
+	op = segment_read_descriptor(x, selector, VEC_GP, 0, &low, vcpu_long(x->v) ? &high : NULL);
 	if (op != OP_DONE)
 		return op;
 	segment_unpack(low, s);
 	s->base |= high << 32;
-	if ((s->attr & (SEG_S | SEG_TYPE)) != type || (high >> 40 & 31))
+	found = s->attr & (SEG_S | SEG_TYPE);
+	if ((found != type && (vcpu_long(x->v) || type == DESC_LDT || found != DESC_TSS16_AVAILABLE)) || (high >> 40 & 31))
 		return exec_gp(x, err);
 	if (!(s->attr & SEG_P))
 		return exec_fault(x, exc_error(VEC_NP, err));
@@ -91,6 +101,8 @@ enum exec_op op_lldt(struct exec *x)
 	uint64_t selector;
 	enum exec_op op;
 
+	if (no_descriptors(v))
+		return exec_undefined(x);
 	if (v->cpl)
 		return exec_gp(x, 0);
 	op = exec_read_operand(x, &selector, 2);
@@ -115,6 +127,8 @@ enum exec_op op_ltr(struct exec *x)
 	enum vmem_status st;
 	enum exec_op op;
 
+	if (no_descriptors(v))
+		return exec_undefined(x);
 	if (v->cpl)
 		return exec_gp(x, 0);
 	op = exec_read_operand(x, &selector, 2);
@@ -174,8 +188,13 @@ enum exec_op op_lar_lsl(struct exec *x)
 	unsigned types = 1u << DESC_LDT | 1u << DESC_TSS_AVAILABLE | 1u << DESC_TSS_BUSY | (lar ? 1u << DESC_CALL_GATE : 0);
 	struct segment s;
 	uint64_t selector, raw;
-	enum exec_op op = exec_read_operand(x, &selector, 2);
+	enum exec_op op;
 
+	if (no_descriptors(x->v))
+		return exec_undefined(x);
+	if (!vcpu_long(x->v))
+		types |= 1u << DESC_TSS16_AVAILABLE | 1u << DESC_TSS16_BUSY | (lar ? 1u << DESC_CALL_GATE16 | 1u << DESC_TASK_GATE : 0);
+	op = exec_read_operand(x, &selector, 2);
 	if (op == OP_DONE)
 		op = look(x, (uint16_t)selector, types, &s, &found, &raw);
 	if (op != OP_DONE)
@@ -191,8 +210,11 @@ enum exec_op op_verr_verw(struct exec *x)
 	bool write = x->in->cls == INSN_VERW, found;
 	struct segment s;
 	uint64_t selector, raw;
-	enum exec_op op = exec_read_operand(x, &selector, 2);
+	enum exec_op op;
 
+	if (no_descriptors(x->v))
+		return exec_undefined(x);
+	op = exec_read_operand(x, &selector, 2);
 	if (op == OP_DONE)
 		op = look(x, (uint16_t)selector, 0, &s, &found, &raw);
 	if (op != OP_DONE)
@@ -210,6 +232,8 @@ enum exec_op op_arpl(struct exec *x)
 	uint64_t dest, src = gpr_get(x->v, x->in->reg, 2);
 	enum exec_op op;
 
+	if (no_descriptors(x->v))
+		return exec_undefined(x);
 	if (!x->in->mem.present)
 		src = gpr_get(x->v, (x->in->modrm >> 3) & 7, 2);
 	op = exec_read_operand(x, &dest, 2);

@@ -59,11 +59,16 @@ enum exec_op op_pop(struct exec *x)
 
 #define FL_PUSHED (~(uint64_t)(FL_VM | FL_RF))
 
+/* Virtual-8086 mode needs IOPL 3 for PUSHF, POPF (and CLI, STI, INT n, IRET); there are no virtual-mode extensions. */
+static bool iopl_denies(const struct vcpu *v) { return vcpu_vm86(v) && (v->rflags & FL_IOPL) != FL_IOPL; }
+
 enum exec_op op_pushf(struct exec *x)
 {
 	struct stack s;
 	enum exec_op op;
 
+	if (iopl_denies(x->v))
+		return exec_gp(x, 0);
 	stack_open(x, &s);
 	op = stack_push(x, &s, x->v->rflags & FL_PUSHED & size_mask(x->in->opsize), x->in->opsize);
 	if (op == OP_DONE)
@@ -79,6 +84,8 @@ enum exec_op op_popf(struct exec *x)
 	struct stack s;
 	enum exec_op op;
 
+	if (iopl_denies(v))
+		return exec_gp(x, 0);
 	if (v->cpl == 0)
 		mask |= FL_IOPL;
 	if (v->cpl <= ((v->rflags & FL_IOPL) >> 12))

@@ -284,16 +284,16 @@ enum exec_op op_xlat(struct exec *x)
 
 /* -- ports ------------------------------------------------------------------------------------------------------------- */
 
-/* CPL <= IOPL, or a clear bit in the TSS for each port touched. */
+/* CPL <= IOPL (not in virtual-8086 mode), or a clear bit in the TSS for each port touched. A 16-bit TSS has no bitmap. */
 static enum exec_op port_allowed(struct exec *x, uint16_t port, unsigned size)
 {
 	struct vcpu *v = x->v;
 	uint64_t map, bits;
 	enum vmem_status st;
 
-	if (LIKELY(v->cpl <= ((v->rflags & FL_IOPL) >> 12)))
+	if (LIKELY(v->cpl <= ((v->rflags & FL_IOPL) >> 12)) && LIKELY(!vcpu_vm86(v)))
 		return OP_DONE;
-	if (!(v->tr.attr & SEG_P) || v->tr.limit < 103)
+	if (!(v->tr.attr & SEG_P) || !(v->tr.attr & 8) || v->tr.limit < 103)
 		return exec_gp(x, 0);
 	st = vmem_read_int(v, v->tr.base + 102, &map, 2, VMEM_SYSTEM, &x->exc);
 	if (st != VMEM_OK)

@@ -12,6 +12,7 @@ extern const uint8_t host_stub_template[], host_stub_exit[], host_stub_resume[],
 
 #define CODE_OFFSET 4096u
 #define SLOTS_OFFSET 8192u
+_Static_assert(INSN_EMIT_MAX + 5 <= HOST_STUB_SLOT_SIZE, "an instruction and the jump fit");
 _Static_assert(SLOTS_OFFSET + HOST_STUB_SLOTS * HOST_STUB_SLOT_SIZE <= HOST_STUB_SIZE, "slots fit");
 _Static_assert(offsetof(struct host_stub_data, host_rsp) == 144 && offsetof(struct host_stub_data, odd_rsp) == 160,
 	       "known to host_stub_entry.S");
@@ -159,45 +160,6 @@ static uint8_t choose_base(const struct insn *in)
 	return INSN_NO_REG;
 }
 
-/* 32-bit code: most encodings mean the same in 64-bit mode; these do not. */
-static unsigned emit_legacy(uint8_t *out, const struct insn *in)
-{
-	unsigned n = 0;
-
-	if (in->mode == INSN_MODE_16)
-		return 0;
-	if (in->map == 0 && !in->vex_off) {
-		uint8_t op = in->opcode;
-
-		if (op >= 0x40 && op <= 0x4f) { /* inc/dec r32: REX prefixes in 64-bit mode */
-			if (in->osz)
-				out[n++] = 0x66;
-			out[n++] = 0xff;
-			out[n++] = (uint8_t)((op < 0x48 ? 0xc0 : 0xc8) | (op & 7));
-			return n;
-		}
-		if (op == 0x27 || op == 0x2f || op == 0x37 || op == 0x3f || op == 0xd4 || op == 0xd5 || op == 0xd6 || op == 0x82)
-			return 0; /* decimal arithmetic, salc */
-	}
-	for (unsigned i = 0; i < in->len; i++)
-		out[n++] = in->bytes[i];
-	return n;
-}
-
-/* With its memory operand replaced, 32-bit code reads the same in 64-bit mode (no REX: choose_base keeps to low registers). */
-static unsigned emit_memory(uint8_t *out, const struct insn *in, uint8_t base)
-{
-	struct insn wide;
-
-	if (in->mode == INSN_MODE_64)
-		return insn_emit_base(out, in, base, 0, INSN_NO_REG, INSN_NO_REG);
-	if (in->mode == INSN_MODE_16 || (in->map == 0 && in->opcode == 0x82))
-		return 0;
-	copy_bytes(&wide, in, sizeof(wide));
-	wide.mode = INSN_MODE_64;
-	return insn_emit_base(out, &wide, base, 0, INSN_NO_REG, INSN_NO_REG);
-}
-
 static bool slot_fill(struct host_stub *s, unsigned i, const struct insn *in)
 {
 	uint8_t *slot = s->slots + i * HOST_STUB_SLOT_SIZE;
@@ -207,14 +169,10 @@ static bool slot_fill(struct host_stub *s, unsigned i, const struct insn *in)
 		s->base[i] = choose_base(in);
 		if (s->base[i] == INSN_NO_REG)
 			return false;
-		n = emit_memory(slot, in, s->base[i]);
-	} else if (in->mode == INSN_MODE_64) {
-		s->base[i] = INSN_NO_REG;
-		for (n = 0; n < in->len; n++)
-			slot[n] = in->bytes[n];
+		n = insn_emit_base(slot, in, s->base[i], 0, INSN_NO_REG, INSN_NO_REG);
 	} else {
 		s->base[i] = INSN_NO_REG;
-		n = emit_legacy(slot, in);
+		n = insn_emit_reg(slot, in);
 	}
 	if (!n)
 		return false;

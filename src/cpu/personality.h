@@ -61,13 +61,16 @@ static inline enum exec_op exec_fault(struct exec *x, struct exception exc)
 }
 static inline enum exec_op exec_gp(struct exec *x, uint32_t error) { return exec_fault(x, exc_gp(error)); }
 static inline enum exec_op exec_undefined(struct exec *x) { return exec_fault(x, exc_ud()); }
-enum { DESC_TSS_AVAILABLE = 9, DESC_TSS_BUSY = 11, DESC_LDT = 2, DESC_CALL_GATE = 12, DESC_INT_GATE = 14, DESC_TRAP_GATE = 15 };
+enum {
+	DESC_TSS16_AVAILABLE = 1, DESC_LDT = 2, DESC_TSS16_BUSY = 3, DESC_CALL_GATE16 = 4, DESC_TASK_GATE = 5, DESC_INT_GATE16 = 6,
+	DESC_TRAP_GATE16 = 7, DESC_TSS_AVAILABLE = 9, DESC_TSS_BUSY = 11, DESC_CALL_GATE = 12, DESC_INT_GATE = 14, DESC_TRAP_GATE = 15,
+};
 void segment_unpack(uint64_t raw, struct segment *s);
 /* Reads the 8-byte descriptor of a selector (16 with high). Outside the table: OP_FAULT, vector (selector & ~3). */
 enum exec_op segment_read_descriptor(struct exec *x, uint16_t selector, uint8_t vector, uint32_t ext, uint64_t *low, uint64_t *high);
 /* Sets the accessed bit of a code or data descriptor in memory if it is clear. */
 enum exec_op segment_set_accessed(struct exec *x, uint16_t selector, uint64_t low);
-/* MOV to, POP and Lxs of a segment register other than CS. */
+/* MOV to, POP and Lxs of a segment register other than CS, as the mode has it. */
 enum exec_op segment_load(struct exec *x, unsigned seg, uint16_t selector);
 void segment_set_flat_code(struct vcpu *v, uint16_t selector, unsigned dpl, bool long64);
 void segment_set_flat_stack(struct vcpu *v, uint16_t selector, unsigned dpl);

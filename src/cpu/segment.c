@@ -58,39 +58,61 @@ static void load_null(struct vcpu *v, unsigned seg, uint16_t selector)
 	s->limit = 0;
 }
 
+void segment_load_paragraph(struct vcpu *v, unsigned seg, uint16_t selector)
+{
+	struct segment *s = &v->seg[seg];
+
+	s->selector = selector;
+	s->base = (uint32_t)selector << 4;
+	if (vcpu_vm86(v)) {
+		s->limit = 0xffff;
+		s->attr = 3 | SEG_S | 3 << 5 | SEG_P;
+	} else {
+		s->attr = (uint16_t)((s->attr & (SEG_DB | SEG_GRAN | SEG_AVL)) | SEG_P | SEG_S | (seg == SEG_CS ? 0xb : 3));
+	}
+}
+
 enum exec_op segment_load(struct exec *x, unsigned seg, uint16_t selector)
+{
+	if (LIKELY(!vcpu_paragraphs(x->v)))
+		return segment_load_descriptor(x, seg, selector, VEC_GP, 0);
+	segment_load_paragraph(x->v, seg, selector);
+	return OP_DONE;
+}
+
+enum exec_op segment_load_descriptor(struct exec *x, unsigned seg, uint16_t selector, uint8_t vector, uint32_t ext)
 {
 	struct vcpu *v = x->v;
 	struct segment s;
 	uint64_t raw;
-	unsigned rpl = selector & 3, dpl, err = selector & ~3u;
+	unsigned rpl = selector & 3, dpl, err = (selector & ~3u) | ext;
 	enum exec_op op;
 
 	if (!(selector & ~3u)) {
 		if (seg == SEG_SS && (!vcpu_long64(v) || v->cpl == 3 || rpl != v->cpl))
-			return exec_gp(x, 0);
+			return exec_fault(x, exc_error(vector, ext));
 		load_null(v, seg, selector);
 		return OP_DONE;
 	}
-	op = segment_read_descriptor(x, selector, VEC_GP, 0, &raw, NULL);
+	op = segment_read_descriptor(x, selector, vector, ext, &raw, NULL);
 	if (op != OP_DONE)
 		return op;
 	segment_unpack(raw, &s);
 	dpl = SEG_DPL(s.attr);
 	if (!(s.attr & SEG_S))
-		return exec_gp(x, err);
+		return exec_fault(x, exc_error(vector, err));
 	if (seg == SEG_SS) {
 		/* writable data of exactly this privilege */
 		if (rpl != v->cpl || dpl != v->cpl || (s.attr & 8) || !(s.attr & 2))
-			return exec_gp(x, err);
+			return exec_fault(x, exc_error(vector, err));
 		if (!(s.attr & SEG_P))
 			return exec_fault(x, exc_error(VEC_SS, err));
 	} else {
 		/* data or readable code; conforming code is open to all */
 		if ((s.attr & 8) && !(s.attr & 2))
-			return exec_gp(x, err);
+			return exec_fault(x, exc_error(vector, err));
 		if ((s.attr & 0xc) != 0xc && (rpl > dpl || v->cpl > dpl))
-			return exec_gp(x, err);
+			return exec_fault(x, exc_error(vector, err));
 		if (!(s.attr & SEG_P))
 			return exec_fault(x, exc_error(VEC_NP, err));
 	}

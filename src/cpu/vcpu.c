@@ -18,8 +18,8 @@ void vcpu_request(struct vcpu *v, uint32_t request)
 		v->kick(v);
 }
 
-/* AMD APM vol. 2, "Processor Initialization State". */
-static void reset(struct vcpu *v)
+/* What RESET and INIT have in common. AMD APM vol. 2, "Processor Initialization State". */
+static void initialize(struct vcpu *v)
 {
 	for (unsigned i = 0; i < SEG_COUNT; i++)
 		v->seg[i] = (struct segment){ .limit = 0xffff, .attr = SEG_P | SEG_S | 3 };
@@ -29,12 +29,41 @@ static void reset(struct vcpu *v)
 	v->gdtr.limit = v->idtr.limit = 0xffff;
 	v->rip = 0xfff0;
 	v->rflags = FL_R1;
-	v->cr0 = CR0_CD | CR0_NW | CR0_ET;
-	v->xcr0 = XCR0_X87;
+	v->cpl = 0;
 	v->dr[6] = DR6_RESERVED_ONES;
 	v->dr[7] = DR7_RESERVED_ONE;
+}
+
+static void reset(struct vcpu *v)
+{
+	initialize(v);
+	v->cr0 = CR0_CD | CR0_NW | CR0_ET;
+	v->xcr0 = XCR0_X87;
 	msr_reset(v);
 	fpu_reset(v);
+}
+
+void vcpu_start(struct vcpu *v, uint8_t vector)
+{
+	uint32_t reg[4];
+
+	initialize(v);
+	for (unsigned i = 0; i < ARRAY_LEN(v->gpr); i++)
+		v->gpr[i] = 0;
+	cpuid_read(v, 1, 0, reg);
+	v->gpr[RDX] = reg[CPUID_EAX];
+	for (unsigned i = 0; i < 4; i++)
+		v->dr[i] = 0;
+	v->gdtr.base = v->idtr.base = 0;
+	v->cr0 = (v->cr0 & (CR0_CD | CR0_NW)) | CR0_ET;
+	v->cr2 = v->cr3 = v->cr4 = v->efer = 0;
+	v->inhibit = v->halted = v->irq_waiting = v->nmi_masked = 0;
+	v->debug_hits = 0;
+	mmu_set_controls(&v->mmu, v->cr0, v->cr4, v->efer);
+	mmu_set_cr3(&v->mmu, 0);
+	v->seg[SEG_CS].selector = (uint16_t)(vector << 8);
+	v->seg[SEG_CS].base = (uint64_t)vector << 12;
+	v->rip = 0;
 }
 
 int vcpu_init(struct vcpu *v, struct memory *memory, struct bus *bus, enum paging_mode mode, unsigned id)

@@ -6,7 +6,8 @@
  * C code runs they are all here.
  *
  * Invariants
- *  V1  rflags bit 1 is set; bits not defined are clear; the CPL is cpl (SS.DPL in protected mode)
+ *  V1  rflags bit 1 is set; bits not defined are clear; the CPL is cpl (SS.DPL in protected mode, 0 in real mode); FL_VM is set in
+ *      virtual-8086 mode only: never outside protected mode, never in long mode
  *  V2  mmu's controls follow cr0, cr4, efer, cr3 (only cpu/control.c writes those four)
  *  V3  only the vcpu's thread touches this struct, except `pending` and the LAPIC's irr (atomic)
  */
@@ -134,11 +135,21 @@ void vcpu_request(struct vcpu *v, uint32_t request);
 /* Power-on state for a kernel entry in 64-bit mode is set by boot/ through vm/; this is the reset state. 0 or -errno. */
 int vcpu_init(struct vcpu *v, struct memory *memory, struct bus *bus, enum paging_mode mode, unsigned id);
 void vcpu_destroy(struct vcpu *v);
+/*
+ * INIT and a start-up message: as after INIT, then real-mode code at vector:0000 (AMD APM vol. 2, "Multiple Processor Initialization"). The local
+ * APIC, MSRs but EFER, and the FPU stay. On the vcpu's thread, outside the engine.
+ */
+void vcpu_start(struct vcpu *v, uint8_t vector);
 
 static inline bool vcpu_long64(const struct vcpu *v)
 {
 	return (v->efer & EFER_LMA) && (v->seg[SEG_CS].attr & SEG_L);
 }
+static inline bool vcpu_long(const struct vcpu *v) { return v->efer & EFER_LMA; }
+static inline bool vcpu_real(const struct vcpu *v) { return !(v->cr0 & CR0_PE); }
+static inline bool vcpu_vm86(const struct vcpu *v) { return v->rflags & FL_VM; }
+/* Real and virtual-8086 mode: a selector is a paragraph, there are no descriptors. */
+static inline bool vcpu_paragraphs(const struct vcpu *v) { return vcpu_real(v) || vcpu_vm86(v); }
 /* Whether accesses to memory are made as a user. */
 static inline bool vcpu_user(const struct vcpu *v) { return v->cpl == 3 && !v->ring3_kernel; }
 static inline enum tlb_set vcpu_tlb_set(const struct vcpu *v)

@@ -33,6 +33,7 @@ enum insn_class {
 	/* strings (rep/repne flags; opsize = element; mem.seg = source segment) */
 	INSN_MOVS, INSN_STOS, INSN_LODS, INSN_CMPS, INSN_SCAS, INSN_INS, INSN_OUTS,
 	INSN_XLAT,
+	INSN_BCD, /* daa, das, aaa, aas, aam, aad, salc: 16- and 32-bit code only */
 	/* several memory elements, or an implicit address */
 	INSN_GATHER, INSN_MASKMOV /* maskmovq, maskmovdqu: [rDI] */, INSN_VMASKMOV /* vmaskmovps/pd, vpmaskmovd/q */,
 	INSN_CACHE, /* clflush, clflushopt, clwb: checked like a read of one byte, no data */
@@ -143,15 +144,18 @@ int insn_decode(struct insn *in, const uint8_t *bytes, unsigned avail, enum insn
 bool insn_ends_block(const struct insn *in);
 
 /*
- * Re-encodings of an INSN_PLAIN instruction with the memory operand's address replaced. `out` takes up to 24 bytes; both return the
+ * Encodings for 64-bit mode of an INSN_PLAIN instruction of any mode. `out` takes up to INSN_EMIT_MAX bytes; all return the
  * number of bytes written, or 0 if the form cannot be encoded (a register above needs REX while AH..BH is used).
- * Segment override and address-size prefixes are dropped: the new address is final.
+ * Where there is a memory operand its address is replaced: segment override and address-size prefixes are dropped, the new address is final.
  *
  * insn_emit_rip: the operand becomes [rip + rel32]; `disp` is the distance from the END of the emitted instruction.
  * insn_emit_base: the operand becomes [host_base + disp] (GPR number), and guest GPR operands (ModRM.reg, VEX.vvvv) that equal
  * map_from are replaced by map_to (pass INSN_NO_REG for no replacement).
- * insn_emit_reg: no memory operand; the same instruction copied with register operands as they are.
+ * insn_emit_reg: no memory operand (or only an address); the same instruction with register operands as they are. What 16- or 32-bit
+ * code writes differently, or does less of (VZEROUPPER: eight registers), may become other instructions with the same effect.
  */
+#define INSN_EMIT_MAX 40
+unsigned insn_emit_reg(uint8_t *out, const struct insn *in);
 unsigned insn_emit_rip(uint8_t *out, const struct insn *in, int32_t disp);
 unsigned insn_emit_base(uint8_t *out, const struct insn *in, uint8_t host_base, int32_t disp, uint8_t map_from, uint8_t map_to);
 

@@ -490,17 +490,6 @@ static void compatibility_mode_obeys_segment_bases_and_limits(void **state)
 	assert_int_equal(peek64(m, delivered(m, VEC_GP, 0)), CODE_AT);
 }
 
-static void legacy_modes_stop_with_one_clear_reason(void **state)
-{
-	struct machine *m = *state;
-
-	m->v->efer &= ~(EFER_LMA | EFER_LME);
-	assert_int_equal(exec_step(m->v), EXEC_STOP);
-	assert_int_equal(m->v->exit.kind, EXIT_UNSUPPORTED);
-	assert_non_null(strstr(m->v->exit.reason, "real mode"));
-	m->v->efer |= EFER_LMA | EFER_LME;
-}
-
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 int main(void)
 {
@@ -530,7 +519,6 @@ int main(void)
 		TEST(a_gather_tells_by_its_mask_how_far_it_came),
 		TEST(masked_moves_do_not_touch_what_the_mask_excludes),
 		TEST(compatibility_mode_obeys_segment_bases_and_limits),
-		TEST(legacy_modes_stop_with_one_clear_reason),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
