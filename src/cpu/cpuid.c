@@ -9,7 +9,7 @@
 
 #include <cpuid.h>
 #include <pthread.h>
-#include "cpu/vcpu.h"
+#include "cpu/personality.h"
 #include "x86/insn.h"
 
 enum source { HOST, OURS };
@@ -180,7 +180,7 @@ const struct cpuid_policy *cpuid_policy_get(void)
 	return ready;
 }
 
-void cpuid_read(const struct vcpu *v, uint32_t leaf, uint32_t sub, uint32_t reg[4])
+void cpuid_read(struct vcpu *v, uint32_t leaf, uint32_t sub, uint32_t reg[4])
 {
 	const struct cpuid_policy *p = v->cpuid;
 
@@ -214,4 +214,6 @@ void cpuid_read(const struct vcpu *v, uint32_t leaf, uint32_t sub, uint32_t reg[
 	default:
 		break;
 	}
+	if (v->personality->cpuid)
+		v->personality->cpuid(v, leaf, sub, reg);
 }

@@ -33,6 +33,6 @@ struct cpuid_policy {
 const struct cpuid_policy *cpuid_policy_get(void);
 
 /* What CPUID returns on v: eax, ebx, ecx, edx. Fit for live vector state. */
-void cpuid_read(const struct vcpu *v, uint32_t leaf, uint32_t sub, uint32_t reg[4]);
+void cpuid_read(struct vcpu *v, uint32_t leaf, uint32_t sub, uint32_t reg[4]);
 
 #endif

@@ -44,6 +44,22 @@ static exec_handler *const handlers[INSN_CLASS_COUNT] = {
 	[INSN_VMCALL] = op_vmcall, [INSN_SVM] = op_invalid, [INSN_VMX] = op_invalid,
 };
 
+enum exec_op exec_privileged(struct exec *x, uint64_t iopl)
+{
+	struct vcpu *v = x->v;
+	uint8_t cpl = v->cpl;
+	enum exec_op op;
+
+	ASSERT(iopl || !vcpu_user(v));
+	v->rflags |= iopl;
+	if (!iopl)
+		v->cpl = 0;
+	op = handlers[x->in->cls](x);
+	v->cpl = cpl;
+	v->rflags &= ~iopl;
+	return op;
+}
+
 void exec_exit(struct vcpu *v, enum exit_kind kind, const char *reason)
 {
 	size_t i = 0;

@@ -58,6 +58,8 @@ bool lapic_matches(const struct lapic *l, uint32_t dest, bool logical);
 void lapic_post(struct vcpu *v, const struct irq_message *msg);
 /* Any thread: if the deadline has passed, posts the timer interrupt (periodic timers rearm). Returns the next deadline. */
 uint64_t lapic_timer_poll(struct vcpu *v, uint64_t now_ns);
+/* The vcpu's thread: sets the deadline, for a personality that keeps timers of its own (cpu/personality.h). */
+void lapic_timer_arm(struct vcpu *v, uint64_t deadline_ns);
 
 /*
  * The vector that would be delivered now (priority above PPR), or -1. lapic_ack moves it from IRR to ISR and returns it: other threads

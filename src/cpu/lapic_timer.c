@@ -3,6 +3,7 @@
  */
 #include "base/clock.h"
 #include "cpu/lapic_internal.h"
+#include "cpu/personality.h"
 
 static unsigned divisor(const struct lapic *l)
 {
@@ -18,7 +19,7 @@ static void changed_cold(void *arg)
 	l->timer_changed(l->timer_opaque);
 }
 
-static void arm(struct vcpu *v, uint64_t deadline)
+void lapic_timer_arm(struct vcpu *v, uint64_t deadline)
 {
 	struct lapic *l = &v->lapic;
 
@@ -43,7 +44,7 @@ void lapic_timer_start(struct vcpu *v, uint32_t initial)
 	if (!initial)
 		atomic_store(&l->deadline_ns, NEVER);
 	else
-		arm(v, l->timer_start_ns + (uint64_t)initial * divisor(l));
+		lapic_timer_arm(v, l->timer_start_ns + (uint64_t)initial * divisor(l));
 }
 
 uint32_t lapic_timer_count(const struct lapic *l)
@@ -96,7 +97,7 @@ void lapic_set_tsc_deadline(struct vcpu *v, uint64_t guest_tsc)
 	}
 	if (left < 0 || left > INT64_MAX / 2) /* centuries ahead */
 		left = INT64_MAX / 2;
-	arm(v, clock_ns() + clock_tsc_to_ns((uint64_t)left) + 1);
+	lapic_timer_arm(v, clock_ns() + clock_tsc_to_ns((uint64_t)left) + 1);
 }
 
 /* How long until the guest's TSC is at its deadline; 0 if it is. The two clocks run apart a little, and a timer must not be early. */
@@ -112,6 +113,8 @@ uint64_t lapic_timer_poll(struct vcpu *v, uint64_t now_ns)
 	struct lapic *l = &v->lapic;
 	uint64_t deadline = atomic_load(&l->deadline_ns);
 
+	if (v->personality->timer)
+		return v->personality->timer(v, now_ns);
 	while (deadline <= now_ns) {
 		uint32_t lvt = l->lvt[LVT_TIMER];
 		uint64_t next = NEVER;
@@ -150,6 +153,6 @@ void lapic_timer_divide(struct vcpu *v, uint32_t value)
 	if (left && (l->lvt[LVT_TIMER] & LVT_TIMER_MODE) != LVT_DEADLINE) {
 		/* The count goes on from where it is, at the new pace. */
 		l->timer_start_ns = clock_ns() - (uint64_t)(initial - left) * divisor(l);
-		arm(v, l->timer_start_ns + (uint64_t)initial * divisor(l));
+		lapic_timer_arm(v, l->timer_start_ns + (uint64_t)initial * divisor(l));
 	}
 }

@@ -45,7 +45,7 @@ struct personality {
 	/* The vcpu's timer has reached its deadline (any thread); cpu/lapic.h, lapic_timer_poll. Returns the next deadline. 0: it is the local APIC's. */
 	uint64_t (*timer)(struct vcpu *v, uint64_t now_ns);
 	/* CPUID's answer for the guest, from the bare processor's. 0: that. */
-	void (*cpuid)(struct vcpu *v, uint32_t leaf, uint32_t subleaf, uint32_t reg[4]);
+	void (*cpuid)(struct vcpu *v, uint32_t leaf, uint32_t sub, uint32_t reg[4]);
 };
 
 extern const struct personality personality_bare;
@@ -78,6 +78,11 @@ void segment_set_flat_stack(struct vcpu *v, uint16_t selector, unsigned dpl);
 /* Reads or writes the operand that ModRM.rm names, register or memory, as an integer. */
 enum exec_op exec_read_operand(struct exec *x, uint64_t *value, unsigned size);
 enum exec_op exec_write_operand(struct exec *x, uint64_t value, unsigned size);
+/*
+ * Runs x->in's handler as if the CPL were 0, or, with iopl (FL_IOPL), as if the IOPL allowed ports: for an instruction that was refused. Memory is accessed as
+ * the vcpu does.
+ */
+enum exec_op exec_privileged(struct exec *x, uint64_t iopl);
 /* Sets RFLAGS bits in `mask` from value; notices IF becoming 1. */
 void exec_set_flags(struct vcpu *v, uint64_t value, uint64_t mask);
 

@@ -201,6 +201,39 @@ void xen_destroy(struct xen *xen)
 	free(xen);
 }
 
+bool xen_hold_writable(struct xen *xen, mfn_t m)
+{
+	const struct pool *pool = &xen->memory->pool;
+
+	return m.v < pool->frames && (pool_frame(pool, m)->flags & (FRAME_ALLOCATED | FRAME_VMM | FRAME_PV_TYPE)) == FRAME_ALLOCATED;
+}
+
+void xen_move_info(struct xen_vcpu *xv, struct vcpu_info *info, mfn_t m)
+{
+	struct xen *xen = xv->xen;
+
+	pthread_mutex_lock(xen->lock);
+	*info = *xv->info;
+	xv->info = info;
+	xv->info_m = m;
+	/* An event may have come between the copy and the change: everything is looked at once. */
+	info->evtchn_pending_sel = ~0ul;
+	info->evtchn_upcall_pending = 1;
+	pthread_mutex_unlock(xen->lock);
+	xen_info_written(xen, m);
+}
+
+static const struct personality personality_xen = {
+	.name = "xen",
+	.deliver = xen_deliver,
+	.interrupts = xen_interrupts,
+	.recheck = xen_recheck,
+	.syscall = xen_syscall,
+	.refused = xen_refused,
+	.timer = xen_timer,
+	.cpuid = xen_cpuid,
+};
+
 int xen_add_vcpu(struct xen *xen, struct vcpu *v)
 {
 	struct xen_vcpu *xv;
@@ -218,6 +251,9 @@ int xen_add_vcpu(struct xen *xen, struct vcpu *v)
 	for (unsigned i = 0; i < ARRAY_LEN(xv->ldt_frame); i++)
 		xv->ldt_frame[i] = MFN_NONE;
 	v->domain = xv;
+	v->personality = &personality_xen;
+	xv->ctrlreg0 = CR0_PE | CR0_PG | CR0_MP | CR0_ET | CR0_NE | CR0_WP | CR0_AM;
+	xen_timers_init(xv);
 	xen_descriptors_changed(xv);
 	return 0;
 }
@@ -227,6 +263,13 @@ const struct stat_row xen_stat_rows[] = {
 	ROW(hypercalls, "hypercalls, those within multicalls too"),
 	ROW(multicalls, "multicalls"),
 	ROW(multicall_entries, "hypercalls that came in them"),
+	ROW(continuations, "hypercalls that did a part of their work and were made again for the rest"),
+	ROW(syscalls_bounced, "system calls of user code handed to the guest's kernel"),
+	ROW(exceptions_bounced, "exceptions handed to it"),
+	ROW(upcalls, "event upcalls"),
+	ROW(irets, "iret hypercalls"),
+	ROW(emulated, "privileged instructions emulated"),
+	ROW(events_sent, "events that the guest sent"),
 };
 const size_t xen_stat_row_count = ARRAY_LEN(xen_stat_rows);
 const void *xen_counters(const struct xen *xen) { return &xen->counters; }

@@ -10,7 +10,25 @@ static const struct hypercall_row {
 	const char *name;
 	xen_handler *handler;
 } rows[] = {
+	/* Hot ones first: the search is linear. */
+	{ __HYPERVISOR_iret, "iret", xen_do_iret },
 	{ __HYPERVISOR_multicall, "multicall", do_multicall },
+	{ __HYPERVISOR_xen_version, "xen_version", xen_do_xen_version },
+	{ __HYPERVISOR_stack_switch, "stack_switch", xen_do_stack_switch },
+	{ __HYPERVISOR_set_segment_base, "set_segment_base", xen_do_set_segment_base },
+	{ __HYPERVISOR_vcpu_op, "vcpu_op", xen_do_vcpu_op },
+	{ __HYPERVISOR_sched_op, "sched_op", xen_do_sched_op },
+	{ __HYPERVISOR_event_channel_op, "event_channel_op", xen_do_event_channel_op },
+	{ __HYPERVISOR_fpu_taskswitch, "fpu_taskswitch", xen_do_fpu_taskswitch },
+	{ __HYPERVISOR_set_debugreg, "set_debugreg", xen_do_set_debugreg },
+	{ __HYPERVISOR_get_debugreg, "get_debugreg", xen_do_get_debugreg },
+	{ __HYPERVISOR_set_timer_op, "set_timer_op", xen_do_set_timer_op },
+	{ __HYPERVISOR_set_trap_table, "set_trap_table", xen_do_set_trap_table },
+	{ __HYPERVISOR_set_callbacks, "set_callbacks", xen_do_set_callbacks },
+	{ __HYPERVISOR_callback_op, "callback_op", xen_do_callback_op },
+	{ __HYPERVISOR_vm_assist, "vm_assist", xen_do_vm_assist },
+	{ __HYPERVISOR_physdev_op, "physdev_op", xen_do_physdev_op },
+	{ __HYPERVISOR_console_io, "console_io", xen_do_console_io },
 };
 
 #define NUMBERS 64u

@@ -27,8 +27,8 @@ struct xen_config {
 	/* Returns the wall clock in ns since 1970, like clock_realtime_ns. */
 	uint64_t (*realtime_ns)(void);
 	void (*ended)(void *opaque, enum xen_end end);
-	/* The console ring has output, or room for input (any register state; must be cheap). */
-	void (*console_kick)(void *opaque);
+	/* Text for the operator (CONSOLEIO_write). As cold code. */
+	void (*console_write)(void *opaque, const char *text, size_t len);
 	void *opaque;
 };
 
@@ -42,6 +42,16 @@ mfn_t xen_shared_info_mfn(const struct xen *xen);
 
 /* Adds a vcpu that vcpu_init has set up; its personality is the domain's from now on. 0 or -errno. */
 int xen_add_vcpu(struct xen *xen, struct vcpu *v);
+
+/*
+ * Event channels whose other end is in this process (domain 0, as the guest sees it). notify is called when the guest sends, as cold code on its thread, with no
+ * lock held; xen_port_notify_guest is the other direction, from any thread.
+ */
+uint32_t xen_port_backend(struct xen *xen, void (*notify)(void *opaque), void *opaque);	/* a new port; 0: none free */
+/* Connects one that the guest made with alloc_unbound. 0 or -XEN_EINVAL. */
+int xen_port_connect(struct xen *xen, uint32_t port, void (*notify)(void *opaque), void *opaque);
+void xen_port_disconnect(struct xen *xen, uint32_t port);
+void xen_port_notify_guest(struct xen *xen, uint32_t port);
 
 extern const struct stat_row xen_stat_rows[];
 extern const size_t xen_stat_row_count;

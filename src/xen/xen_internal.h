@@ -38,6 +38,9 @@ struct xen_vcpu {
 	struct xen_callback callback[8];	/* CALLBACKTYPE_* */
 	uint64_t kernel_sp;
 	uint16_t kernel_ss;
+	bool nmi_pending;
+	bool polling;				/* in SCHEDOP_poll: events that are masked wake it too */
+	uint64_t assist;			/* VMASST_TYPE_* that are on */
 	uint64_t ctrlreg0;			/* what the guest reads of CR0: TS is its own */
 	unsigned iopl;				/* of the guest kernel's port accesses */
 	uint64_t iobitmap;			/* guest address of the I/O permission bitmap, and how many ports it covers */
@@ -46,7 +49,24 @@ struct xen_vcpu {
 	mfn_t gdt_frame[14], ldt_frame[16];
 	unsigned gdt_entries, ldt_entries;
 	uint64_t ldt_base;
+	uint32_t virq_port[NR_VIRQS];		/* 0: not bound */
+	/* Timers, in system time; ~0: off (time.c). */
+	uint64_t singleshot, periodic, period, poll_timeout;
+	/* Where the vcpu's time went (sched.c). */
+	uint8_t runstate;
+	uint64_t runstate_since, runstate_time[4], runstate_area;
 };
+
+/* One end of an event channel. The other end of an interdomain one is a function of ours. */
+struct xen_port {
+	uint8_t state;		/* EVTCHNSTAT_* */
+	uint8_t vcpu;		/* that is told */
+	uint8_t virq;
+	void (*notify)(void *opaque);
+	void *opaque;
+};
+
+#define XEN_DOMID 1u		/* as others would call this domain; it calls itself DOMID_SELF */
 
 struct xen {
 	struct xen_config config;
@@ -61,6 +81,9 @@ struct xen {
 	mfn_t *m2p_frame;
 	uint64_t m2p_frames;
 	mfn_t descriptor_l1;		/* 32 entries a vcpu: its GDT's 16 pages, its LDT's 16 */
+	struct xen_port port[XEN_PORTS];
+	uint32_t tsc_mul;		/* system time = guest TSC * this, scaled */
+	int8_t tsc_shift;
 	uint64_t l4_slot[XEN_L4_LAST - XEN_L4_FIRST + 1]; /* what every level-4 table holds in the hypervisor's slots */
 	void *lock;			/* pthread_mutex_t */
 	struct xen_counters counters;
@@ -79,13 +102,62 @@ struct xen_call {
 	uint64_t arg[6];
 	bool again;
 	bool in_multicall;
-	uint64_t next_rip;	/* after the SYSCALL; iret changes it */
-	bool no_result;		/* the handler has set all registers itself */
+	uint64_t next_rip;	/* after the SYSCALL */
+	bool event;		/* iret: the handler has set the vcpu's whole state */
+	void (*notify)(void *opaque);	/* event_channel_op: to be called when the lock is free */
+	void *notify_opaque;
 };
 typedef int64_t xen_handler(struct xen_call *c);
 
 /* hypercall.c: carries one out by number. */
 int64_t xen_hypercall(struct xen_call *c, uint64_t number);
+
+/* entry.c. */
+enum exec_op xen_deliver(struct exec *x, enum event_kind kind, uint8_t vector, bool has_error, uint32_t error, uint64_t rip, uint64_t rflags);
+enum exec_result xen_interrupts(struct vcpu *v);
+void xen_recheck(struct vcpu *v);
+enum exec_op xen_syscall(struct exec *x);
+/* The domain is beyond help: ends as a crash, with the reason ("its kernel ..."). */
+void xen_crash(struct vcpu *v, const char *reason);
+/* emulate.c, cpuid.c. */
+enum exec_op xen_refused(struct exec *x);
+void xen_cpuid(struct vcpu *v, uint32_t leaf, uint32_t sub, uint32_t reg[4]);
+
+/* event.c. xen_port_raise and xen_port_is_pending: port < XEN_PORTS; raise with xen->lock held. */
+void xen_port_raise(struct xen *xen, uint32_t port);
+bool xen_port_is_pending(const struct xen *xen, uint32_t port);
+void xen_virq_raise(struct xen_vcpu *xv, unsigned virq);
+/* After a store of ours to a frame that the guest has too: it may hold code. */
+void xen_info_written(struct xen *xen, mfn_t m);
+
+/* time.c. Times are system time, ns. */
+uint64_t xen_time_now(const struct xen_vcpu *xv);
+void xen_time_fill(const struct xen_vcpu *xv, struct vcpu_time_info *t);
+void xen_time_start(struct xen *xen);
+void xen_timers_init(struct xen_vcpu *xv);
+void xen_set_singleshot(struct xen_vcpu *xv, uint64_t when);
+void xen_set_periodic(struct xen_vcpu *xv, uint64_t period);
+void xen_set_poll_timeout(struct xen_vcpu *xv, uint64_t when);
+uint64_t xen_timer(struct vcpu *v, uint64_t now_ns);
+
+/* sched.c: the vcpu runs again, if it slept. */
+void xen_wake(struct xen_vcpu *xv);
+/* domain.c: vcpu_info is at another place from now on. */
+/*
+ * The guest's frame m is written by us from now on: false if it is not the domain's, or is a table or descriptor page. Page types, once they are there, take
+ * their reference here, so that it stays so.
+ */
+bool xen_hold_writable(struct xen *xen, mfn_t m);
+void xen_move_info(struct xen_vcpu *xv, struct vcpu_info *info, mfn_t m);
+
+/* Handlers, by file. */
+xen_handler xen_do_iret;									/* entry.c */
+xen_handler xen_do_event_channel_op;								/* event.c */
+xen_handler xen_do_set_timer_op;								/* time.c */
+xen_handler xen_do_sched_op, xen_do_vcpu_op;							/* sched.c */
+xen_handler xen_do_fpu_taskswitch;								/* emulate.c */
+xen_handler xen_do_set_trap_table, xen_do_set_callbacks, xen_do_callback_op, xen_do_stack_switch, xen_do_set_segment_base, xen_do_set_debugreg,
+	xen_do_get_debugreg, xen_do_xen_version, xen_do_vm_assist, xen_do_physdev_op, xen_do_console_io;	/* misc.c */
 
 /*
  * copy.c: guest memory with the guest kernel's rights. 0 or -XEN_EFAULT; the hypervisor's hole is refused. A part may have been copied when a later page faults.
