@@ -5,6 +5,7 @@ Types commands and compares what comes back, pastes faster than the guest reads,
 terminal's settings are as they were however the run ends.
 """
 import fcntl, os, pty, re, select, signal, subprocess, sys, termios, time
+from pathlib import Path
 
 trifold, kernel, initrd, paging = sys.argv[1:]
 
@@ -153,6 +154,11 @@ def suspended():
         s.read(0.05)
         if time.monotonic() > end:
             s.fail("the terminal was not given back on SIGTSTP")
+    # A stop that comes after SIGCONT would void it: a shell, too, continues only what has stopped.
+    while Path(f"/proc/{s.child.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "T":
+        s.read(0.05)
+        if time.monotonic() > end:
+            s.fail("trifold did not stop on SIGTSTP")
     s.child.send_signal(signal.SIGCONT)
     while termios.tcgetattr(s.slave) != raw:
         s.read(0.05)
