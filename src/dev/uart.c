@@ -89,12 +89,21 @@ static void uart_push(struct uart *u, uint8_t byte)
 	u->counters.rx_bytes++;
 }
 
+/*
+ * Whether somebody reads: by interrupts, which a PC's port sends only with OUT2 set, or by polling LSR and nothing else, as one who waits for input does
+ * (who sends looks once a byte). A driver that probes the port and sets it up empties it: what it threw away then would be lost for good.
+ */
+static bool uart_has_reader(const struct uart *u)
+{
+	return ((u->ier & IER_RDA) && (u->mcr & MCR_OUT2)) || u->polls >= UART_POLLS;
+}
+
 size_t uart_receive(struct uart *u, const uint8_t *bytes, size_t n)
 {
 	size_t taken = 0;
 
-	if (u->mcr & MCR_LOOP)
-		return 0;	/* the line is cut off; bytes wait with the host */
+	if ((u->mcr & MCR_LOOP) || !uart_has_reader(u))
+		return 0;	/* the line is cut off, or nobody listens; bytes wait with the host */
 	while (taken < n && uart_rx_room_left(u))
 		uart_push(u, bytes[taken++]);
 	uart_update(u);
@@ -142,7 +151,11 @@ static void uart_write_fcr(struct uart *u, uint8_t v)
 	const bool toggled = (v ^ u->fcr) & FCR_ENABLE;
 
 	u->fcr = v & FCR_ENABLE ? v & (FCR_ENABLE | FCR_TRIGGER) : 0;
-	if (toggled || (v & FCR_CLEAR_RX)) {
+	/*
+	 * The data sheet empties the receiver here in any case. But Linux begins to listen just before it sets the FIFO up, and what has come by then was
+	 * typed: it stays if it is announced by an interrupt and the FIFO is on.
+	 */
+	if ((toggled || (v & FCR_CLEAR_RX)) && !((v & FCR_ENABLE) && (u->ier & IER_RDA))) {
 		u->rx_count = 0;
 		u->host.rx_room(u->host.opaque);
 	}
@@ -155,6 +168,8 @@ static void uart_write_ier(struct uart *u, uint8_t v)
 	/* Enabling the transmitter interrupt while the transmitter is empty raises it at once. */
 	if ((v & IER_THRE) && !(u->ier & IER_THRE))
 		u->thr_pending = uart_tx_ready(u);
+	if ((v & IER_RDA) && !(u->ier & IER_RDA))
+		u->host.rx_room(u->host.opaque);
 	u->ier = v & (IER_RDA | IER_THRE | IER_RLS | IER_MSI);
 }
 
@@ -172,6 +187,8 @@ static uint8_t uart_read_lsr(struct uart *u)
 	const uint8_t v = (uint8_t)((u->rx_count ? LSR_DR : 0) | u->lsr_errors | (uart_tx_ready(u) ? LSR_THRE | LSR_TEMT : 0));
 
 	u->lsr_errors = 0;
+	if (u->polls < UART_POLLS && ++u->polls == UART_POLLS)
+		u->host.rx_room(u->host.opaque);
 	return v;
 }
 
@@ -191,6 +208,9 @@ static uint64_t uart_read(void *dev, uint64_t offset, unsigned size)
 
 	if (size != 1)
 		return ~0ull;
+	/* Reading what has come is a part of polling. */
+	if (offset != REG_LSR && !(offset == REG_DATA && !dlab && u->rx_count))
+		u->polls = 0;
 	switch (offset) {
 	case REG_DATA: v = dlab ? u->dll : uart_read_data(u); break;
 	case REG_IER: v = dlab ? u->dlm : u->ier; break;
@@ -213,6 +233,7 @@ static void uart_write(void *dev, uint64_t offset, unsigned size, uint64_t value
 
 	if (size != 1)
 		return;
+	u->polls = 0;
 	switch (offset) {
 	case REG_DATA:
 		if (dlab)

@@ -3,8 +3,8 @@
  * Source: the registers as in the PC16550D data sheet, "Registers" and "FIFO Interrupt Mode Operation".
  *
  * Sending takes no time: a byte written is handed to host->tx at once, and the transmitter is empty again if the host has room
- * (tx_ready). Receiving: the host offers bytes to uart_receive, which takes what fits in the FIFO; when the
- * guest has made room again, host->rx_room is called.
+ * (tx_ready). Receiving: the host offers bytes to uart_receive, which takes what fits in the FIFO, and nothing before the guest reads the port (by the
+ * received-data interrupt with OUT2 set, or by UART_POLLS reads of LSR in a row); when the guest has made room or begins to read, host->rx_room is called.
  *
  * Invariants
  *  U1  rx_count <= 16 (1 with the FIFO off)
@@ -26,6 +26,7 @@ struct uart_host {
 };
 
 #define UART_FIFO 16u
+#define UART_POLLS 16u
 struct uart_counters { uint64_t tx_bytes, rx_bytes, rx_overruns, interrupts; };
 struct uart {
 	struct uart_host host;
@@ -34,6 +35,7 @@ struct uart {
 	uint8_t lsr_errors;		/* sticky until LSR is read */
 	uint8_t msr_delta;		/* sticky until MSR is read */
 	uint8_t msr_lines;		/* modem inputs as last seen */
+	uint8_t polls;			/* reads of LSR since anything else was done here, up to UART_POLLS */
 	bool thr_pending;		/* the transmitter became empty and nobody has been told */
 	bool line;
 	uint8_t rx[UART_FIFO];

@@ -52,6 +52,8 @@ static int open_rig(struct rig *r, int in, int out)
 	r->console.opaque = r;
 	err = err ? err : uart_init(&r->uart, &r->bus, PORT, &irq, &host);
 	bus_write(&r->bus, BUS_PORT, PORT + 2, 1, 1); /* FIFO on */
+	bus_write(&r->bus, BUS_PORT, PORT + 4, 1, 8); /* a guest that reads: OUT2, and the received-data interrupt */
+	bus_write(&r->bus, BUS_PORT, PORT + 1, 1, 1);
 	console_start(&r->console);
 	return err;
 }

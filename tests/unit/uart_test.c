@@ -116,6 +116,7 @@ static void received_bytes_wait_in_order_and_raise_data_or_timeout_by_trigger_le
 {
 	struct rig *r = *state;
 	out(r, FCR, 0x81); /* trigger at 8 */
+	out(r, MCR, 8);
 	out(r, IER, 1);
 	assert_int_equal(uart_receive(&r->uart, (const uint8_t *)"abc", 3), 3);
 	assert_true(r->line);
@@ -131,12 +132,56 @@ static void received_bytes_wait_in_order_and_raise_data_or_timeout_by_trigger_le
 	assert_true(r->room_calls > 0);
 }
 
+static void poll(struct rig *r)
+{
+	for (unsigned i = 0; i < UART_POLLS; i++)
+		in(r, LSR);
+}
+
+static void bytes_wait_outside_until_the_guest_reads_the_port(void **state)
+{
+	struct rig *r = *state;
+
+	/* A driver that sets the port up: empties it, looks at it, sends something. */
+	out(r, FCR, 7);
+	for (unsigned i = 0; i < 2 * UART_POLLS; i++) {
+		in(r, LSR);
+		out(r, DATA, '.');
+	}
+	in(r, DATA);
+	out(r, IER, 0xf); /* a probe */
+	assert_int_equal(uart_receive(&r->uart, (const uint8_t *)"p", 1), 0);
+	out(r, IER, 0);
+	out(r, MCR, 0xb);
+	r->room_calls = 0;
+	out(r, IER, 1);
+	assert_int_equal(r->room_calls, 1);
+	assert_int_equal(uart_receive(&r->uart, (const uint8_t *)"p", 1), 1);
+	out(r, FCR, 1);
+	out(r, FCR, 7);
+	assert_int_equal(in(r, DATA), 'p');
+	out(r, IER, 0);
+	assert_int_equal(uart_receive(&r->uart, (const uint8_t *)"q", 1), 0);
+	/* One who polls. */
+	r->room_calls = 0;
+	poll(r);
+	assert_int_equal(r->room_calls, 1);
+	assert_int_equal(uart_receive(&r->uart, (const uint8_t *)"qr", 2), 2);
+	assert_int_equal(in(r, LSR) & 1, 1);
+	assert_int_equal(in(r, DATA), 'q');
+	assert_int_equal(in(r, LSR) & 1, 1);
+	assert_int_equal(in(r, DATA), 'r');
+	assert_int_equal(uart_receive(&r->uart, (const uint8_t *)"s", 1), 1);
+}
+
 static void the_fifo_takes_sixteen_bytes_and_one_when_off(void **state)
 {
 	struct rig *r = *state;
+	poll(r);
 	assert_int_equal(uart_receive(&r->uart, (const uint8_t *)"0123456789abcdefXYZ", 19), 1);
 	out(r, FCR, 3);
 	assert_int_equal(in(r, LSR) & 1, 0);
+	poll(r);
 	assert_int_equal(uart_receive(&r->uart, (const uint8_t *)"0123456789abcdefXYZ", 19), 16);
 	assert_int_equal(uart_receive(&r->uart, (const uint8_t *)"X", 1), 0);
 	assert_int_equal(in(r, LSR) & 2, 0);
@@ -146,6 +191,7 @@ static void received_data_outranks_the_transmitter(void **state)
 {
 	struct rig *r = *state;
 	out(r, FCR, 1);
+	out(r, MCR, 8);
 	out(r, IER, 3);
 	uart_receive(&r->uart, (const uint8_t *)"z", 1);
 	assert_int_equal(in(r, IIR), 0xc4);
@@ -225,6 +271,7 @@ int main(void)
 		T(it_is_recognised_as_a_16550a_with_scratch_register),
 		T(enabling_the_transmitter_interrupt_raises_it_once_until_read_or_written),
 		T(received_bytes_wait_in_order_and_raise_data_or_timeout_by_trigger_level),
+		T(bytes_wait_outside_until_the_guest_reads_the_port),
 		T(the_fifo_takes_sixteen_bytes_and_one_when_off),
 		T(received_data_outranks_the_transmitter),
 		T(a_slow_host_makes_the_transmitter_busy_and_an_interrupt_tells_when_it_is_not),
