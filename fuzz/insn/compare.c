@@ -123,7 +123,7 @@ static bool rep_rewrote_itself(const struct icase *c, const struct outcome *h)
 /* Is this the fault that an access of up to eight bytes at `ea` may raise? */
 static bool explains(const struct outcome *o, uint64_t ea)
 {
-	return o->vector == VEC_PF ? o->cr2 - ea < 8 : o->vector == VEC_GP || o->vector == VEC_SS ? !is_canonical(ea) || !is_canonical(ea + 7) : false;
+	return o->vector == VEC_PF ? o->cr2 - ea < 8 : o->vector == VEC_GP || o->vector == VEC_SS ? !host_canonical(ea) || !host_canonical(ea + 7) : false;
 }
 
 /* CMPS reads two operands, the first of them first or second: processors of one maker differ. */
@@ -170,7 +170,7 @@ static bool may_fault_so(const struct outcome *h, const struct outcome *g)
 	if (in.cls == INSN_GATHER && h->vector == VEC_DB)
 		return true;
 	/* AMD: FS and GS do not make a non-canonical effective address good. */
-	if ((in.mem.seg == SEG_FS || in.mem.seg == SEG_GS) && h->vector == VEC_GP && g->vector == VEC_PF && !is_canonical(ea))
+	if ((in.mem.seg == SEG_FS || in.mem.seg == SEG_GS) && h->vector == VEC_GP && g->vector == VEC_PF && !host_canonical(ea))
 		return true;
 	switch (in.cls) {
 	case INSN_INVALID: /* too long, or undefined before it is too long */
@@ -326,7 +326,7 @@ static bool states_differ(const struct icase *c, const struct outcome *h, const 
 	 * Under a hypervisor that enters the kernel for the first FPU instruction after a switch, none can be run with an RSP that
 	 * is not canonical: the kernel's return fails every time, with the number of an earlier trap.
 	 */
-	if (h->vector != NO_VECTOR && !is_canonical(h->end.gpr[RSP]) && insn_at_fault(h, &in) && in.need & NEED_FPU_STATE)
+	if (h->vector != NO_VECTOR && !host_canonical(h->end.gpr[RSP]) && insn_at_fault(h, &in) && in.need & NEED_FPU_STATE)
 		return false;
 	if (g->kind != OUTCOME_DONE)
 		return say(what, size, "%s: %s", g->kind == OUTCOME_TIMEOUT ? "endless in the guest" : "engine gave up", g->why);
@@ -335,7 +335,7 @@ static bool states_differ(const struct icase *c, const struct outcome *h, const 
 	for (int i = 0; i < 16; i++)
 		if (h->end.gpr[i] != g->end.gpr[i])
 			return say(what, size, "%s: host %#lx guest %#lx", reg_names[i], (unsigned long)h->end.gpr[i], (unsigned long)g->end.gpr[i]);
-	if (!is_canonical(h->end.gpr[RSP]))
+	if (!host_canonical(h->end.gpr[RSP]))
 		flag_mask &= ~(uint64_t)(FL_NT | FL_ID); /* lost when the oracle goes on after a failed return: sigreturn does not restore them */
 	if (loses_flags(c, h, engine, opt))
 		flag_mask &= ~(uint64_t)FL_ARITH;
@@ -358,11 +358,11 @@ static bool is_beyond_compare(const struct icase *c, const struct outcome *h, co
 	struct insn in;
 
 	/* INT n goes on behind itself: natively it looks like a return that failed because of RSP (oracle.c), and is gone on from. */
-	if (!is_canonical(g->end.gpr[RSP]) && (g->vector == VEC_BP || g->vector == VEC_OF || g->vector == VEC_DB))
+	if (!host_canonical(g->end.gpr[RSP]) && (g->vector == VEC_BP || g->vector == VEC_OF || g->vector == VEC_DB))
 		return true;
 
 	/* Code that writes its own next instruction may come upon one that only the executor has. */
-	if (h->vector == VEC_UD && insn_at_fault(h, &in) && in.feature & ~cpuid_policy_get()->host_features)
+	if (h->vector == VEC_UD && insn_at_fault(h, &in) && in.feature & ~cpuid_policy_get(0)->host_features)
 		return true;
 	for (unsigned i = 0; i < c->masks; i++) /* bytes that need not agree may have been executed */
 		if (sandbox_offset(c->mask[i].va) >= PAGE_CODE0 * (int)PAGE_SIZE)

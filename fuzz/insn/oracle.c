@@ -103,7 +103,7 @@ static BARE bool return_failed(int sig, const greg_t *g)
 {
 	uint64_t now = __builtin_ia32_rdtsc();
 
-	if (sig != SIGSEGV || is_canonical((uint64_t)g[REG_RSP]))
+	if (sig != SIGSEGV || host_canonical((uint64_t)g[REG_RSP]))
 		return false;
 	child.odd_count = (uint64_t)g[REG_RIP] == oracle_odd_rip && now - child.odd_tsc < ODD_WINDOW ? child.odd_count + 1 : 0;
 	child.odd_tsc = now;
@@ -128,7 +128,7 @@ static BARE void on_signal(int sig, siginfo_t *info, void *context)
 	}
 	if (sig == SIGALRM) {
 		if (is_ours(rip) || ++child.ticks < 3) {
-			if (!is_canonical((uint64_t)g[REG_RSP]))
+			if (!host_canonical((uint64_t)g[REG_RSP]))
 				resume_odd_stack(g);
 			return;
 		}

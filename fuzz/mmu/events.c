@@ -27,7 +27,7 @@ void event_load_cr3(struct fuzz *f)
 {
 	bool pcide = f->model.cr4 & CR4_PCIDE;
 
-	load_root(f, tables_pa(pick(f, 3)), pcide ? pick(f, MODEL_PCIDS) : 0, pcide && chance(f, 600));
+	load_root(f, tables_random_root(f), pcide ? pick(f, MODEL_PCIDS) : 0, pcide && chance(f, 600));
 }
 
 void event_set_controls(struct fuzz *f, uint64_t cr0, uint64_t cr4, uint64_t efer)
@@ -35,11 +35,24 @@ void event_set_controls(struct fuzz *f, uint64_t cr0, uint64_t cr4, uint64_t efe
 	struct model *m = &f->model;
 
 	mmu_set_controls(&f->mmu, cr0, cr4, efer);
-	if (((m->cr4 ^ cr4) & (CR4_PGE | CR4_PCIDE)) || ((m->efer ^ efer) & EFER_NXE))
+	if (((m->cr4 ^ cr4) & (CR4_PGE | CR4_PCIDE | CR4_LA57)) || ((m->efer ^ efer) & EFER_NXE))
 		model_flush_all(m);
 	m->cr0 = cr0;
 	m->cr4 = cr4;
 	m->efer = efer;
+}
+
+/* From 4 levels to 5 or back, as software must do it: outside long mode. */
+static void change_levels(struct fuzz *f)
+{
+	struct model *m = &f->model;
+	uint64_t cr0 = m->cr0, cr4 = m->cr4, efer = m->efer;
+
+	event_set_controls(f, cr0 & ~CR0_PG, cr4, efer & ~EFER_LMA);
+	event_set_controls(f, cr0 & ~CR0_PG, cr4 ^ CR4_LA57, efer & ~EFER_LMA);
+	event_set_controls(f, cr0, cr4 ^ CR4_LA57, efer);
+	memset(f->hot, 0, sizeof(f->hot));
+	event_load_cr3(f);
 }
 
 void event_change_controls(struct fuzz *f)
@@ -48,7 +61,9 @@ void event_change_controls(struct fuzz *f)
 	struct model *m = &f->model;
 	uint64_t flip = cr4[pick(f, 6)];
 
-	if (chance(f, 200))
+	if (chance(f, 60))
+		change_levels(f);
+	else if (chance(f, 200))
 		event_set_controls(f, m->cr0 ^ CR0_WP, m->cr4, m->efer);
 	else if (chance(f, 100))
 		event_set_controls(f, m->cr0, m->cr4, m->efer ^ EFER_NXE);

@@ -37,6 +37,7 @@ _Noreturn void die(struct fuzz *f, const char *fmt, ...) __attribute__((format(p
 /* tables.c. The tables are there from tables_fill on; a store is the guest's own or, now and then, a device's. */
 uint64_t tables_pa(unsigned i);
 uint64_t tables_random_va(struct fuzz *f);
+uint64_t tables_random_root(struct fuzz *f);
 uint64_t tables_random_page(struct fuzz *f);
 uint64_t tables_random_entry(struct fuzz *f, unsigned level);
 void tables_store(struct fuzz *f, uint64_t pa, const void *data, unsigned len);

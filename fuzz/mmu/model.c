@@ -54,7 +54,7 @@ static uint64_t reserved_bits(const struct model *m, unsigned level, uint64_t e)
 
 	if (!(m->efer & EFER_NXE))
 		r |= PTE_NX;
-	if (level == 4)
+	if (level >= 4)
 		r |= PTE_PS | PTE_G;
 	if (level == 3)
 		r |= e & PTE_PS ? 0x3fffe000 : PTE_G;
@@ -140,7 +140,7 @@ void model_ask(struct model *m, uint64_t va, unsigned access, struct model_quest
 	q->access = access;
 	q->walks = 1;
 	q->answers = 0;
-	walk_from(m, 4, m->root, PTE_W | PTE_U, va, access, &q->walk[0]);
+	walk_from(m, model_levels(m), m->root, PTE_W | PTE_U, va, access, &q->walk[0]);
 	ask_cache(m, &m->cache[m->pcid], q);
 	ask_cache(m, &m->global, q);
 }
@@ -177,8 +177,8 @@ static void learn_parts(struct model *m, const struct model_walk *w, uint64_t va
 	for (unsigned level = w->start; level > w->end; level--) {
 		unsigned shift = 12 + 9 * (level - 1);
 
-		/* Tables of levels 2 and 1 only: what this MMU keeps. */
-		if (level == 4 || !(entry_now(m, w, level) & PTE_A))
+		/* Not the table below the root: what this MMU keeps. */
+		if (level == model_levels(m) || !(entry_now(m, w, level) & PTE_A))
 			continue;
 		remember_part(&m->cache[m->pcid], (struct partial){ va >> shift << shift, w->entry_pa[level - 1] & ~0xfffull,
 								     w->rights_above[level - 1], (uint8_t)shift });

@@ -11,6 +11,7 @@
 #define FUZZ_MMU_MODEL_H
 
 #include "mmu/mmu.h"
+#include "x86/regs.h"
 
 #define MODEL_PCIDS 4
 #define MODEL_CACHED 4096
@@ -38,8 +39,8 @@ struct model_walk {
 	uint64_t pa;			/* of va */
 	uint64_t rights;
 	uint8_t shift, start, end;	/* levels first and last read */
-	uint64_t entry_pa[5], entry[5];	/* by level */
-	uint64_t rights_above[5];	/* accumulated above the table of that level */
+	uint64_t entry_pa[6], entry[6];	/* by level */
+	uint64_t rights_above[6];	/* accumulated above the table of that level */
 };
 
 struct model_answer { enum mmu_kind kind; uint64_t gpa; uint32_t error; };
@@ -56,6 +57,7 @@ struct model_question {
 	unsigned answers;
 };
 
+static inline unsigned model_levels(const struct model *m) { return m->cr4 & CR4_LA57 ? 5 : 4; }
 uint64_t *model_entry(struct model *m, uint64_t pa);	/* NULL: not RAM; absent pages read as zero through a static page */
 void model_ask(struct model *m, uint64_t va, unsigned access, struct model_question *q);
 /* After it: NULL if the answer is allowed (and the caches are brought up to date), or what is wrong. */

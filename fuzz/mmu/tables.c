@@ -9,20 +9,20 @@
 #include "mmu/mmu_internal.h"
 #include "x86/regs.h"
 
-#define TABLES 28		/* guest frames used as tables, from TABLE_BASE */
+#define TABLES 30		/* guest frames used as tables, from TABLE_BASE */
 #define TABLE_BASE 0x100000ull	/* inside the first 2 MiB, so that large pages map tables too */
 
 /* By level, the indexes that tables are used at. */
-static const uint16_t used[5][4] = {
-	{ 0 }, { 0, 1, 7, 511 }, { 0, 1, 2, 511 }, { 0, 3, 511, 0 }, { 0, 1, 256, 511 },
+static const uint16_t used[6][4] = {
+	{ 0 }, { 0, 1, 7, 511 }, { 0, 1, 2, 511 }, { 0, 3, 511, 0 }, { 0, 1, 256, 511 }, { 0, 1, 255, 511 },
 };
 
 uint64_t tables_pa(unsigned i) { return TABLE_BASE + i * PAGE_SIZE; }
-/* Tables are meant for a level, and mostly used so: 3 roots, then 5, 8 and 12 of the levels below. */
-static unsigned table_level(unsigned i) { return i < 3 ? 4 : i < 8 ? 3 : i < 16 ? 2 : 1; }
+/* Tables are meant for a level, and mostly used so: 3 of level 4, then 5, 8 and 12 of the levels below, and 2 of level 5. */
+static unsigned table_level(unsigned i) { return i >= 28 ? 5 : i < 3 ? 4 : i < 8 ? 3 : i < 16 ? 2 : 1; }
 static unsigned table_of_level(struct fuzz *f, unsigned level)
 {
-	static const unsigned first[] = { 0, 16, 8, 3, 0 }, count[] = { 0, 12, 8, 5, 3 };
+	static const unsigned first[] = { 0, 16, 8, 3, 0, 28 }, count[] = { 0, 12, 8, 5, 3, 2 };
 
 	return first[level] + pick(f, count[level]);
 }
@@ -31,11 +31,13 @@ static uint64_t fresh_va(struct fuzz *f)
 {
 	uint64_t va = 0;
 
-	for (unsigned level = 4; level; level--)
+	for (unsigned level = model_levels(&f->model); level; level--)
 		va = va << 9 | used[level][pick(f, 4)];
 	va = va << 12;
-	return (uint64_t)((int64_t)(va << 16) >> 16);
+	return (uint64_t)((int64_t)(va << (64 - f->mmu.va_bits)) >> (64 - f->mmu.va_bits));
 }
+
+uint64_t tables_random_root(struct fuzz *f) { return tables_pa(table_of_level(f, model_levels(&f->model))); }
 
 /* A page among all that the tables may map, or mostly one of a few that are in use for a while. */
 uint64_t tables_random_va(struct fuzz *f)
@@ -85,7 +87,7 @@ uint64_t tables_random_entry(struct fuzz *f, unsigned level)
 		e |= chance(f, 250) ? PTE_G : 0;
 		return e;
 	}
-	e |= level == 4 && chance(f, 5) ? PTE_PS : 0;
+	e |= level >= 4 && chance(f, 5) ? PTE_PS : 0;
 	if (level == 1)
 		return e | tables_random_page(f);
 	if (chance(f, 40))

@@ -18,11 +18,12 @@ struct boot_config {
 	const char *kernel;
 	const char *initrd;	/* 0: none */
 	const char *cmdline;	/* the whole of it */
+	bool la57;		/* the processor has 5-level paging */
 	struct acpi_config acpi;
 };
 
 /* Boot processor's state; segments are flat, selectors 10h (code) and 18h (data), interrupts off. */
-struct boot_entry { uint64_t rip, rsi, cr3, gdt_base; uint16_t gdt_limit; uint64_t kernel_low, kernel_high; /* where it lies */ };
+struct boot_entry { uint64_t rip, rsi, cr3, gdt_base; uint16_t gdt_limit; uint64_t kernel_low, kernel_high; /* where it lies */ bool la57; /* CR4.LA57, and cr3 is a table of level 5 */ };
 
 struct boot_context {
 	struct memory *memory;

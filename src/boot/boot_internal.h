@@ -17,7 +17,8 @@
 #define BOOT_ZERO_PAGE 0x2000u
 #define BOOT_SETUP_DATA 0x3000u
 #define BOOT_CMDLINE 0x4000u
-#define BOOT_PAGE_TABLES 0x8000u	/* PML4, PDPT, 4 page directories */
+#define BOOT_PAGE_TABLES 0x8000u	/* PML4, PDPT, 4 page directories, PML5 */
+#define BOOT_PML5 (BOOT_PAGE_TABLES + 0x6000u)
 #define BOOT_LOW_END 0x9f000u		/* conventional memory ends; from here to 1 MiB is reserved */
 #define BOOT_ACPI 0xe0000u
 #define BOOT_ACPI_SIZE 0x10000u

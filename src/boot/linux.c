@@ -15,9 +15,10 @@ enum {
 	BP_ACPI_RSDP = 0x070, BP_EXT_RAMDISK_IMAGE = 0x0c0, BP_EXT_RAMDISK_SIZE = 0x0c4, BP_E820_ENTRIES = 0x1e8,
 	BP_HEADER = 0x1f1, BP_BOOT_FLAG = 0x1fe, BP_MAGIC = 0x202, BP_VERSION = 0x206, BP_LOADER_TYPE = 0x210,
 	BP_LOADFLAGS = 0x211, BP_RAMDISK_IMAGE = 0x218, BP_RAMDISK_SIZE = 0x21c, BP_CMD_LINE_PTR = 0x228,
-	BP_SETUP_DATA = 0x250, BP_E820_TABLE = 0x2d0,
+	BP_XLOADFLAGS = 0x236, BP_SETUP_DATA = 0x250, BP_E820_TABLE = 0x2d0,
 };
 enum { E820_RAM = 1, E820_RESERVED = 2, E820_ACPI = 3 };
+#define XLF_5LEVEL_ENABLED 0x40u
 #define SETUP_RNG_SEED 9u
 #define RNG_SEED_BYTES 32u
 
@@ -56,7 +57,7 @@ static void linux_memory_map(const struct memory *mem, uint8_t *bp)
 	}
 }
 
-/* PML4, one PDPT, four page directories of 2 MiB pages: the first 4 GiB, identity. */
+/* PML5 (used or not), PML4, one PDPT, four page directories of 2 MiB pages: the first 4 GiB, identity. */
 static bool linux_page_tables(struct boot_context *ctx)
 {
 	static const uint64_t flags = PTE_P | PTE_W;
@@ -75,6 +76,26 @@ static bool linux_page_tables(struct boot_context *ctx)
 		if (!linux_put(ctx, BOOT_PAGE_TABLES + 0x2000 + pd * 0x1000, table, sizeof(table)))
 			return false;
 	}
+	memset(table, 0, sizeof(table));
+	table[0] = BOOT_PAGE_TABLES | flags;
+	return linux_put(ctx, BOOT_PML5, table, sizeof(table));
+}
+
+/*
+ * Whether to enter with 5 levels: what the decompressor, which is passed by, would decide (Linux, "5-level paging"): if the processor has them, the kernel
+ * was built for them, and its command line does not say no5lvl. A kernel without a setup header gets 4.
+ */
+static bool linux_wants_5_levels(const struct boot_context *ctx, const struct bzimage *bz)
+{
+	const char *word = ctx->config->cmdline;
+	static const char no[] = "no5lvl";
+	const size_t len = sizeof(no) - 1;
+
+	if (!ctx->config->la57 || !bz->header_len || !(load_u16(bz->header + BP_XLOADFLAGS - BP_HEADER) & XLF_5LEVEL_ENABLED))
+		return false;
+	for (; (word = strstr(word, no)); word += len)
+		if ((word == ctx->config->cmdline || word[-1] == ' ') && (!word[len] || word[len] == ' '))
+			return false;
 	return true;
 }
 
@@ -115,6 +136,7 @@ bool linux_setup(struct boot_context *ctx, const struct bzimage *bz, uint64_t in
 	static const uint64_t gdt[4] = { 0, 0, 0x00af9b000000ffff, 0x00cf93000000ffff };
 	uint8_t bp[4096] = { 0 };
 	const size_t cmdline_len = strlen(ctx->config->cmdline);
+	const bool la57 = linux_wants_5_levels(ctx, bz);
 
 	if (cmdline_len > BOOT_CMDLINE_MAX)
 		return boot_fail(ctx, "kernel command line too long: %zu bytes, at most %u", cmdline_len, BOOT_CMDLINE_MAX);
@@ -136,7 +158,7 @@ bool linux_setup(struct boot_context *ctx, const struct bzimage *bz, uint64_t in
 	linux_memory_map(ctx->memory, bp);
 
 	*entry = (struct boot_entry){
-		.rip = entry->rip, .rsi = BOOT_ZERO_PAGE, .cr3 = BOOT_PAGE_TABLES, .gdt_base = BOOT_GDT, .gdt_limit = sizeof(gdt) - 1,
+		.rip = entry->rip, .rsi = BOOT_ZERO_PAGE, .cr3 = la57 ? BOOT_PML5 : BOOT_PAGE_TABLES, .la57 = la57, .gdt_base = BOOT_GDT, .gdt_limit = sizeof(gdt) - 1,
 	};
 	return linux_put(ctx, BOOT_ZERO_PAGE, bp, sizeof(bp)) &&
 	       linux_put(ctx, BOOT_CMDLINE, ctx->config->cmdline, cmdline_len + 1) &&

@@ -38,6 +38,7 @@ enum bt_mode {
 	MODE_AVX = 64,
 	MODE_XSAVE = 128,
 	MODE_SMAP = 256,	/* CR4.SMAP: STAC and CLAC change the set */
+	MODE_LA57 = 512,	/* linear addresses of 57 bits: which branch targets are canonical */
 };
 
 struct block {

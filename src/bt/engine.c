@@ -27,6 +27,7 @@ uint32_t bt_mode_of(const struct vcpu *v)
 {
 	uint32_t mode = vcpu_tlb_set(v) | (v->cpl == 0 ? MODE_CPL0 : 0) | (v->cpl == 0 && (v->cr4 & CR4_SMAP) ? MODE_SMAP : 0);
 
+	mode |= v->mmu.va_bits == VA_BITS_5LEVEL ? MODE_LA57 : 0;
 	if (!(v->cr0 & (CR0_EM | CR0_TS))) {
 		mode |= MODE_X87 | MODE_MMX;
 		if (v->cr4 & CR4_OSFXSR)
@@ -138,7 +139,7 @@ static uint64_t tlb_miss(struct vcpu *v, uint64_t va, uint32_t site, bool write)
 	unsigned access = (write ? ACC_WRITE : ACC_READ) | (vcpu_user(v) ? ACC_USER : 0) | (v->rflags & FL_AC ? ACC_AC : 0);
 
 	bv->slow_inject = false;
-	if (UNLIKELY((va & ~PAGE_MASK) + s->size > PAGE_SIZE || !is_canonical(va)))
+	if (UNLIKELY((va & ~PAGE_MASK) + s->size > PAGE_SIZE || !vcpu_canonical(v, va)))
 		return 0;
 	v->activity = ACT_PAGING;
 	bt_profile_slow(v, site, PROFILE_REFILL);
@@ -186,7 +187,7 @@ static bool exec_one(struct vcpu *v)
 	struct mmu_result out;
 
 	v->activity = ACT_EXECUTOR;
-	if (UNLIKELY(exec_must_step(v) || (rip & ~PAGE_MASK) > PAGE_SIZE - 15 || !is_canonical(rip)))
+	if (UNLIKELY(exec_must_step(v) || (rip & ~PAGE_MASK) > PAGE_SIZE - 15 || !vcpu_canonical(v, rip)))
 		return exec_step(v) == EXEC_NEXT;
 	if (UNLIKELY(d->rip != rip || !d->code || d->fetch_id != fetch_id || d->fetch_epoch != v->mmu.fetch_epoch ||
 		     !same_bytes(d->code, d->in.bytes, d->in.len))) {
@@ -229,7 +230,7 @@ static struct block *find_block(struct vcpu *v, bool *stop)
 		uint64_t next = (v->rip & PAGE_MASK) + PAGE_SIZE;
 
 		r.need_second = false;
-		if (is_canonical(next) && mmu_fetch(&v->mmu, gva(next), vcpu_user(v), &out2) == MMU_MAPPED) {
+		if (vcpu_canonical(v, next) && mmu_fetch(&v->mmu, gva(next), vcpu_user(v), &out2) == MMU_MAPPED) {
 			r.m2 = out2.mfn;
 			b = bt_find(bt, r.m, r.m2, v->rip, r.mode);
 			if (b)
@@ -343,7 +344,7 @@ static uint8_t *next_code(struct vcpu *v, uint32_t site)
 				continue;
 			}
 		}
-		if (UNLIKELY(!is_canonical(v->rip))) {
+		if (UNLIKELY(!vcpu_canonical(v, v->rip))) {
 			struct exception gp = exc_gp(0);
 
 			if (exec_deliver(v, &gp) != EXEC_NEXT)
@@ -388,7 +389,7 @@ static bool host_fault(struct vcpu *v)
 	v->rip = b->va + m->guest_off;
 	if (m->flags_saved)
 		v->rflags = (v->rflags & ~(uint64_t)FL_ARITH) | bt_flags_unpack(v->bt_scratch[S_FLAGS]);
-	if (UNLIKELY(!is_canonical(v->gpr[RSP]))) /* the trap number may be that of an earlier trap: let the executor see */
+	if (UNLIKELY(!host_canonical(v->gpr[RSP]))) /* the trap number may be that of an earlier trap: let the executor see */
 		return exec_one(v);
 	switch (v->bt_scratch[S_FAULT]) {
 	case VEC_DE: case VEC_MF: case VEC_XM: case VEC_UD:
@@ -420,7 +421,7 @@ static bool handle(struct vcpu *v, uint32_t *site)
 		bt->counters.polls++;
 		return true;
 	case LEAVE_JUMP:
-		if (UNLIKELY(!is_canonical(v->rip))) { /* the branch itself faults */
+		if (UNLIKELY(!vcpu_canonical(v, v->rip))) { /* the branch itself faults */
 			struct exception gp = exc_gp(0);
 
 			v->rip = bt->block[bt->site[n].block].va + bt->site[n].guest_off;
@@ -475,7 +476,7 @@ static void odd_stack_return(struct vcpu *v, greg_t *g)
 	uint8_t *stub = BV(v)->bt->odd_stack;
 	uint64_t rip = (uint64_t)g[REG_RIP], in_stub = rip - (uint64_t)(uintptr_t)stub;
 
-	if (is_canonical((uint64_t)g[REG_RSP]))
+	if (host_canonical((uint64_t)g[REG_RSP]))
 		return;
 	if (in_stub >= (uint64_t)(BV(v)->bt->jump_miss - stub)) { /* else the slots say already where to go */
 		v->bt_scratch[S_ODD_RSP] = (uint64_t)g[REG_RSP];
@@ -495,7 +496,7 @@ static bool odd_stack_fault(struct vcpu *v, const greg_t *g)
 	uint32_t host = (uint32_t)((uint64_t)g[REG_RIP] - (uint64_t)(uintptr_t)bt->cache);
 	const struct block *b;
 
-	if (is_canonical((uint64_t)g[REG_RSP]))
+	if (host_canonical((uint64_t)g[REG_RSP]))
 		return false;
 	b = bt_block_of_host(bt, host);
 	return !b || !bt_mark_of(bt, b, host);
@@ -513,7 +514,7 @@ static bool on_host_fault(ucontext_t *context, int signo, siginfo_t *info, int t
 		odd_stack_return(v, g);
 		return true;
 	}
-	if (trapno == VEC_PF && is_canonical((uint64_t)g[REG_RSP]))
+	if (trapno == VEC_PF && host_canonical((uint64_t)g[REG_RSP]))
 		return false; /* a bug of ours: host memory that should be there is not */
 	v->bt_scratch[S_EA] = (uint64_t)g[REG_RIP] - (uint64_t)(uintptr_t)BV(v)->bt->cache;
 	v->bt_scratch[S_FAULT] = (uint64_t)trapno;

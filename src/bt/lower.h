@@ -59,6 +59,9 @@ struct tr {
 	uint8_t span_of[MAX_BLOCK_INSNS];
 };
 
+/* Whether a branch may go to va under the paging that the block is for. */
+static inline bool tr_canonical(const struct tr *t, uint64_t va) { return va_canonical(va, t->mode & MODE_LA57 ? VA_BITS_5LEVEL : VA_BITS_4LEVEL); }
+
 static inline uint32_t tr_offset(const struct tr *t, const uint8_t *p) { return (uint32_t)(p - t->bt->cache); }
 static inline uint64_t tr_va(const struct tr *t) { return t->b->va + t->off[t->i]; }
 static inline uint64_t tr_next_va(const struct tr *t) { return t->b->va + t->off[t->i + 1]; }

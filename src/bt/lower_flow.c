@@ -112,7 +112,7 @@ void lower_jcc(struct tr *t, const struct insn *in)
 	uint64_t target = tr_next_va(t) + (uint64_t)in->imm;
 	uint8_t *rel32;
 
-	if (in->opsize == 2 || !is_canonical(target)) {
+	if (in->opsize == 2 || !tr_canonical(t, target)) {
 		lower_executor(t);
 		return;
 	}
@@ -128,7 +128,7 @@ void lower_loop(struct tr *t, const struct insn *in)
 	uint64_t target = tr_next_va(t) + (uint64_t)in->imm;
 	uint8_t *zero, *over = 0, *rel32;
 
-	if (in->addrsize != 8 || in->cc < 2 || in->opsize == 2 || !is_canonical(target)) {
+	if (in->addrsize != 8 || in->cc < 2 || in->opsize == 2 || !tr_canonical(t, target)) {
 		lower_executor(t);
 		return;
 	}
@@ -152,7 +152,7 @@ void lower_jmp(struct tr *t, const struct insn *in)
 {
 	uint64_t target = tr_next_va(t) + (uint64_t)in->imm;
 
-	if (in->opsize == 2 || !is_canonical(target))
+	if (in->opsize == 2 || !tr_canonical(t, target))
 		lower_executor(t);
 	else
 		lower_exit(t, target);
@@ -162,7 +162,7 @@ void lower_call(struct tr *t, const struct insn *in)
 {
 	uint64_t target = tr_next_va(t) + (uint64_t)in->imm;
 
-	if (in->opsize == 2 || !is_canonical(target)) {
+	if (in->opsize == 2 || !tr_canonical(t, target)) {
 		lower_executor(t);
 		return;
 	}

@@ -185,6 +185,7 @@ void lower_fsgsbase(struct tr *t, const struct insn *in)
 {
 	const uint8_t r = in->mem_reg != INSN_NO_REG ? in->mem_reg : in->reg;
 	const bool write = in->cls == INSN_WRFSBASE || in->cls == INSN_WRGSBASE, in_memory = r == R10 || r == R11;
+	const uint8_t spare = (uint8_t)(64 - t->v->cpuid->va_bits); /* of an address; cpu_canonical */
 	const int32_t base = SEG_BASE(in->cls == INSN_RDFSBASE || in->cls == INSN_WRFSBASE ? SEG_FS : SEG_GS);
 	struct emit *e = &t->e;
 
@@ -209,8 +210,8 @@ void lower_fsgsbase(struct tr *t, const struct insn *in)
 		e_op_rr(e, false, 0x8b, T0, T0);
 	} else { /* not canonical: #GP */
 		e_mov_rr(e, T1, T0);
-		e_u8(e, 0x49), e_u8(e, 0xc1), e_u8(e, 0xe3), e_u8(e, 16); /* shl r11, 16 */
-		e_u8(e, 0x49), e_u8(e, 0xc1), e_u8(e, 0xfb), e_u8(e, 16); /* sar r11, 16 */
+		e_u8(e, 0x49), e_u8(e, 0xc1), e_u8(e, 0xe3), e_u8(e, spare); /* shl r11, spare */
+		e_u8(e, 0x49), e_u8(e, 0xc1), e_u8(e, 0xfb), e_u8(e, spare); /* sar r11, spare */
 		e_op_rr(e, true, 0x3b, T1, T0);
 		executor_if(t, CC_NE);
 	}

@@ -20,7 +20,7 @@ static uint8_t *reach(struct vcpu *v, uint64_t va, bool write)
 
 	if (LIKELY((write ? e->tag_write : e->tag_read) == (va & PAGE_MASK)))
 		return (uint8_t *)(uintptr_t)e->host + (va & ~PAGE_MASK);
-	if (!is_canonical(va) || mmu_access(&v->mmu, gva(va), access, &out) != MMU_MAPPED)
+	if (!vcpu_canonical(v, va) || mmu_access(&v->mmu, gva(va), access, &out) != MMU_MAPPED)
 		return 0;
 	return out.hva;
 }

@@ -169,7 +169,7 @@ enum vmem_status vmem_map(struct vcpu *v, uint64_t la, unsigned len, unsigned ac
 	enum vmem_status st;
 
 	ASSERT(len && len <= PAGE_SIZE);
-	if (UNLIKELY(!is_canonical(la) || !is_canonical(la + len - 1))) {
+	if (UNLIKELY(!vcpu_canonical(v, la) || !vcpu_canonical(v, la + len - 1))) {
 		*exc = exc_error(acc & VMEM_STACK ? VEC_SS : VEC_GP, 0);
 		return VMEM_FAULT;
 	}

@@ -60,6 +60,8 @@ static enum exec_op write_cr4(struct exec *x, uint64_t value)
 		return exec_gp(x, 0);
 	if ((v->efer & EFER_LMA) && !(value & CR4_PAE))
 		return exec_gp(x, 0);
+	if ((v->efer & EFER_LMA) && ((value ^ v->cr4) & CR4_LA57))
+		return exec_gp(x, 0);
 	if ((value & ~v->cr4 & CR4_PCIDE) && (!(v->efer & EFER_LMA) || (v->cr3 & CR3_PCID_MASK)))
 		return exec_gp(x, 0);
 	v->cr4 = value;

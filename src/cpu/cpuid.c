@@ -12,7 +12,7 @@
 #include "cpu/personality.h"
 #include "x86/insn.h"
 
-enum source { HOST, OURS };
+enum source { HOST, OURS, REQUEST /* + enum cpu_offer */ };
 #define NO_FEATURE 0xff
 
 struct feature_row { uint32_t leaf, sub; uint8_t reg, bit, source, feature; };
@@ -36,7 +36,7 @@ static const struct feature_row features[] = {
 	F(7, 0, EBX, 0, OURS, FSGSBASE), F(7, 0, EBX, 3, HOST, BMI1), F(7, 0, EBX, 5, HOST, AVX2), B(7, 0, EBX, 7, OURS) /* SMEP */,
 	F(7, 0, EBX, 8, HOST, BMI2), B(7, 0, EBX, 9, HOST) /* ERMS */, F(7, 0, EBX, 10, OURS, INVPCID), F(7, 0, EBX, 18, HOST, RDSEED),
 	F(7, 0, EBX, 19, HOST, ADX), F(7, 0, EBX, 20, OURS, SMAP), F(7, 0, EBX, 23, OURS, CLFLUSHOPT), F(7, 0, EBX, 24, OURS, CLWB),
-	F(7, 0, EBX, 29, HOST, SHA), B(7, 0, ECX, 2, OURS) /* UMIP */, F(7, 0, ECX, 8, HOST, GFNI), F(7, 0, ECX, 9, HOST, VAES),
+	F(7, 0, EBX, 29, HOST, SHA), B(7, 0, ECX, 2, OURS) /* UMIP */, B(7, 0, ECX, 16, REQUEST + CPU_OFFER_LA57), F(7, 0, ECX, 8, HOST, GFNI), F(7, 0, ECX, 9, HOST, VAES),
 	F(7, 0, ECX, 10, HOST, VPCLMUL), F(7, 0, ECX, 22, OURS, RDPID), F(7, 0, ECX, 27, HOST, MOVDIRI), F(7, 0, ECX, 28, OURS, MOVDIR64B),
 	B(7, 0, EDX, 4, HOST) /* FSRM */, F(7, 1, EAX, 4, HOST, AVX_VNNI),
 	F(0xd, 1, EAX, 0, HOST, XSAVEOPT), F(0xd, 1, EAX, 1, HOST, XSAVEC), B(0xd, 1, EAX, 2, HOST) /* XGETBV with ECX 1 */,
@@ -64,8 +64,12 @@ static const struct feature_row features[] = {
 
 #define KVM_FEATURES (1u << 1 /* no I/O delay */ | 1u << 3 /* clock source, MSRs 4B564D00h */ | 1u << 24 /* stable */)
 
-static struct cpuid_policy policy;
-static const struct cpuid_policy *ready;
+const struct cpu_offer_row cpu_offers[CPU_OFFERS] = {
+	[CPU_OFFER_LA57] = { "la57", "5-level paging: linear addresses of 57 bits" },
+};
+
+static struct cpuid_policy policies[1u << CPU_OFFERS];
+static bool ready;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static uint32_t *row_of(struct cpuid_policy *p, uint32_t leaf, uint32_t sub)
@@ -108,7 +112,7 @@ static uint64_t host_xcr0(void)
 
 static uint32_t text(const char *s) { return load_u32(s); }
 
-static void build_features(struct cpuid_policy *p)
+static void build_features(struct cpuid_policy *p, unsigned offers)
 {
 	for (size_t i = 0; i < ARRAY_LEN(features); i++) {
 		const struct feature_row *f = &features[i];
@@ -116,6 +120,8 @@ static void build_features(struct cpuid_policy *p)
 
 		host_cpuid(f->leaf, f->sub, host);
 		if (f->source == HOST && !(host[f->reg] >> f->bit & 1))
+			continue;
+		if (f->source >= REQUEST && !(offers >> (f->source - REQUEST) & 1))
 			continue;
 		if (f->feature != NO_FEATURE && ((NEEDS_AVX >> f->feature) & 1) && !(p->xcr0 & XCR0_AVX))
 			continue;
@@ -155,29 +161,35 @@ static void build_other_rows(struct cpuid_policy *p)
 			host[3] = (host[3] & 0x3ffff) | L3_MAX_512K << 18;
 		put_row(p, leaf, 0, host[0], host[1], host[2], host[3]);
 	}
-	put_row(p, 0x80000008, 0, CPU_PHYS_BITS | 48u << 8, 0, 0, 0);
+	put_row(p, 0x80000008, 0, CPU_PHYS_BITS | p->va_bits << 8, 0, 0, 0);
 }
 
 static void build(void)
 {
-	struct cpuid_policy *p = &policy;
 	uint64_t host = host_xcr0();
 
 	if ((host & (XCR0_X87 | XCR0_SSE)) != (XCR0_X87 | XCR0_SSE))
 		return;
-	p->xcr0 = host & (XCR0_X87 | XCR0_SSE | XCR0_AVX);
-	build_features(p);
-	build_other_rows(p);
-	p->cr4_valid = CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_PGE | CR4_PCE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_UMIP | CR4_FSGSBASE |
-		       CR4_PCIDE | CR4_OSXSAVE | CR4_SMEP | CR4_SMAP;
-	p->efer_valid = EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE | EFER_AUTOIBRS;
-	ready = p;
+	for (unsigned offers = 0; offers < ARRAY_LEN(policies); offers++) {
+		struct cpuid_policy *p = &policies[offers];
+		bool la57 = offers >> CPU_OFFER_LA57 & 1;
+
+		p->xcr0 = host & (XCR0_X87 | XCR0_SSE | XCR0_AVX);
+		p->va_bits = la57 ? VA_BITS_5LEVEL : VA_BITS_4LEVEL;
+		build_features(p, offers);
+		build_other_rows(p);
+		p->cr4_valid = CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_PGE | CR4_PCE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_UMIP | CR4_FSGSBASE |
+			       CR4_PCIDE | CR4_OSXSAVE | CR4_SMEP | CR4_SMAP | (la57 ? CR4_LA57 : 0);
+		p->efer_valid = EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE | EFER_AUTOIBRS;
+	}
+	ready = true;
 }
 
-const struct cpuid_policy *cpuid_policy_get(void)
+const struct cpuid_policy *cpuid_policy_get(unsigned offers)
 {
+	ASSERT(offers < ARRAY_LEN(policies));
 	pthread_once(&once, build);
-	return ready;
+	return ready ? &policies[offers] : NULL;
 }
 
 void cpuid_read(struct vcpu *v, uint32_t leaf, uint32_t sub, uint32_t reg[4])

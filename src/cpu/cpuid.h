@@ -27,10 +27,22 @@ struct cpuid_policy {
 	uint64_t host_features;	/* those of them that the host has: the others are the executor's alone */
 	uint64_t xcr0;		/* XCR0 bits that may be set */
 	uint64_t cr4_valid, efer_valid;
+	unsigned va_bits;	/* of linear addresses: VA_BITS_5LEVEL if LA57 is offered */
 };
 
-/* The policy for this host; computed on the first call (any thread), then constant. Null if the host lacks what Trifold needs (XSAVE). */
-const struct cpuid_policy *cpuid_policy_get(void);
+/*
+ * What is offered only on request, as bits (rows of cpu_offers). LA57 is not offered by itself: a kernel that sees it may put its stacks where a host with
+ * 4 levels cannot return to (docs/translator.md, "Stack pointers that are not canonical"), and gains nothing from it but addresses.
+ */
+enum cpu_offer { CPU_OFFER_LA57, CPU_OFFERS };
+struct cpu_offer_row { const char *name, *help; };
+extern const struct cpu_offer_row cpu_offers[CPU_OFFERS];
+
+/*
+ * The policy for this host with these offers (a bit for each); computed on the first call (any thread), then constant. Null if the host lacks what
+ * Trifold needs (XSAVE).
+ */
+const struct cpuid_policy *cpuid_policy_get(unsigned offers);
 
 /* What CPUID returns on v: eax, ebx, ecx, edx. Fit for live vector state. */
 void cpuid_read(struct vcpu *v, uint32_t leaf, uint32_t sub, uint32_t reg[4]);

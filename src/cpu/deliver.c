@@ -128,9 +128,9 @@ static enum exec_op bare_deliver(struct exec *x, enum event_kind kind, uint8_t v
 		op = read_tss_stack(x, TSS_RSP0 + 8 * new_cpl, ext, &rsp);
 	if (op != OP_DONE)
 		return op;
-	if (!is_canonical(g.offset))
+	if (!vcpu_canonical(v, g.offset))
 		return exec_gp(x, ext);
-	if (!is_canonical(rsp))
+	if (!vcpu_canonical(v, rsp))
 		return exec_fault(x, exc_error(VEC_SS, ext));
 	if (has_error)
 		frame[words++] = error;

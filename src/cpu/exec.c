@@ -284,7 +284,7 @@ enum exec_result exec_step(struct vcpu *v)
 	enum mmu_kind kind;
 	unsigned page_left = (unsigned)(PAGE_SIZE - (la & ~PAGE_MASK)), slot;
 
-	if (UNLIKELY(mode != INSN_MODE_64 && v->rip > v->seg[SEG_CS].limit) || UNLIKELY(!is_canonical(la)))
+	if (UNLIKELY(mode != INSN_MODE_64 && v->rip > v->seg[SEG_CS].limit) || UNLIKELY(!vcpu_canonical(v, la)))
 		return exec_deliver(v, &limit_fault);
 	kind = mmu_fetch(&v->mmu, gva(la), vcpu_user(v), &r);
 	if (UNLIKELY(kind != MMU_MAPPED))
@@ -305,7 +305,7 @@ enum exec_result exec_step(struct vcpu *v)
 		uint64_t next = mode == INSN_MODE_64 ? la + page_left : (uint32_t)(la + page_left);
 
 		v->decoded->slot[slot].at = NULL;
-		if (!is_canonical(next))
+		if (!vcpu_canonical(v, next))
 			return exec_deliver(v, &limit_fault);
 		kind = mmu_fetch(&v->mmu, gva(next), vcpu_user(v), &r);
 		if (UNLIKELY(kind != MMU_MAPPED))

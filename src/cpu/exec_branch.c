@@ -9,7 +9,7 @@ bool exec_branch_target(struct exec *x, uint64_t target)
 	if (LIKELY(vcpu_long64(v))) {
 		if (UNLIKELY(x->in->opsize == 2))
 			target &= size_mask(2);
-		if (UNLIKELY(!is_canonical(target)))
+		if (UNLIKELY(!vcpu_canonical(v, target)))
 			goto fault;
 		x->next = target;
 		return true;

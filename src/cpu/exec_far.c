@@ -17,7 +17,7 @@ static bool reserved_code(const struct vcpu *v, const struct segment *s)
 /* rip must suit the code segment it goes to. */
 static bool rip_fits(const struct vcpu *v, const struct segment *cs, uint64_t rip)
 {
-	return segment_is_long64(v, cs) ? is_canonical(rip) : rip <= cs->limit;
+	return segment_is_long64(v, cs) ? vcpu_canonical(v, rip) : rip <= cs->limit;
 }
 
 void far_set_cs(struct exec *x, const struct segment *cs, uint16_t selector, unsigned cpl)
@@ -92,7 +92,7 @@ static enum exec_op through_gate(struct exec *x, uint16_t selector, uint64_t low
 		return exec_gp(x, err);
 	if (!(cs.attr & SEG_P))
 		return exec_fault(x, exc_error(VEC_NP, err));
-	if (!is_canonical(rip))
+	if (!vcpu_canonical(v, rip))
 		return exec_gp(x, 0);
 	op = segment_set_accessed(x, target, raw);
 	if (op != OP_DONE)

@@ -92,7 +92,7 @@ static bool image_address(struct exec *x, unsigned len, unsigned align, bool wri
 		return false;
 	if (*la & (align - 1)) {
 		/* FXSAVE and FXRSTOR look at the address first, the XSAVE family at its alignment. */
-		x->exc = align == 16 && vcpu_long64(x->v) && x->in->mem.seg == SEG_SS && !is_canonical(*la) ? exc_error(VEC_SS, 0) : exc_gp(0);
+		x->exc = align == 16 && vcpu_long64(x->v) && x->in->mem.seg == SEG_SS && !vcpu_canonical(x->v, *la) ? exc_error(VEC_SS, 0) : exc_gp(0);
 		return false;
 	}
 	return true;

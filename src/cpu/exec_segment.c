@@ -51,7 +51,7 @@ enum exec_op op_load_table(struct exec *x)
 	base = load_u64(image + 2);
 	if (!vcpu_long64(v) && x->in->opsize == 2)
 		base &= 0xffffff;
-	if (!is_canonical(base))
+	if (!cpu_canonical(v, base))
 		return exec_gp(x, 0);
 	t->limit = load_u16(image);
 	t->base = base;
@@ -88,7 +88,7 @@ static enum exec_op load_system(struct exec *x, uint16_t selector, unsigned type
 		return exec_gp(x, err);
 	if (!(s->attr & SEG_P))
 		return exec_fault(x, exc_error(VEC_NP, err));
-	if (!is_canonical(s->base))
+	if (!cpu_canonical(x->v, s->base))
 		return exec_gp(x, err);
 	s->selector = selector;
 	return OP_DONE;

@@ -88,7 +88,7 @@ static void host_stos(void *dst, uint64_t value, uint64_t n, unsigned size)
 /* Maps a run at la for reading or writing; false: not RAM, or a fault: the element-wise way then raises it precisely. */
 static bool map_run(struct exec *x, unsigned seg, uint64_t la, unsigned bytes, unsigned access, struct vmem_span *span)
 {
-	return is_canonical(la) && vmem_map(x->v, la, bytes, exec_acc(x, seg) | access | VMEM_NO_ALIGN, span, &x->exc) == VMEM_OK &&
+	return vcpu_canonical(x->v, la) && vmem_map(x->v, la, bytes, exec_acc(x, seg) | access | VMEM_NO_ALIGN, span, &x->exc) == VMEM_OK &&
 	       span->part[0].hva;
 }
 

@@ -147,7 +147,7 @@ enum exec_op op_fsgsbase(struct exec *x)
 		return OP_DONE;
 	}
 	value = gpr_get(v, r, in->opsize);
-	if (!is_canonical(value))
+	if (!cpu_canonical(v, value))
 		return exec_gp(x, 0);
 	v->seg[seg].base = value;
 	return OP_DONE;
@@ -191,8 +191,7 @@ enum exec_op op_invlpg(struct exec *x)
 		ea += v->seg[seg].base;
 	if (!vcpu_long64(v))
 		ea = (uint32_t)ea;
-	if (is_canonical(ea))
-		mmu_invlpg(&v->mmu, gva(ea));
+	mmu_invlpg(&v->mmu, gva(ea));
 	return OP_DONE;
 }
 
@@ -211,7 +210,7 @@ enum exec_op op_invpcid(struct exec *x)
 		return exec_gp(x, 0);
 	if (type <= INVPCID_CONTEXT && desc[0] && !(v->cr4 & CR4_PCIDE))
 		return exec_gp(x, 0);
-	if (type == INVPCID_ADDRESS && !is_canonical(desc[1]))
+	if (type == INVPCID_ADDRESS && !cpu_canonical(v, desc[1]))
 		return exec_gp(x, 0);
 	mmu_invpcid(&v->mmu, (unsigned)type, (uint16_t)desc[0], gva(desc[1]));
 	return OP_DONE;

@@ -38,7 +38,7 @@ static bool resume_odd_stack(struct host_stub_data *data, uint8_t *code, greg_t 
 	uint64_t rip = (uint64_t)g[REG_RIP], now = __builtin_ia32_rdtsc();
 	uint64_t resume = (uint64_t)(uintptr_t)code + (uint64_t)(host_stub_resume - host_stub_template);
 
-	if (is_canonical((uint64_t)g[REG_RSP]))
+	if (host_canonical((uint64_t)g[REG_RSP]))
 		return false;
 	data->odd_count = rip == data->odd_rip && now - data->odd_tsc < ODD_WINDOW ? data->odd_count + 1 : 0;
 	data->odd_tsc = now;
@@ -64,7 +64,7 @@ static bool on_host_fault(ucontext_t *uc, int signo, siginfo_t *info, int trapno
 	if (signo == SIGSEGV && resume_odd_stack(data, region + CODE_OFFSET, uc->uc_mcontext.gregs))
 		return true;
 	/* The number of an earlier trap: some hosts cannot run vector code with such an RSP at all. */
-	if (trapno == VEC_PF && !is_canonical((uint64_t)uc->uc_mcontext.gregs[REG_RSP]))
+	if (trapno == VEC_PF && !host_canonical((uint64_t)uc->uc_mcontext.gregs[REG_RSP]))
 		trapno = VEC_GP;
 	/* #PF: the operand is always a populated page of ours, so this would be our own bug. */
 	if (rip < (uintptr_t)region + SLOTS_OFFSET || trapno == VEC_PF || trapno < 0 || trapno > VEC_XM)
@@ -218,7 +218,7 @@ static int run_slot(struct vcpu *v, unsigned i, void *operand, bool check_align)
 	int result = run_once(v, i, operand, check_align);
 
 	for (int tries = 0; UNLIKELY(result == VEC_GP || result == VEC_SS) && tries < 3 && v->stub->uses_rsp[i]; tries++) {
-		if (is_canonical(v->gpr[RSP]))
+		if (host_canonical(v->gpr[RSP]))
 			break;
 		result = run_once(v, i, operand, check_align);
 	}

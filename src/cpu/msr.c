@@ -161,7 +161,7 @@ bool msr_write(struct vcpu *v, uint32_t number, uint64_t value)
 	if (number - MSR_X2APIC_FIRST <= MSR_X2APIC_LAST - MSR_X2APIC_FIRST)
 		return (v->lapic.base_msr & LAPIC_BASE_X2APIC) && lapic_write(v, (number - MSR_X2APIC_FIRST) * 16, value) == 0;
 	r = find(number);
-	if (!r || (value & ~r->valid) || (r->canonical && !is_canonical(value)))
+	if (!r || (value & ~r->valid) || (r->canonical && !cpu_canonical(v, value)))
 		return false;
 	if (r->write)
 		return r->write(v, value);

@@ -75,7 +75,7 @@ int vcpu_init(struct vcpu *v, struct memory *memory, struct bus *bus, enum pagin
 	v->bus = bus;
 	v->id = id;
 	v->personality = &personality_bare;
-	v->cpuid = cpuid_policy_get();
+	v->cpuid = cpuid_policy_get(0);
 	if (!v->cpuid)
 		return -ENOTSUP;
 	v->features = v->cpuid->features;
@@ -97,6 +97,12 @@ int vcpu_init(struct vcpu *v, struct memory *memory, struct bus *bus, enum pagin
 	reset(v);
 	mmu_set_controls(&v->mmu, v->cr0, v->cr4, v->efer);
 	return 0;
+}
+
+void vcpu_offer(struct vcpu *v, unsigned offers)
+{
+	v->cpuid = cpuid_policy_get(offers);
+	v->features = v->cpuid->features;
 }
 
 void vcpu_destroy(struct vcpu *v)

@@ -16,6 +16,7 @@
 
 #include <stdatomic.h>
 #include "base/stats.h"
+#include "cpu/cpuid.h"
 #include "cpu/fpu.h"
 #include "cpu/lapic.h"
 #include "mem/bus.h"
@@ -134,6 +135,8 @@ void vcpu_request(struct vcpu *v, uint32_t request);
 
 /* Power-on state for a kernel entry in 64-bit mode is set by boot/ through vm/; this is the reset state. 0 or -errno. */
 int vcpu_init(struct vcpu *v, struct memory *memory, struct bus *bus, enum paging_mode mode, unsigned id);
+/* Before it runs: what else its processor has (bits of enum cpu_offer). */
+void vcpu_offer(struct vcpu *v, unsigned offers);
 void vcpu_destroy(struct vcpu *v);
 /*
  * INIT and a start-up message: as after INIT, then real-mode code at vector:0000 (AMD APM vol. 2, "Multiple Processor Initialization"). The local
@@ -152,6 +155,10 @@ static inline bool vcpu_vm86(const struct vcpu *v) { return v->rflags & FL_VM; }
 static inline bool vcpu_paragraphs(const struct vcpu *v) { return vcpu_real(v) || vcpu_vm86(v); }
 /* Whether accesses to memory are made as a user. */
 static inline bool vcpu_user(const struct vcpu *v) { return v->cpl == 3 && !v->ring3_kernel; }
+/* Whether va is canonical under the paging in force. */
+static inline bool vcpu_canonical(const struct vcpu *v, uint64_t va) { return mmu_canonical(&v->mmu, va); }
+/* Whether a register that holds an address may be loaded with va: that depends on what the processor offers, not on the paging in force. */
+static inline bool cpu_canonical(const struct vcpu *v, uint64_t va) { return va_canonical(va, v->cpuid->va_bits); }
 static inline enum tlb_set vcpu_tlb_set(const struct vcpu *v)
 {
 	if (vcpu_user(v))

@@ -75,6 +75,7 @@ bool memory_is_ram(const struct memory *mem, gpa_t p);
 void memory_lock(struct memory *mem);
 void memory_unlock(struct memory *mem);
 
+#define P2M_LEVELS 4
 enum p2m_result { P2M_MAPPED, P2M_NOT_RAM, P2M_NO_FRAME /* pool or host exhausted */ };
 struct p2m_entry {
 	mfn_t m;	/* frame of p itself */
@@ -82,12 +83,13 @@ struct p2m_entry {
 	uint8_t refs;	/* table entries read on the way */
 	bool swapped_in; /* it came back from the swap file just now */
 };
+/* Table entries that a walk of the p2m reads to a leaf of that size. */
+static inline unsigned p2m_refs(unsigned shift) { return P2M_LEVELS - (shift - PAGE_SHIFT) / 9; }
 /* The frame behind p, as it stands: false if absent. */
 bool p2m_lookup(const struct memory *mem, gpa_t p, struct p2m_entry *out);
 /* Whether p has no frame because its page is in the swap file. */
 bool p2m_is_swapped(const struct memory *mem, gpa_t p);
 /* The entries read for p, by level, entry[P2M_LEVELS] first; the level of the last one, present or not. For people to see. */
-#define P2M_LEVELS 4
 uint8_t p2m_path(const struct memory *mem, gpa_t p, uint64_t entry[P2M_LEVELS + 1]);
 /* The same, backing the page on first use (a hidden fault: *fresh set). */
 enum p2m_result p2m_back(struct memory *mem, gpa_t p, struct p2m_entry *out, bool *fresh);

@@ -39,7 +39,7 @@ static int audit_level1(struct mmu *mmu, unsigned set, unsigned i, char *msg, si
 			FAIL("T1: set %u slot %u has a write tag but no read tag", set, i);
 		return 0;
 	}
-	if (!is_canonical(e->tag_read) || (e->tag_read & ~PAGE_MASK) || tlb_l1_index(e->tag_read) != i)
+	if (!mmu_canonical(mmu, e->tag_read) || (e->tag_read & ~PAGE_MASK) || tlb_l1_index(e->tag_read) != i)
 		FAIL("T1: set %u slot %u has tag %#lx", set, i, e->tag_read);
 	bad = audit_frame(mmu, "T5", e->tag_read, m, msg, size);
 	if (bad)
@@ -128,7 +128,7 @@ static int audit_tlb(struct mmu *mmu, char *msg, size_t size)
 static int audit_entry(struct mmu *mmu, const struct shadow_page *p, unsigned i, char *msg, size_t size)
 {
 	const struct shadow *s = mmu->memory->shadow;
-	const struct paging_format *f = paging_format_of(CR0_PG, CR4_PAE, EFER_LMA);
+	const struct paging_format *f = paging_format_of(CR0_PG, CR4_PAE | CR4_LA57, EFER_LMA);
 	uint64_t e = p->entry[i], guest = ((const uint64_t *)pool_ptr(&mmu->memory->pool, p->m))[i];
 	uint64_t same = PTE_P | PTE_W | PTE_U | PTE_A | PTE_NX, address;
 	unsigned level = p->role & ROLE_LEVEL;

@@ -29,6 +29,7 @@ enum translate_status direct_translate(struct mmu *mmu, uint64_t va, unsigned ac
 		return TRANSLATE_FAULT;
 	}
 	status = walk_tables(c, &mmu->priv->space, va, access, &w);
+	mmu->counters.walk_refs_hardware += w.refs;
 	if (status == WALK_OK && space_frame(&mmu->priv->space, w.page, &frame) != P2M_MAPPED) {
 		w.error = PF_P | PF_RSVD | (user ? PF_U : 0) | (access & ACC_WRITE ? PF_W : 0);
 		status = WALK_FAULT;

@@ -90,6 +90,7 @@ void mmu_set_controls(struct mmu *mmu, uint64_t cr0, uint64_t cr4, uint64_t efer
 	c->nxe = efer & EFER_NXE;
 	c->pge = cr4 & CR4_PGE;
 	c->pcide = cr4 & CR4_PCIDE;
+	mmu->va_bits = c->format && c->format->levels == 5 ? VA_BITS_5LEVEL : VA_BITS_4LEVEL;
 	if ((d0 & cr0_paging) || (d4 & cr4_paging) || (de & efer_paging)) {
 		edit_event(mmu, EVENT_PAGING_CHANGED, 0, 0);
 		asid_switch(mmu, c->pcide ? mmu->cr3 & CR3_PCID_MASK : 0);
@@ -125,7 +126,7 @@ void mmu_flush_local(struct mmu *mmu) { edit_event(mmu, EVENT_ROOTS, 0, 0); }
 void mmu_invlpg(struct mmu *mmu, gva_t va)
 {
 	/* A non-canonical address does nothing. */
-	if (is_canonical(va.v))
+	if (mmu_canonical(mmu, va.v))
 		edit_event(mmu, EVENT_INVLPG, mmu->priv->asid.current, va.v);
 }
 
@@ -137,6 +138,9 @@ void mmu_invpcid(struct mmu *mmu, unsigned type, uint16_t pcid, gva_t va)
 	};
 
 	ASSERT(type < ARRAY_LEN(event) && pcid < PCIDS);
+	/* The instruction takes any address that the processor could have; under fewer levels nothing can be cached for some of them. */
+	if (type == INVPCID_ADDRESS && !mmu_canonical(mmu, va.v))
+		return;
 	edit_event(mmu, event[type], pcid, va.v);
 }
 

@@ -65,7 +65,7 @@ static void look_tables(struct mmu *mmu, struct walk_space *space, struct explai
 static mfn_t look_shadow(struct mmu *mmu, struct explain *x, uint64_t *rights)
 {
 	const struct shadow *s = mmu->memory->shadow;
-	uint32_t role = 4 | (mmu->priv->controls.nxe ? ROLE_NXE : 0);
+	uint32_t role = x->format->levels | (mmu->priv->controls.nxe ? ROLE_NXE : 0);
 	uint64_t root = x->cr3 & x->format->root_mask;
 	const struct shadow_page *p;
 	struct p2m_entry frame;
@@ -74,7 +74,7 @@ static mfn_t look_shadow(struct mmu *mmu, struct explain *x, uint64_t *rights)
 	x->shadow_void = s->generation != mmu->memory->p2m_generation || s->parked_head || mmu->memory->track.table_writes;
 	p = p2m_lookup(mmu->memory, gpa(root), &frame) ? shadow_page_find(s, frame.m, root >> PAGE_SHIFT, role) : NULL;
 	*rights = PTE_W | PTE_U;
-	for (unsigned level = 4; p && !x->shadow_void; level--) {
+	for (unsigned level = x->format->levels; p && !x->shadow_void; level--) {
 		unsigned i = (unsigned)(x->va >> (PAGE_SHIFT + 9 * (level - 1))) & (SHADOW_ENTRIES - 1);
 		struct explain_shadow *e = &x->shadow[x->shadows++];
 		bool leaf;
@@ -317,7 +317,7 @@ bool mmu_look(struct mmu *mmu, gva_t va, unsigned access, gpa_t *p)
 	struct walk w;
 	bool ok;
 
-	if (!c->format || !is_canonical(va.v))
+	if (!c->format || !mmu_canonical(mmu, va.v))
 		return false;
 	look_only(mmu, &space, &counters);
 	walk_start(c, mmu->cr3, &w);
@@ -370,10 +370,10 @@ void mmu_explain(struct mmu *mmu, gva_t va, uint64_t cr3, struct explain *out)
 	out->format = c->format;
 	out->paging = c->format;
 	out->mode = mmu->mode;
-	out->canonical = is_canonical(va.v);
+	out->canonical = mmu_canonical(mmu, va.v);
 	if (!out->paging || !out->canonical)
 		return;
-	out->shadowed = mmu->mode == PAGING_SHADOW && c->format->levels == 4;
+	out->shadowed = mmu->mode == PAGING_SHADOW && c->format->levels >= 4;
 	out->pcid = c->pcide ? out->cr3 & CR3_PCID_MASK : 0;
 	out->current = out->pcid == a->current && !((out->cr3 ^ mmu->cr3) & c->format->root_mask);
 	/* Entries of the current PCID belong to the current tables. */

@@ -94,7 +94,7 @@ struct explain {
 	unsigned refs_guest, refs_nested;	/* a walk with no cache makes so many references */
 	bool shadow_void;		/* out of date: brought up to date, or dropped, before the next use */
 	unsigned shadows;
-	struct explain_shadow shadow[4];
+	struct explain_shadow shadow[PAGING_MAX_LEVELS];
 	struct explain_tlb1 tlb1[TLB_SETS];
 	bool stack[TLB_SETS];
 	unsigned tlb2s;

@@ -133,7 +133,7 @@ enum mmu_kind mmu_access(struct mmu *mmu, gva_t va, unsigned access, struct mmu_
 {
 	enum tlb_set set = tlb_set_of(mmu, access);
 
-	ASSERT(is_canonical(va.v));
+	ASSERT(mmu_canonical(mmu, va.v));
 	if (!(access & ACC_EXEC)) {
 		const struct tlb_entry *e = &mmu->l1[set][tlb_l1_index(va.v)];
 
@@ -157,7 +157,7 @@ enum mmu_kind mmu_fetch(struct mmu *mmu, gva_t va, bool user, struct mmu_result 
 
 	/* The tag takes the fetch id into the bits that the page leaves: void ids make void entries. */
 	e = &mmu->priv->fetch[(va.v >> PAGE_SHIFT ^ mmu->fetch_id[user] * 29) & (FETCH_CACHE - 1)];
-	if (e->tag == (page << 16 | mmu->fetch_id[user]) && !!(e->data & 1) == user) {
+	if (e->tag == FETCH_TAG(page, mmu->fetch_id[user]) && !!(e->data & 1) == user) {
 		set_result(mmu, va.v, e->data, out);
 		return MMU_MAPPED;
 	}
@@ -169,7 +169,7 @@ enum mmu_kind mmu_fetch(struct mmu *mmu, gva_t va, bool user, struct mmu_result 
 		return kind;
 	asid_fetched(mmu, va.v, user, data);
 	e = &mmu->priv->fetch[(va.v >> PAGE_SHIFT ^ mmu->fetch_id[user] * 29) & (FETCH_CACHE - 1)];
-	e->tag = page << 16 | mmu->fetch_id[user];
+	e->tag = FETCH_TAG(page, mmu->fetch_id[user]);
 	e->data = (data & ~1ull) | user;
 	return kind;
 }

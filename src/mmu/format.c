@@ -44,6 +44,15 @@ static const struct paging_format formats[] = {
 			[2] = { 21, 9, LEAF_NEVER, false, PHYS | PTE_PS, 0 },
 			[1] = { 12, 9, LEAF_ALWAYS, false, 0, PHYS },
 		},
+	}, {
+		.name = "5-level", .levels = 5, .entry_bytes = 8, .nx = true, .root_mask = BITS(MAXPHYADDR - 1, 12),
+		.level = {
+			[5] = { 48, 9, LEAF_NEVER, false, PHYS | PTE_PS | PTE_G, 0 },
+			[4] = { 39, 9, LEAF_NEVER, false, PHYS | PTE_PS | PTE_G, 0 },
+			[3] = { 30, 9, LEAF_IF_PS, false, PHYS | PTE_G, PHYS | BITS(29, 13) },
+			[2] = { 21, 9, LEAF_IF_PS, false, PHYS, PHYS | BITS(20, 13) },
+			[1] = { 12, 9, LEAF_ALWAYS, false, 0, PHYS },
+		},
 	},
 };
 
@@ -54,7 +63,7 @@ const struct paging_format *paging_format_of(uint64_t cr0, uint64_t cr4, uint64_
 	if (!(cr0 & CR0_PG))
 		return NULL;
 	if (efer & EFER_LMA)
-		return &formats[3];
+		return &formats[cr4 & CR4_LA57 ? 5 : 3];
 	if (cr4 & CR4_PAE)
 		return &formats[2];
 	return &formats[cr4 & CR4_PSE ? 1 : 0];

@@ -108,6 +108,7 @@ const struct stat_row mmu_stat_rows[] = {
 	ROW(walk_refs_guest, "guest table entries read"),
 	ROW(walk_refs_nested, "p2m table entries read"),
 	ROW(walk_refs_shadow, "shadow table entries read"),
+	ROW(walk_refs_hardware, "table entries that a hardware walker without caches would have read for these misses"),
 	ROW(walk_cache_hits, "references saved by paging-structure and nested caches"),
 	ROW(guest_faults, "page faults injected into the guest"),
 	ROW(hidden_not_present, "hidden faults: shadow entry missing"),

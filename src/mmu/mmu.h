@@ -52,7 +52,7 @@ struct mmu_result {
 struct mmu_counters {
 	uint64_t tlb_l1_misses, tlb_l2_hits, tlb_l2_misses, tlb_fills, tlb_fills_large;
 	uint64_t flush_cr3, flush_cr4, flush_invlpg, flush_invpcid, flush_p2m, flush_write_protect, flush_id_wrap, cr3_noflush;
-	uint64_t walks, walk_refs_guest, walk_refs_nested, walk_refs_shadow, walk_cache_hits;
+	uint64_t walks, walk_refs_guest, walk_refs_nested, walk_refs_shadow, walk_refs_hardware, walk_cache_hits;
 	uint64_t guest_faults, hidden_not_present, hidden_not_backed, hidden_write_protected, hidden_dirty, hidden_moved, hidden_logged, hidden_swapped;
 	uint64_t table_writes, shadow_live, shadow_made, shadow_reclaimed, shadow_roots, mmio_faults, tracked_writes;
 	uint64_t frames_backed;
@@ -74,12 +74,15 @@ struct mmu {
 
 	struct memory *memory;
 	enum paging_mode mode;
+	unsigned va_bits;		/* of a linear address under the paging in force: VA_BITS_4LEVEL, or VA_BITS_5LEVEL with CR4.LA57 in long mode */
 	uint64_t cr0, cr3, cr4, efer;	/* as last given to mmu_set_controls and mmu_set_cr3 */
 	uint64_t user_cr3;		/* direct: as last given to mmu_set_user_cr3 */
 	struct trace *trace;		/* base/trace.h; 0: nobody asked. Set before the vcpu runs */
 	struct mmu_counters counters;
 	struct mmu_private *priv;	/* second level, paging-structure caches, shadow roots... */
 };
+
+static inline bool mmu_canonical(const struct mmu *mmu, uint64_t va) { return va_canonical(va, mmu->va_bits); }
 
 int mmu_init(struct mmu *mmu, struct memory *memory, enum paging_mode mode); /* 0 or -errno */
 void mmu_destroy(struct mmu *mmu);

@@ -15,8 +15,8 @@
 #define TR_GUEST_2M (1ull << 52)
 #define TR_GUEST_HUGE (1ull << 53)
 
-/* tlb.c: the second level. Tags are vpn << SPACE_BITS | space id; 0 is no entry (ids begin at 1). */
-#define SPACE_BITS 28
+/* tlb.c: the second level. Tags are vpn (45 bits) << SPACE_BITS | space id; 0 is no entry (ids begin at 1). */
+#define SPACE_BITS 19
 #define SPACE_ID_MAX ((1u << SPACE_BITS) - 1)
 #define L2_WAYS 4
 #define L2_SMALL_SHIFT 10	/* sets: 4096 entries */
@@ -66,11 +66,16 @@ struct asid {
 #define SPACE_USER 1
 #define FETCH_ID_MAX 0xffffu
 
-/* nested.c: paging-structure cache: which page table (level 1) or page directory (level 2) serves a region, and the rights above. */
+/*
+ * nested.c: paging-structure cache: which page table (level 1), page directory (level 2) or, with 5 levels, directory-pointer table (level 3)
+ * serves a region, and the rights above.
+ */
 #define PSC_ENTRIES 512
-struct psc_entry { uint64_t tag, table, rights, spare; };
-struct psc { struct psc_entry of[2][PSC_ENTRIES]; };
+#define PSC_ROWS 3
+struct psc_entry { uint64_t region, table, rights; uint32_t id, refs; };
+struct psc { struct psc_entry of[PSC_ROWS][PSC_ENTRIES]; };
 
+#define FETCH_TAG(page, id) ((page) << 4 | (id)) /* ids have 16 bits; what of the page is lost is its sign */
 #define FETCH_CACHE 256
 struct fetch_entry { uint64_t tag, data; };
 
@@ -93,6 +98,7 @@ struct translation {
 	bool large;		/* guest page and machine frames allow one 2 MiB entry */
 	gpa_t page;		/* guest-physical page of va */
 	uint32_t error;		/* for TRANSLATE_FAULT */
+	uint8_t refs;		/* that a walk of the p2m makes for the page; not set by shadow tables */
 };
 /* Lock held. The access was checked; A and D are set. */
 enum translate_status nested_translate(struct mmu *mmu, uint64_t va, unsigned access, struct translation *out);

@@ -10,27 +10,25 @@
 #include "mmu/mmu_internal.h"
 
 /* Row i of the cache holds tables of level i + 1; its entries cover the bits that index level i + 2. */
-static struct psc_entry *psc_slot(struct mmu *mmu, unsigned row, uint64_t va, uint64_t *tag)
+static struct psc_entry *psc_slot(struct mmu *mmu, unsigned row, uint64_t va)
 {
-	uint64_t region = va >> (21 + 9 * row);
-
-	*tag = (region & 0x7ffffff) << 32 | asid_current(mmu)->psc;
-	return &mmu->priv->psc.of[row][(region ^ asid_current(mmu)->psc * 37) & (PSC_ENTRIES - 1)];
+	return &mmu->priv->psc.of[row][(va >> (21 + 9 * row) ^ asid_current(mmu)->psc * 37) & (PSC_ENTRIES - 1)];
 }
 
-/* Only the formats with 512 entries a table; the others are for start-up code. */
-static bool psc_usable(const struct walk_controls *c) { return c->format->levels == 4; }
+/* Only the formats with 512 entries a table; the others are for start-up code. The root needs no entry, nor the table below it. */
+static unsigned psc_rows(const struct walk_controls *c) { return c->format->levels < 4 ? 0 : c->format->levels - 2u; }
+static bool psc_usable(const struct walk_controls *c) { return psc_rows(c) != 0; }
 
 static bool psc_find(struct mmu *mmu, uint64_t va, struct walk *w)
 {
-	for (unsigned row = 0; row < 2; row++) {
-		uint64_t tag;
-		const struct psc_entry *e = psc_slot(mmu, row, va, &tag);
+	for (unsigned row = 0; row < psc_rows(&mmu->priv->controls); row++) {
+		const struct psc_entry *e = psc_slot(mmu, row, va);
 
-		if (e->tag == tag) {
+		if (e->region == va >> (21 + 9 * row) && e->id == asid_current(mmu)->psc) {
 			w->level = (uint8_t)(row + 1);
 			w->table = gpa(e->table);
 			w->rights = e->rights;
+			w->refs = (uint8_t)e->refs;
 			return true;
 		}
 	}
@@ -48,13 +46,14 @@ static void psc_insert(struct mmu *mmu, uint64_t va, const struct walk *w, unsig
 		uint64_t entry = w->step[level].entry;
 
 		rights = (rights & (entry | ~(PTE_W | PTE_U))) | (entry & PTE_NX);
-		if (level == 2 || level == 3) {
-			uint64_t tag;
-			struct psc_entry *e = psc_slot(mmu, level - 2, va, &tag);
+		if (level - 2 < psc_rows(&mmu->priv->controls)) {
+			struct psc_entry *e = psc_slot(mmu, level - 2, va);
 
-			e->tag = tag;
+			e->region = va >> (21 + 9 * (level - 2));
+			e->id = asid_current(mmu)->psc;
 			e->table = w->step[level - 1].table.v;
 			e->rights = rights;
+			e->refs = w->step[level].refs;
 		}
 	}
 }
@@ -82,6 +81,7 @@ enum translate_status nested_finish(struct mmu *mmu, uint64_t va, const struct w
 		return TRANSLATE_MMIO;
 	if (r == P2M_NO_FRAME)
 		return TRANSLATE_NO_FRAME;
+	out->refs = (uint8_t)p2m_refs(frame.shift);
 	out->data = frame.m.v << PAGE_SHIFT | (w->rights & RIGHTS_MASK);
 	if (!mmu->priv->controls.pge)
 		out->data &= ~PTE_G;
@@ -105,6 +105,7 @@ enum translate_status nested_translate(struct mmu *mmu, uint64_t va, unsigned ac
 {
 	const struct walk_controls *c = &mmu->priv->controls;
 	struct walk_space *space = &mmu->priv->space;
+	enum translate_status found;
 	enum walk_status status;
 	bool cached;
 	struct walk w;
@@ -129,11 +130,15 @@ enum translate_status nested_translate(struct mmu *mmu, uint64_t va, unsigned ac
 	}
 	if (status == WALK_NO_FRAME)
 		return TRANSLATE_NO_FRAME;
+	mmu->counters.walk_refs_hardware += w.refs;
 	if (psc_usable(c))
 		psc_insert(mmu, va, &w, from, rights);
 	if (status == WALK_FAULT) {
 		out->error = w.error;
 		return TRANSLATE_FAULT;
 	}
-	return nested_finish(mmu, va, &w, out);
+	found = nested_finish(mmu, va, &w, out);
+	if (found == TRANSLATED)
+		mmu->counters.walk_refs_hardware += out->refs;
+	return found;
 }

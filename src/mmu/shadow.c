@@ -1,7 +1,7 @@
 /*
  * shadow.c - the shadow mode: walks of shadow tables, hidden faults that fill them, and writes to guest tables that they follow.
  *
- * Shadow tables serve 4-level paging. Paging off and the 32-bit and PAE formats, which 64-bit guests use for a moment while
+ * Shadow tables serve 4-level and 5-level paging. Paging off and the 32-bit and PAE formats, which 64-bit guests use for a moment while
  * they start, are translated by the walk in two dimensions (nested.c).
  */
 #include "mmu/shadow.h"
@@ -10,7 +10,8 @@
 
 #define COPIED (PTE_P | PTE_W | PTE_U | PTE_A | PTE_D | PTE_G | PTE_NX) /* what a leaf takes over from the guest's */
 
-static const struct paging_format *four_level(void) { return paging_format_of(CR0_PG, CR4_PAE, EFER_LMA); }
+/* Of both formats: their levels 1 to 4 are the same, and so a page that stands for a table at one of these serves both. */
+static const struct paging_format *long_format(void) { return paging_format_of(CR0_PG, CR4_PAE | CR4_LA57, EFER_LMA); }
 
 bool shadow_is_leaf(uint32_t role, uint64_t guest)
 {
@@ -21,7 +22,7 @@ bool shadow_is_leaf(uint32_t role, uint64_t guest)
 
 bool shadow_is_usable(uint32_t role, uint64_t guest)
 {
-	const struct paging_level *l = &four_level()->level[role & ROLE_LEVEL];
+	const struct paging_level *l = &long_format()->level[role & ROLE_LEVEL];
 	uint64_t reserved = shadow_is_leaf(role, guest) ? l->reserved_leaf : l->reserved_table;
 
 	if (!(role & ROLE_NXE))
@@ -45,17 +46,18 @@ bool shadow_still_true(const struct shadow *s, const struct shadow_page *p, unsi
 	uint64_t gfn = pool_frame(&s->memory->pool, mfn((e & TR_MFN_MASK) >> PAGE_SHIFT))->gfn;
 
 	return !((guest ^ e) & COPIED) && shadow_is_usable(p->role, guest) &&
-	       paging_leaf_address(four_level(), 1, guest) >> PAGE_SHIFT == gfn;
+	       paging_leaf_address(long_format(), 1, guest) >> PAGE_SHIFT == gfn;
 }
 
 /* The root for CR3 as it is now; NULL if there is none (then the next hidden fault makes it). */
 static struct shadow_page *root_page(struct mmu *mmu, struct shadow *s)
 {
 	struct mmu_private *priv = mmu->priv;
-	uint64_t at = mmu->cr3 & four_level()->root_mask;
+	uint64_t at = mmu->cr3 & long_format()->root_mask;
+	uint32_t role = role_of(mmu, priv->controls.format->levels);
 	struct p2m_entry frame;
 
-	if (priv->shadow_root_link && priv->shadow_root_cr3 == (at | role_of(mmu, 4))) {
+	if (priv->shadow_root_link && priv->shadow_root_cr3 == (at | role)) {
 		struct shadow_page *p = shadow_follow(s, priv->shadow_root_link);
 
 		if (p)
@@ -63,10 +65,10 @@ static struct shadow_page *root_page(struct mmu *mmu, struct shadow *s)
 	}
 	priv->shadow_root_link = 0;
 	if (p2m_lookup(s->memory, gpa(at), &frame)) {
-		struct shadow_page *p = shadow_page_find(s, frame.m, at >> PAGE_SHIFT, role_of(mmu, 4));
+		struct shadow_page *p = shadow_page_find(s, frame.m, at >> PAGE_SHIFT, role);
 
 		if (p) {
-			priv->shadow_root_cr3 = at | role_of(mmu, 4);
+			priv->shadow_root_cr3 = at | role;
 			priv->shadow_root_link = PTE_P | (uint64_t)shadow_index(s, p) << 12 | (uint64_t)p->serial << 32;
 			return p;
 		}
@@ -84,11 +86,12 @@ static bool shadow_walk(struct mmu *mmu, struct shadow *s, uint64_t va, struct t
 	if (!p)
 		return false;
 	p->referenced = true;
-	for (unsigned level = 4;; level--) {
+	for (unsigned level = mmu->priv->controls.format->levels;; level--) {
 		unsigned i = index_at(level, va);
 		uint64_t e = p->entry[i];
 
 		mmu->counters.walk_refs_shadow++;
+		mmu->counters.walk_refs_hardware++;
 		if (!(e & PTE_P))
 			return false;
 		if (level == 1 || (e & PTE_PS)) {
@@ -135,12 +138,13 @@ static void install(struct mmu *mmu, struct shadow *s, uint64_t va, const struct
 {
 	uint64_t frame = t->data & TR_MFN_MASK, large_frame = frame - (va & (MIB(2) - PAGE_SIZE));
 	uint64_t full = PTE_P | PTE_W | PTE_U | PTE_A;
+	unsigned top = mmu->priv->controls.format->levels;
 	struct shadow_page *p, *child;
 	uint64_t leaf;
 
 	s->stamp++;
-	p = shadow_page_get(mmu, w->step[4].table_m, w->step[4].table.v >> PAGE_SHIFT, role_of(mmu, 4));
-	for (unsigned level = 4; level > w->level; level--) {
+	p = shadow_page_get(mmu, w->step[top].table_m, w->step[top].table.v >> PAGE_SHIFT, role_of(mmu, top));
+	for (unsigned level = top; level > w->level; level--) {
 		const struct walk_step *below = &w->step[level - 1];
 
 		child = shadow_page_get(mmu, below->table_m, below->table.v >> PAGE_SHIFT, role_of(mmu, level - 1));
@@ -185,7 +189,7 @@ static void follow(struct mmu *mmu, struct shadow *s, struct shadow_page *p, uns
 		struct p2m_entry frame;
 
 		/* The guest is about to use it: saves a hidden fault. Never backs a page for that. */
-		if (p2m_lookup(s->memory, gpa(paging_leaf_address(four_level(), 1, guest)), &frame)) {
+		if (p2m_lookup(s->memory, gpa(paging_leaf_address(long_format(), 1, guest)), &frame)) {
 			mmu->counters.walk_refs_nested += frame.refs;
 			e = (guest & COPIED) | frame.m.v << PAGE_SHIFT;
 		}
@@ -251,7 +255,7 @@ enum translate_status shadow_translate(struct mmu *mmu, uint64_t va, unsigned ac
 	struct walk w;
 	bool present;
 
-	if (!c->format || c->format->levels != 4)
+	if (!c->format || c->format->levels < 4)
 		return nested_translate(mmu, va, access, out);
 	shadow_renew(mmu);
 	shadow_unpark(mmu);

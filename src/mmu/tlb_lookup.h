@@ -6,8 +6,9 @@
 
 #include "mmu/mmu_internal.h"
 
-#define TLB2_HASH 0x9e3779b97f4a7c15ull
-#define TLB2_VPN_MASK ((1ull << (48 - PAGE_SHIFT)) - 1)
+/* A multiplier under which strides of every power of two, up to all 45 bits of a page number, fill the sets evenly (searched for; tests/unit/mmu_tlb_test.c). */
+#define TLB2_HASH 0x955753b579933f4dull
+#define TLB2_VPN_MASK ((1ull << (VA_BITS_5LEVEL - PAGE_SHIFT)) - 1)
 
 static inline uint64_t tlb2_small_tag(uint64_t va, uint32_t id) { return (va >> PAGE_SHIFT & TLB2_VPN_MASK) << SPACE_BITS | id; }
 static inline uint64_t tlb2_large_tag(uint64_t va, uint32_t id) { return (va >> 21 & TLB2_VPN_MASK >> 9) << SPACE_BITS | id; }

@@ -66,6 +66,7 @@ void walk_start(const struct walk_controls *c, uint64_t cr3, struct walk *w)
 	w->level = c->format->levels;
 	w->table = gpa(cr3 & c->format->root_mask);
 	w->rights = PTE_W | PTE_U;
+	w->refs = 0;
 }
 
 static uint32_t error_code(const struct walk_controls *c, unsigned access, uint32_t cause)
@@ -149,9 +150,11 @@ enum walk_status walk_tables(const struct walk_controls *c, struct walk_space *s
 			if (!space->look_only)
 				return WALK_NO_FRAME;
 			step->table_m = MFN_NONE;
+			frame.shift = PAGE_SHIFT;
 			memory_peek_swapped(space->memory, gpa(step->table.v + offset), &peeked, bytes);
 			slot = (uint8_t *)&peeked;
 		}
+		w->refs = step->refs = (uint8_t)(w->refs + (space->machine ? 0 : p2m_refs(frame.shift)) + 1);
 again:
 		entry = read_entry(slot, bytes);
 		space->counters->walk_refs_guest++;

@@ -49,6 +49,7 @@ struct walk_step {
 	gpa_t table;		/* page the entry lies in */
 	mfn_t table_m;		/* MFN_NONE: not RAM */
 	uint16_t index;
+	uint8_t refs;		/* that a walker without caches makes up to here, reading this entry included */
 };
 
 struct walk {
@@ -56,6 +57,7 @@ struct walk {
 	uint8_t level;		/* in: level of the table; out: level of the last entry read */
 	gpa_t table;
 	uint64_t rights;	/* in: those granted above (PTE_W | PTE_U at the root); out: of the translation */
+	uint8_t refs;		/* in: those that a walker without caches makes to get here (0 at the root); out: to the last entry read */
 	/* Out. */
 	gpa_t page;		/* of the leaf's page */
 	uint8_t shift;		/* of the leaf's page */

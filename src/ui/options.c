@@ -120,6 +120,21 @@ static bool set_cpus(struct options *o, const char *arg)
 	return true;
 }
 
+static bool set_cpu(struct options *o, const char *arg)
+{
+	const char *name, *help;
+
+	for (unsigned i = 0; (name = vm_cpu_offer(i, &help)); i++) {
+		const size_t len = strlen(name);
+
+		if (strncmp(arg, name, len) || (strcmp(arg + len, "=on") && strcmp(arg + len, "=off")))
+			continue;
+		o->vm.cpu_offers = arg[len + 2] == 'n' ? o->vm.cpu_offers | 1u << i : o->vm.cpu_offers & ~(1u << i);
+		return true;
+	}
+	return option_error(o, "--cpu %s: not NAME=on or NAME=off with a NAME that `trifold run --help` lists", arg);
+}
+
 static bool set_paging(struct options *o, const char *arg)
 {
 	if (!strcmp(arg, "nested"))
@@ -205,6 +220,7 @@ static const struct option_row {
 	{ "--machine-memory", "SIZE", "machine memory behind it; what does not fit is swapped to a file (default: all of it)", set_machine_memory },
 	{ "--swap", "DIR", "directory of that file, which has no name (default " DEFAULT_SWAP_DIR ")", set_swap },
 	{ "-c", "CPUS", "number of CPUs (1)", set_cpus },
+	{ "--cpu", "NAME=on|off", "offer a feature of the processor (see below) to the guest; may be repeated", set_cpu },
 	{ "--paging", "MODE", "how guest memory is virtualized: nested (default) or shadow", set_paging },
 	{ "--engine", "ENGINE", "what runs guest code: bt (binary translation) or auto (default)", set_engine },
 	{ "--placement", "ORDER", "machine frames for guest pages: linear (default) or scatter (random)", set_placement },
@@ -230,6 +246,8 @@ static const struct option_row {
 
 void options_print_help(FILE *f)
 {
+	const char *name, *help;
+
 	fputs("usage: trifold run --kernel FILE [OPTION...]\n\n", f);
 	for (size_t i = 0; i < ARRAY_LEN(option_rows); i++) {
 		const struct option_row *row = &option_rows[i];
@@ -239,6 +257,9 @@ void options_print_help(FILE *f)
 		snprintf(left, sizeof(left), "%s%s%s", row->name, row->arg ? " " : "", row->arg ? row->arg : "");
 		fprintf(f, "  %-22s %s\n", left, row->help);
 	}
+	fputs("\nfeatures for --cpu, off by default:\n", f);
+	for (unsigned i = 0; (name = vm_cpu_offer(i, &help)); i++)
+		fprintf(f, "  %-22s %s\n", name, help);
 	fputs("\nswitches for --tune:\n", f);
 	for (size_t i = 0; i < TUNE_COUNT; i++)
 		fprintf(f, "  %-22s %s (default %s)\n", tune_rows[i].name, tune_rows[i].help, tune_rows[i].by_default ? "on" : "off");

@@ -6,6 +6,8 @@
 
 #include <cpuid.h>
 
+#include "cpu/cpuid.h"
+
 enum host_register { HOST_EBX, HOST_ECX, HOST_EDX };
 static const struct host_feature { uint32_t leaf; enum host_register reg; uint8_t bit; const char *name; } host_features[] = {
 	{ 1, HOST_ECX, 0, "SSE3" }, { 1, HOST_ECX, 9, "SSSE3" }, { 1, HOST_ECX, 12, "FMA" },
@@ -27,4 +29,12 @@ const char *vm_host_lacks(void)
 			return f->name;
 	}
 	return 0;
+}
+
+const char *vm_cpu_offer(unsigned n, const char **help)
+{
+	if (n >= CPU_OFFERS)
+		return 0;
+	*help = cpu_offers[n].help;
+	return cpu_offers[n].name;
 }

@@ -233,6 +233,7 @@ int vm_vcpu_create(struct vm *vm, unsigned id)
 		free(t);
 		return err;
 	}
+	vcpu_offer(&t->v, vm->config.cpu_offers);
 	t->v.kick = vm_vcpu_kick;
 	t->v.thread = t;
 	t->v.lapic.timer_changed = vm_vcpu_timer_changed;

@@ -128,7 +128,7 @@ static void vm_enter_kernel(struct vcpu *v, const struct boot_entry *entry)
 	v->gpr[RSI] = entry->rsi;
 	/* V2: the MMU follows the control registers. */
 	v->cr0 = CR0_PE | CR0_PG;
-	v->cr4 = CR4_PAE;
+	v->cr4 = CR4_PAE | (entry->la57 ? CR4_LA57 : 0);
 	v->efer = EFER_LME | EFER_LMA;
 	v->cr3 = entry->cr3;
 	mmu_set_controls(&v->mmu, v->cr0, v->cr4, v->efer);
@@ -162,7 +162,7 @@ static int vm_build(struct vm *vm, char *error, size_t size)
 
 	/* The kernel first: most failures are its. */
 	const struct boot_config boot_config = {
-		.kernel = c->kernel, .initrd = c->initrd, .cmdline = c->cmdline,
+		.kernel = c->kernel, .initrd = c->initrd, .cmdline = c->cmdline, .la57 = c->cpu_offers >> CPU_OFFER_LA57 & 1,
 		.acpi = {
 			.cpus = c->cpus, .lapic_base = LAPIC_BASE, .ioapic_base = IOAPIC_BASE, .ioapic_id = 0,
 			.sleep_control = POWER_SLEEP_CONTROL, .sleep_status = POWER_SLEEP_STATUS,

@@ -59,6 +59,7 @@ struct vm_config {
 	uint64_t machine_bytes;		/* of the machine pool; 0: as much as guest memory */
 	const char *swap_dir;		/* where the rest goes (a file without a name) */
 	unsigned cpus;
+	unsigned cpu_offers;		/* what else the processors have: bits of enum cpu_offer (cpu/cpuid.h) */
 	const char *kernel, *initrd;	/* initrd may be 0 */
 	const char *cmdline;		/* whole kernel command line */
 	bool debug_exit;
@@ -81,6 +82,9 @@ struct vm_config {
 /* By the name that --engine and TRIFOLD_ENGINE use; 0 if there is none. */
 const struct engine *vm_engine_find(const char *name);
 const char *vm_engine_name(const struct engine *engine);
+
+/* Features of the processor that are offered on request: name and help of number n (a bit of vm_config.cpu_offers); 0 past the last. */
+const char *vm_cpu_offer(unsigned n, const char **help);
 
 /* The first feature this host lacks that the engines need, or 0. */
 const char *vm_host_lacks(void);

@@ -25,7 +25,15 @@ static inline mfn_t mfn(uint64_t v) { return (mfn_t){ v }; }
 #define MFN_NONE ((mfn_t){ ~0ull })
 static inline bool mfn_valid(mfn_t m) { return m.v != ~0ull; }
 
-/* 48-bit canonical form (LA57 is not offered). Intel SDM vol. 1, "Canonical Addressing". */
-static inline bool is_canonical(uint64_t va) { return (uint64_t)((int64_t)(va << 16) >> 16) == va; }
+/*
+ * Canonical form: all bits from bits - 1 up are equal. How many bits a linear address has depends on who asks (Intel SDM vol. 3, "Canonicality
+ * Checking"): accesses, branches and their like, on the paging in force (mmu.h, vcpu_canonical); what registers that hold addresses may be loaded
+ * with, on what the processor offers (cpu_canonical). Intel SDM vol. 1, "Canonical Addressing".
+ */
+#define VA_BITS_4LEVEL 48u
+#define VA_BITS_5LEVEL 57u
+static inline bool va_canonical(uint64_t va, unsigned bits) { return (uint64_t)((int64_t)(va << (64 - bits)) >> (64 - bits)) == va; }
+/* Whether any host can return to this stack pointer. (One with 5 levels could return to more; what is done for the others is right for those too.) */
+static inline bool host_canonical(uint64_t va) { return va_canonical(va, VA_BITS_4LEVEL); }
 
 #endif

@@ -8,7 +8,7 @@ static bool range_ok(uint64_t va, uint64_t len)
 {
 	uint64_t last = va + len - 1;
 
-	return last >= va && is_canonical(va) && is_canonical(last) && (va < XEN_HOLE_START || va >= XEN_HOLE_END) &&
+	return last >= va && va_canonical(va, VA_BITS_4LEVEL) && va_canonical(last, VA_BITS_4LEVEL) && (va < XEN_HOLE_START || va >= XEN_HOLE_END) &&
 	       (last < XEN_HOLE_START || last >= XEN_HOLE_END) && !((va ^ last) >> 63);
 }
 

@@ -44,7 +44,7 @@ static enum exec_op bounce(struct vcpu *v, const struct bounce *b)
 	uint64_t frame[8], sp = (from_kernel ? v->gpr[RSP] : xv->kernel_sp) & ~15ull;
 	unsigned n = 0;
 
-	if (!b->address || !is_canonical(b->address)) {
+	if (!b->address || !va_canonical(b->address, VA_BITS_4LEVEL)) {
 		xen_crash(v, "its kernel has no handler for an exception, event or system call");
 		return OP_STOP;
 	}

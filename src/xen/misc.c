@@ -24,7 +24,7 @@ int64_t xen_do_set_trap_table(struct xen_call *c)
 			return -XEN_EFAULT;
 		if (!t.address)
 			return 0;
-		if (!is_canonical(t.address))
+		if (!va_canonical(t.address, VA_BITS_4LEVEL))
 			return -XEN_EINVAL;
 		xv->trap[t.vector] = t;
 		c->arg[0] += sizeof(t);
@@ -35,7 +35,7 @@ int64_t xen_do_set_trap_table(struct xen_call *c)
 
 static int64_t register_callback(struct xen_vcpu *xv, unsigned type, uint64_t address, bool masks)
 {
-	if (!is_canonical(address))
+	if (!va_canonical(address, VA_BITS_4LEVEL))
 		return -XEN_EINVAL;
 	switch (type) {
 	case CALLBACKTYPE_event:
@@ -59,7 +59,7 @@ int64_t xen_do_set_callbacks(struct xen_call *c)
 	static const uint8_t type[] = { CALLBACKTYPE_event, CALLBACKTYPE_failsafe, CALLBACKTYPE_syscall };
 
 	for (unsigned i = 0; i < ARRAY_LEN(type); i++)
-		if (!is_canonical(c->arg[i]))
+		if (!va_canonical(c->arg[i], VA_BITS_4LEVEL))
 			return -XEN_EINVAL;
 	for (unsigned i = 0; i < ARRAY_LEN(type); i++)
 		register_callback(c->xv, type[i], c->arg[i], false);
@@ -106,7 +106,7 @@ int64_t xen_do_set_segment_base(struct xen_call *c)
 	struct vcpu *v = c->v;
 	uint64_t base = c->arg[1];
 
-	if (c->arg[0] <= SEGBASE_GS_KERNEL && !is_canonical(base))
+	if (c->arg[0] <= SEGBASE_GS_KERNEL && !va_canonical(base, VA_BITS_4LEVEL))
 		return -XEN_EINVAL;
 	switch (c->arg[0]) {
 	case SEGBASE_FS: v->seg[SEG_FS].base = base; return 0;
@@ -134,7 +134,7 @@ int64_t xen_do_set_debugreg(struct xen_call *c)
 
 	switch (c->arg[0]) {
 	case 0: case 1: case 2: case 3:
-		if (!is_canonical(value) || in_hole(value))
+		if (!va_canonical(value, VA_BITS_4LEVEL) || in_hole(value))
 			return -XEN_EPERM;
 		v->dr[c->arg[0]] = value;
 		return 0;

@@ -54,6 +54,39 @@ static void nothing_is_offered_that_is_not_carried_through(void **state)
 	assert_int_equal(leaf(m, 0x80000008, 0, CPUID_EAX), 48 << 8 | CPU_PHYS_BITS);
 }
 
+/*
+ * With --cpu la57=on. What an access may use depends on CR4.LA57; what a register that holds an address may be loaded with depends only on the
+ * processor (Intel SDM vol. 3, "Canonicality Checking").
+ */
+static void la57_is_offered_on_request_and_decides_what_is_canonical(void **state)
+{
+	struct machine *m = *state;
+	const uint64_t wide = 0x00ff800000001000ull;
+
+	vcpu_offer(m->v, 1u << CPU_OFFER_LA57);
+	assert_true(leaf(m, 7, 0, CPUID_ECX) & 1u << 16);
+	assert_int_equal(leaf(m, 0x80000008, 0, CPUID_EAX), 57 << 8 | CPU_PHYS_BITS);
+	m->v->gpr[RAX] = m->v->cr4 | CR4_LA57;
+	FAULTS(m, "mov %rax, %cr4", VEC_GP, 0); /* not in long mode */
+	m->v->cr4 |= CR4_FSGSBASE;
+	m->v->gpr[RCX] = MSR_KERNEL_GS_BASE;
+	m->v->gpr[RAX] = (uint32_t)wide;
+	m->v->gpr[RDX] = wide >> 32;
+	STEP(m, "wrmsr");
+	assert_int_equal(m->v->kernel_gs_base, wide);
+	m->v->gpr[RBX] = wide;
+	STEP(m, "wrfsbase %rbx");
+	assert_int_equal(m->v->seg[SEG_FS].base, wide);
+	m->v->gpr[RBX] = wide << 4;
+	FAULTS(m, "wrfsbase %rbx", VEC_GP, 0);
+	m->v->gpr[RBX] = wide;
+	STEP(m, "invlpg (%rbx)");
+	FAULTS(m, "mov (%rbx), %rax", VEC_GP, 0); /* 4 levels are in force */
+	FAULTS(m, "jmp *%rbx", VEC_GP, 0);
+	vcpu_offer(m->v, 0);
+	FAULTS(m, "wrfsbase %rbx", VEC_GP, 0);
+}
+
 static void features_that_run_on_silicon_are_the_hosts(void **state)
 {
 	struct machine *m = *state;
@@ -231,6 +264,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(cpuid_gives_what_the_policy_says_in_32_bit_registers),
 		TEST(nothing_is_offered_that_is_not_carried_through),
+		TEST(la57_is_offered_on_request_and_decides_what_is_canonical),
 		TEST(features_that_run_on_silicon_are_the_hosts),
 		TEST(each_feature_bit_has_its_cpuid_bit),
 		TEST(osxsave_and_the_image_size_follow_the_guests_registers),

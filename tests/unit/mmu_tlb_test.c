@@ -364,6 +364,35 @@ IN_BOTH_MODES(invlpg_of_a_non_canonical_address_does_nothing)
 	guest_free(g);
 }
 
+/* Tags hold all 45 bits of a page number: pages that differ in the top bits only are kept apart, in every cache. */
+IN_BOTH_MODES(addresses_of_57_bits_are_told_apart_in_every_cache)
+{
+	struct guest *g = guest_new_5(mode, PLACEMENT_LINEAR);
+	static const unsigned bit[] = { 47, 48, 49, 52, 55 };
+	const uint64_t base = 0x123000;
+
+	guest_map(g, base, 0x5000 | PWU);
+	for (size_t i = 0; i < ARRAY_LEN(bit); i++)
+		guest_map(g, base | 1ull << bit[i], (0x6000 + i * PAGE_SIZE) | PWU);
+	for (unsigned round = 0; round < 3; round++) {
+		EXPECT_MAPPED(g, base, ACC_READ | ACC_USER, 0x5000);
+		assert_int_equal(mmu_fetch(&g->mmu, gva(base), true, &g->r), MMU_MAPPED);
+		assert_int_equal(g->r.gpa.v, 0x5000);
+		for (size_t i = 0; i < ARRAY_LEN(bit); i++) {
+			EXPECT_MAPPED(g, base | 1ull << bit[i], ACC_READ | ACC_USER, 0x6000 + i * PAGE_SIZE);
+			assert_int_equal(mmu_fetch(&g->mmu, gva(base | 1ull << bit[i]), true, &g->r), MMU_MAPPED);
+			assert_int_equal(g->r.gpa.v, 0x6000 + i * PAGE_SIZE);
+		}
+	}
+	/* INVLPG takes its own page only. */
+	mmu_invlpg(&g->mmu, gva(base | 1ull << 55));
+	assert_true(is_cached(g, base, ACC_READ));
+	assert_false(is_cached(g, base | 1ull << 55, ACC_READ));
+	mmu_invlpg(&g->mmu, gva(base | 1ull << 60)); /* not canonical with 57 bits either */
+	assert_true(is_cached(g, base, ACC_READ));
+	guest_free(g);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -383,6 +412,7 @@ int main(void)
 		cmocka_unit_test(when_space_ids_run_out_everything_is_flushed_once),
 		cmocka_unit_test(invpcid_reaches_spaces_that_are_not_current),
 		cmocka_unit_test(invlpg_of_a_non_canonical_address_does_nothing),
+		cmocka_unit_test(addresses_of_57_bits_are_told_apart_in_every_cache),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -46,6 +46,16 @@ static inline struct guest *guest_new(enum paging_mode mode, enum placement plac
 	return g;
 }
 
+/* The same with 5 levels; LA57 may change only outside long mode. */
+static inline struct guest *guest_new_5(enum paging_mode mode, enum placement placement)
+{
+	struct guest *g = guest_new(mode, placement);
+
+	mmu_set_controls(&g->mmu, CR0_PE, CR4_PAE | CR4_LA57, 0);
+	mmu_set_controls(&g->mmu, LONG_CR0, LONG_CR4 | CR4_LA57, LONG_EFER);
+	return g;
+}
+
 static inline void guest_free(struct guest *g)
 {
 	char msg[200] = "";
@@ -82,7 +92,7 @@ static inline uint64_t guest_slot(struct guest *g, uint64_t root, uint64_t va, u
 {
 	uint64_t table = root;
 
-	for (unsigned l = 4;; l--) {
+	for (unsigned l = g->mmu.cr4 & CR4_LA57 ? 5 : 4;; l--) {
 		uint64_t at = table + (va >> (12 + 9 * (l - 1)) & 511) * 8, e;
 
 		if (l == level)

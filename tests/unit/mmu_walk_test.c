@@ -262,6 +262,129 @@ IN_BOTH_MODES(a_table_that_maps_itself_shows_its_own_entries)
 	guest_free(g);
 }
 
+#define V57 0x00ab123456789000ull	/* canonical with 57 bits only */
+
+IN_BOTH_MODES(five_levels_map_addresses_of_57_bits_with_pages_of_every_size)
+{
+	struct guest *g = guest_new_5(mode, PLACEMENT_SCATTER);
+
+	guest_map(g, V57, 0x5000 | PWU);
+	guest_map_level(g, V57 + GIB(1), 3, 0x0 | PWU | PTE_PS);
+	guest_map_level(g, V57 + GIB(2), 2, 0x600000 | PWU | PTE_PS);
+	guest_map(g, 0xff10000000001000ull, 0x7000 | PTE_P | PTE_W);
+	for (unsigned round = 0; round < 2; round++) {
+		EXPECT_MAPPED(g, V57 + 0x123, ACC_WRITE, 0x5123);
+		EXPECT_MAPPED(g, ((V57 + GIB(1)) & ~(GIB(1) - 1)) + 0x400123, ACC_READ, 0x400123);
+		EXPECT_MAPPED(g, ((V57 + GIB(2)) & ~(MIB(2) - 1)) + 0x1ff123, ACC_READ, 0x7ff123);
+		EXPECT_MAPPED(g, 0xff10000000001008ull, ACC_WRITE, 0x7008);
+		/* Equal in the low 48 bits is not equal. */
+		EXPECT_FAULT(g, V57 ^ 1ull << 50, ACC_READ, 0);
+		mmu_set_cr3(&g->mmu, g->root);
+	}
+	guest_free(g);
+}
+
+IN_BOTH_MODES(the_fifth_level_has_rights_accessed_and_reserved_bits_as_the_fourth)
+{
+	struct guest *g = guest_new_5(mode, PLACEMENT_LINEAR);
+	static const uint64_t bad[] = { PTE_PS, PTE_G, 1ull << MAXPHYADDR, 1ull << 51 };
+	uint64_t slot, e;
+
+	guest_map(g, V57, 0x5000 | PWU);
+	slot = guest_slot(g, g->root, V57, 5);
+	e = guest_read(g, slot);
+	EXPECT_MAPPED(g, V57, ACC_WRITE | ACC_USER, 0x5000);
+	assert_true(guest_read(g, slot) & PTE_A);
+	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+		guest_write(g, slot, e | bad[i]);
+		mmu_invlpg(&g->mmu, gva(V57));
+		EXPECT_FAULT(g, V57, ACC_READ, PF_P | PF_RSVD);
+	}
+	guest_write(g, slot, (e & ~PTE_W) | PTE_NX);
+	mmu_invlpg(&g->mmu, gva(V57));
+	EXPECT_FAULT(g, V57, ACC_WRITE, PF_P | PF_W);
+	EXPECT_FAULT(g, V57, ACC_EXEC, PF_P | PF_I);
+	guest_write(g, slot, 0);
+	mmu_invlpg(&g->mmu, gva(V57));
+	EXPECT_FAULT(g, V57, ACC_READ, 0);
+	guest_free(g);
+}
+
+IN_BOTH_MODES(a_table_is_used_at_level_4_by_itself_and_under_a_fifth_level_without_mixing_them_up)
+{
+	struct guest *g = guest_new(mode, PLACEMENT_SCATTER);
+	uint64_t pml5 = MIB(8);
+
+	guest_map(g, V, 0x5000 | PWU);
+	EXPECT_MAPPED(g, V, ACC_READ, 0x5000);
+	guest_write(g, pml5, g->root | PWU);
+	guest_write(g, pml5 + 8, g->root | PWU);
+	mmu_set_controls(&g->mmu, CR0_PE, CR4_PAE | CR4_LA57, 0);
+	mmu_set_controls(&g->mmu, LONG_CR0, LONG_CR4 | CR4_LA57, LONG_EFER);
+	mmu_set_cr3(&g->mmu, pml5);
+	EXPECT_MAPPED(g, V, ACC_READ, 0x5000);
+	EXPECT_MAPPED(g, V + (1ull << 48), ACC_READ, 0x5000);
+	EXPECT_FAULT(g, V + (2ull << 48), ACC_READ, 0);
+	/* The root as a table of level 5 (CR3 names the old one): V then goes other ways. */
+	mmu_set_cr3(&g->mmu, g->root);
+	assert_int_equal(try(g, V, ACC_READ), MMU_INJECT);
+	mmu_set_controls(&g->mmu, CR0_PE, CR4_PAE, 0);
+	mmu_set_controls(&g->mmu, LONG_CR0, LONG_CR4, LONG_EFER);
+	EXPECT_MAPPED(g, V, ACC_READ, 0x5000);
+	guest_free(g);
+}
+
+/* References that a walker without caches makes for one miss: 4x4 is 24, 5x4 is 29 (AMD APM vol. 2, "Nested Paging": g + n + g*n). */
+static void the_references_of_a_hardware_walker_are_counted_on_known_tables(void **state)
+{
+	static const struct { bool five, chunks; unsigned level, expect; } rows[] = {
+		{ false, false, 1, 24 }, { false, false, 2, 19 }, { false, false, 3, 14 }, { true, false, 1, 29 }, { true, false, 2, 24 },
+		{ true, false, 3, 19 },
+		{ false, true, 1, 4 * 4 + 3 }, /* all of memory in 2 MiB leaves of the p2m: 3 each */
+		{ true, true, 1, 5 * 4 + 3 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		enum placement placement = rows[i].chunks ? PLACEMENT_LINEAR : PLACEMENT_SCATTER;
+		struct guest *g = rows[i].five ? guest_new_5(PAGING_NESTED, placement) : guest_new(PAGING_NESTED, placement);
+		struct mmu_counters *c = &g->mmu.counters, before;
+
+		for (uint64_t pa = 0; rows[i].chunks && pa < MIB(32); pa += PAGE_SIZE)
+			guest_write(g, pa, 0);
+		guest_map_level(g, V, rows[i].level, PWU | (rows[i].level > 1 ? PTE_PS : 0));
+		EXPECT_MAPPED(g, V, ACC_READ, V & ((1ull << (3 + 9 * rows[i].level)) - 1));
+		mmu_flush_all(&g->mmu);
+		before = *c;
+		EXPECT_MAPPED(g, V, ACC_READ, V & ((1ull << (3 + 9 * rows[i].level)) - 1));
+		assert_int_equal(c->walk_refs_hardware - before.walk_refs_hardware, rows[i].expect);
+		assert_true(c->walk_refs_guest - before.walk_refs_guest + c->walk_refs_nested - before.walk_refs_nested <= rows[i].expect);
+		/* With caches: the same walk without them, far fewer in fact. */
+		before = *c;
+		mmu_set_cr3(&g->mmu, g->root);
+		EXPECT_MAPPED(g, V, ACC_READ, V & ((1ull << (3 + 9 * rows[i].level)) - 1));
+		assert_int_equal(c->walk_refs_hardware - before.walk_refs_hardware, rows[i].expect);
+		guest_free(g);
+	}
+}
+
+/* What the paging-structure cache passes by is in the count all the same. */
+static void references_saved_by_the_paging_structure_cache_are_counted_as_a_hardware_walker_makes_them(void **state)
+{
+	struct guest *g = guest_new_5(PAGING_NESTED, PLACEMENT_SCATTER);
+	struct mmu_counters *c = &g->mmu.counters, before;
+
+	(void)state;
+	guest_map(g, V57, 0x5000 | PWU);
+	guest_map(g, V57 + PAGE_SIZE, 0x6000 | PWU);
+	EXPECT_MAPPED(g, V57, ACC_READ, 0x5000);
+	before = *c;
+	EXPECT_MAPPED(g, V57 + PAGE_SIZE, ACC_READ, 0x6000);
+	assert_int_equal(c->walk_refs_guest - before.walk_refs_guest, 1);
+	assert_int_equal(c->walk_refs_hardware - before.walk_refs_hardware, 29);
+	guest_free(g);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -277,6 +400,11 @@ int main(void)
 		cmocka_unit_test(legacy_32_bit_paging_has_4_kib_and_with_pse_4_mib_pages),
 		cmocka_unit_test(pae_paging_takes_no_rights_from_its_four_pointers),
 		cmocka_unit_test(a_table_that_maps_itself_shows_its_own_entries),
+		cmocka_unit_test(five_levels_map_addresses_of_57_bits_with_pages_of_every_size),
+		cmocka_unit_test(the_fifth_level_has_rights_accessed_and_reserved_bits_as_the_fourth),
+		cmocka_unit_test(a_table_is_used_at_level_4_by_itself_and_under_a_fifth_level_without_mixing_them_up),
+		cmocka_unit_test(the_references_of_a_hardware_walker_are_counted_on_known_tables),
+		cmocka_unit_test(references_saved_by_the_paging_structure_cache_are_counted_as_a_hardware_walker_makes_them),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
