@@ -18,7 +18,7 @@ LDFLAGS = -pthread $(if $(SAN),-fsanitize=$(SAN))
 LDLIBS = -lZydis -llz4 -lz -llzma -lzstd
 
 # These run while the guest's vector registers are live (src/cpu/fpu.h): general registers only.
-HOT = mem mmu cpu bt xen
+HOT = mem mmu cpu bt xen svm
 SRC := $(wildcard src/*/*.c) $(wildcard src/*/*.S)
 LIBSRC := $(filter-out src/ui/main.c,$(SRC))
 LIBOBJ := $(patsubst %,$(BUILD)/obj/%.o,$(LIBSRC))
