@@ -43,7 +43,10 @@ static bool map_beyond(uint64_t base, uint64_t bytes, const struct svm_limits *l
 static bool iopm_beyond(const struct vmcb *b, const struct svm_limits *l) { return map_beyond(b->iopm_base, VMCB_IOPM_BYTES, l); }
 static bool msrpm_beyond(const struct vmcb *b, const struct svm_limits *l) { return map_beyond(b->msrpm_base, VMCB_MSRPM_BYTES, l); }
 
-/* Reserved types; exceptions that are none (NMI's vector, above 31), or impossible in the guest's mode: the manual's example, #BR in 64-bit mode. */
+/* Vectors that are exceptions here: not the NMI's, not reserved ones, not those of features that are not offered (#CP, #HV, #VC). */
+#define EXCEPTIONS (0x7dfbu | 0xfu << 16 | 1u << VEC_SX)
+
+/* Reserved types; exceptions that are none, or impossible in the guest's mode: the manual's example, #BR in 64-bit mode. */
 static bool bad_event(const struct vmcb *b, const struct svm_limits *l)
 {
 	unsigned type = VMCB_EVENT_TYPE(b->eventinj), vector = b->eventinj & VMCB_EVENT_VECTOR;
@@ -55,7 +58,7 @@ static bool bad_event(const struct vmcb *b, const struct svm_limits *l)
 	case VMCB_EVENT_INTR: case VMCB_EVENT_NMI: case VMCB_EVENT_SOFT:
 		return false;
 	case VMCB_EVENT_EXCEPTION:
-		return vector == VEC_NMI || vector > 31 || (vector == VEC_BR && long_mode(b) && (b->cs.attr & SEG_L));
+		return vector > 31 || !(EXCEPTIONS >> vector & 1) || (vector == VEC_BR && long_mode(b) && (b->cs.attr & SEG_L));
 	default:
 		return true;
 	}

@@ -119,7 +119,11 @@ static void events_that_cannot_happen_are_not_injected(void **state)
 	}
 	REFUSED(eventinj, event(VMCB_EVENT_EXCEPTION, 2), words);
 	REFUSED(eventinj, event(VMCB_EVENT_EXCEPTION, 32), words);
-	ALLOWED(eventinj, event(VMCB_EVENT_EXCEPTION, 31));
+	REFUSED(eventinj, event(VMCB_EVENT_EXCEPTION, 9), words); /* reserved */
+	REFUSED(eventinj, event(VMCB_EVENT_EXCEPTION, 21), words); /* #CP: its feature is not offered */
+	REFUSED(eventinj, event(VMCB_EVENT_EXCEPTION, 31), words);
+	ALLOWED(eventinj, event(VMCB_EVENT_EXCEPTION, VEC_XM));
+	ALLOWED(eventinj, event(VMCB_EVENT_EXCEPTION, VEC_SX));
 	ALLOWED(eventinj, event(VMCB_EVENT_INTR, 255));
 	REFUSED(eventinj, event(VMCB_EVENT_EXCEPTION, VEC_BR), words);
 	start();
