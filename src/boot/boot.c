@@ -136,6 +136,15 @@ static bool boot_initrd(struct boot_context *ctx, const struct elf_loader *elf, 
 	return ok;
 }
 
+bool boot_load_xen(struct boot_context *ctx, const struct boot_xen *xen, struct boot_xen_entry *entry)
+{
+	struct bzimage bz;
+	struct elf_loader elf;
+
+	ctx->error[0] = 0;
+	return boot_kernel(ctx, &bz, &elf) && xen_start_layout(ctx, &elf, xen, entry);
+}
+
 bool boot_load(struct boot_context *ctx, struct boot_entry *entry)
 {
 	struct bzimage bz;

@@ -34,4 +34,18 @@ struct boot_context {
 /* true, or false with ctx->error set. ctx->memory and ctx->config are the caller's. */
 bool boot_load(struct boot_context *ctx, struct boot_entry *entry);
 
+/*
+ * The same kernels as paravirtualized guests of Xen, by their ELF notes (xen_start.c); memory was made by memory_init_machine. Every guest page has a machine frame
+ * afterwards. The first vcpu starts at CPL 3 with flat segments, RSI = start_info.
+ */
+struct boot_xen { mfn_t shared_info; uint32_t console_port, store_port; };
+struct boot_xen_entry {
+	uint64_t rip, rsi, rsp;
+	mfn_t root;			/* of the bootstrap tables, which are filled but not typed yet */
+	gpa_t console, store;		/* ring pages */
+	uint64_t hypercall_page;	/* guest-virtual, in the kernel's image; 0: the kernel wants none */
+	uint64_t kernel_low, kernel_high;
+};
+bool boot_load_xen(struct boot_context *ctx, const struct boot_xen *xen, struct boot_xen_entry *entry);
+
 #endif

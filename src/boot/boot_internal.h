@@ -71,6 +71,16 @@ void elf_start(struct elf_loader *l, struct boot_context *ctx);
 enum sink_result elf_take(void *loader, const uint8_t *data, size_t len);
 bool elf_finish(struct elf_loader *l);
 
+/*
+ * What a kernel's Xen notes say (xen_notes.c). seen: a bit for each note that is there, 1 << XEN_ELFNOTE_*; the others are zero. ENTRY and VIRT_BASE are.
+ */
+struct xen_notes { uint32_t seen; uint64_t entry, hypercall_page, virt_base, paddr_offset, init_p2m, mod_start_pfn, hv_start_low; };
+/* After elf_finish. false with ctx->error set: it has none, or they make no sense. */
+bool xen_notes_read(struct boot_context *ctx, const struct elf_loader *elf, struct xen_notes *out);
+
+/* xen_start.c: after elf_finish. */
+bool xen_start_layout(struct boot_context *ctx, const struct elf_loader *elf, const struct boot_xen *xen, struct boot_xen_entry *out);
+
 /* The setup header of a bzImage, as far as it matters. */
 struct bzimage {
 	uint8_t header[0x80];	/* file offset 1f1h on, for boot_params */

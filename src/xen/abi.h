@@ -6,6 +6,7 @@
 #define XEN_ABI_H
 
 #define __XEN_INTERFACE_VERSION__ 0x00040e00
+#include <stdint.h>
 #include <xen/xen.h>
 #include <xen/callback.h>
 #include <xen/errno.h>

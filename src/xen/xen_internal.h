@@ -12,7 +12,7 @@
 
 #include "cpu/personality.h"
 #include "xen/abi.h"
-#include "xen/xen.h"
+#include "xen/domain.h"
 
 #define XEN_VCPUS_MAX 1u
 #define XEN_PORTS 4096u		/* 2-level event channels: 64 words of 64 bits */

@@ -5,7 +5,7 @@
 
 #include "mmu_util.h"
 
-#include "xen/xen.h"
+#include "xen/domain.h"
 #include "xen/xen_internal.h"
 
 struct domain {

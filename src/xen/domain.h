@@ -1,5 +1,5 @@
 /*
- * xen.h - a Xen paravirtualized domain: what vm/ makes one of, and what it asks of it.
+ * domain.h - a Xen paravirtualized domain: what vm/ makes one of, and what it asks of it.
  *
  * The guest (a kernel with Xen ELF notes) runs at CPL 3, kernel and user alike. Its page tables hold machine frames and are the only tables
  * there are (mmu/direct.c); it changes them by hypercalls, which check every change (xen/page.h). Exceptions, events
@@ -10,8 +10,8 @@
  *
  * Threads: hypercalls and deliveries run on the vcpu's own thread. xen_console_* and event sends may come from other threads.
  */
-#ifndef XEN_XEN_H
-#define XEN_XEN_H
+#ifndef XEN_DOMAIN_H
+#define XEN_DOMAIN_H
 
 #include "base/stats.h"
 #include "cpu/vcpu.h"
