@@ -39,6 +39,11 @@ enum bt_mode {
 	MODE_XSAVE = 128,
 	MODE_SMAP = 256,	/* CR4.SMAP: STAC and CLAC change the set */
 	MODE_LA57 = 512,	/* linear addresses of 57 bits: which branch targets are canonical */
+	MODE_CODE32 = 1024,	/* 32-bit code, code and stack segment flat (exec_flat32) */
+	MODE_FLAT_ES = 2048,	/* 32-bit code: accesses through these segments need no check of type and limit; */
+	MODE_FLAT_DS = 4096,	/* ES and DS have base 0, too */
+	MODE_FLAT_FS = 8192,
+	MODE_FLAT_GS = 16384,
 };
 
 struct block {

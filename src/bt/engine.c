@@ -23,9 +23,21 @@
 
 #define BV(v) ((v)->bt)
 
+/* Outside 64-bit mode only flat 32-bit code comes here (exec_must_step). */
+static uint32_t mode_of_segments(const struct vcpu *v)
+{
+	uint32_t mode = MODE_CODE32;
+
+	mode |= segment_whole(&v->seg[SEG_ES]) && !v->seg[SEG_ES].base ? MODE_FLAT_ES : 0;
+	mode |= segment_whole(&v->seg[SEG_DS]) && !v->seg[SEG_DS].base ? MODE_FLAT_DS : 0;
+	mode |= segment_whole(&v->seg[SEG_FS]) ? MODE_FLAT_FS : 0;
+	mode |= segment_whole(&v->seg[SEG_GS]) ? MODE_FLAT_GS : 0;
+	return mode;
+}
+
 uint32_t bt_mode_of(const struct vcpu *v)
 {
-	uint32_t mode = vcpu_tlb_set(v) | (v->cpl == 0 ? MODE_CPL0 : 0) | (v->cpl == 0 && (v->cr4 & CR4_SMAP) ? MODE_SMAP : 0);
+	uint32_t mode = vcpu_tlb_set(v) | (vcpu_long64(v) ? 0 : mode_of_segments(v)) | (v->cpl == 0 ? MODE_CPL0 : 0) | (v->cpl == 0 && (v->cr4 & CR4_SMAP) ? MODE_SMAP : 0);
 
 	mode |= v->mmu.va_bits == VA_BITS_5LEVEL ? MODE_LA57 : 0;
 	if (!(v->cr0 & (CR0_EM | CR0_TS))) {
@@ -162,13 +174,13 @@ uint64_t bt_tlb_miss_read(struct vcpu *v, uint64_t va, uint32_t site) { return t
 uint64_t bt_tlb_miss_write(struct vcpu *v, uint64_t va, uint32_t site) { return tlb_miss(v, va, site, true); }
 
 /* One instruction by the executor, from the decode cache if its bytes are still those. False: stop. */
-struct decode_request { struct decoded *d; };
+struct decode_request { struct decoded *d; enum insn_mode mode; };
 static void decode_cold(void *arg)
 {
 	struct decode_request *r = arg;
 
 	/* Within the page for sure: the caller checked. */
-	insn_decode(&r->d->in, r->d->code, 15, INSN_MODE_64);
+	insn_decode(&r->d->in, r->d->code, 15, r->mode);
 }
 
 static bool same_bytes(const uint8_t *a, const uint8_t *b, unsigned n)
@@ -184,14 +196,15 @@ static bool exec_one(struct vcpu *v)
 	uint32_t fetch_id = v->mmu.fetch_id[vcpu_user(v)];
 	uint64_t rip = v->rip;
 	struct decoded *d = &bv->decoded[(rip ^ rip >> 9) % DECODE_CACHE];
+	const enum insn_mode mode = exec_code_mode(v);
 	struct mmu_result out;
 
 	v->activity = ACT_EXECUTOR;
 	if (UNLIKELY(exec_must_step(v) || (rip & ~PAGE_MASK) > PAGE_SIZE - 15 || !vcpu_canonical(v, rip)))
 		return exec_step(v) == EXEC_NEXT;
-	if (UNLIKELY(d->rip != rip || !d->code || d->fetch_id != fetch_id || d->fetch_epoch != v->mmu.fetch_epoch ||
+	if (UNLIKELY(d->rip != rip || !d->code || d->fetch_id != fetch_id || d->fetch_epoch != v->mmu.fetch_epoch || d->in.mode != mode ||
 		     !same_bytes(d->code, d->in.bytes, d->in.len))) {
-		struct decode_request r = { d };
+		struct decode_request r = { d, mode };
 
 		if (mmu_fetch(&v->mmu, gva(rip), vcpu_user(v), &out) != MMU_MAPPED)
 			return exec_step(v) == EXEC_NEXT;
@@ -229,8 +242,8 @@ static struct block *find_block(struct vcpu *v, bool *stop)
 	if ((v->rip & ~PAGE_MASK) > PAGE_SIZE - 15) { /* may cross: the second page matters then */
 		uint64_t next = (v->rip & PAGE_MASK) + PAGE_SIZE;
 
-		r.need_second = false;
-		if (vcpu_canonical(v, next) && mmu_fetch(&v->mmu, gva(next), vcpu_user(v), &out2) == MMU_MAPPED) {
+		r.need_second = false; /* beyond 4 GiB of 32-bit code: the executor */
+		if ((vcpu_long64(v) || next <= UINT32_MAX) && vcpu_canonical(v, next) && mmu_fetch(&v->mmu, gva(next), vcpu_user(v), &out2) == MMU_MAPPED) {
 			r.m2 = out2.mfn;
 			b = bt_find(bt, r.m, r.m2, v->rip, r.mode);
 			if (b)

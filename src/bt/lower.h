@@ -64,7 +64,28 @@ static inline bool tr_canonical(const struct tr *t, uint64_t va) { return va_can
 
 static inline uint32_t tr_offset(const struct tr *t, const uint8_t *p) { return (uint32_t)(p - t->bt->cache); }
 static inline uint64_t tr_va(const struct tr *t) { return t->b->va + t->off[t->i]; }
-static inline uint64_t tr_next_va(const struct tr *t) { return t->b->va + t->off[t->i + 1]; }
+
+/* 32-bit code: addresses, stack operations and near branches are 32 bits wide; what goes into a register is zero-extended. */
+static inline bool tr_wide(const struct tr *t) { return !(t->b->mode & MODE_CODE32); }
+static inline uint8_t tr_word(const struct tr *t) { return tr_wide(t) ? 8 : 4; }
+static inline uint64_t tr_cut(const struct tr *t, uint64_t va) { return tr_wide(t) ? va : (uint32_t)va; }
+static inline uint64_t tr_next_va(const struct tr *t) { return tr_cut(t, t->b->va + t->off[t->i + 1]); }
+/* 32-bit code: may it read and write through the segment without a check? Through CS the executor does. */
+static inline bool tr_flat(const struct tr *t, uint8_t seg)
+{
+	static const uint16_t bit[SEG_COUNT] = { [SEG_ES] = MODE_FLAT_ES, [SEG_SS] = MODE_CODE32, [SEG_DS] = MODE_FLAT_DS,
+		[SEG_FS] = MODE_FLAT_FS, [SEG_GS] = MODE_FLAT_GS };
+
+	return seg < SEG_COUNT && (t->b->mode & bit[seg]);
+}
+/* Where the current relative branch goes. */
+static inline uint64_t tr_target(const struct tr *t, const struct insn *in) { return tr_cut(t, tr_next_va(t) + (uint64_t)in->imm); }
+/* A word between [base + disp] and reg, RSP moved, one register copied: all in the width of the code. Keep flags. */
+static inline void tr_load(struct tr *t, uint8_t reg, uint8_t base, int32_t disp) { e_op_mem(&t->e, tr_wide(t), 0x8b, reg, base, NO_BASE, 1, disp); }
+static inline void tr_store(struct tr *t, uint8_t base, int32_t disp, uint8_t reg) { e_op_mem(&t->e, tr_wide(t), 0x89, reg, base, NO_BASE, 1, disp); }
+static inline void tr_lea(struct tr *t, uint8_t reg, uint8_t base, int32_t disp) { e_lea(&t->e, tr_wide(t), reg, base, NO_BASE, 1, disp); }
+static inline void tr_move_rsp(struct tr *t, int32_t by) { tr_lea(t, RSP, RSP, by); }
+static inline void tr_copy(struct tr *t, uint8_t to, uint8_t from) { e_op_rr(&t->e, tr_wide(t), 0x8b, to, from); }
 
 /* Flags to and from S_FLAGS. Both clobber T1 (moves between registers cost next to nothing), and the latter EFLAGS. */
 static inline void e_save_flags(struct emit *e)

@@ -109,7 +109,7 @@ void lower_executor(struct tr *t)
 
 void lower_jcc(struct tr *t, const struct insn *in)
 {
-	uint64_t target = tr_next_va(t) + (uint64_t)in->imm;
+	uint64_t target = tr_target(t, in);
 	uint8_t *rel32;
 
 	if (in->opsize == 2 || !tr_canonical(t, target)) {
@@ -121,20 +121,22 @@ void lower_jcc(struct tr *t, const struct insn *in)
 	e_patch(rel32, cold_exit(t, target, rel32, false));
 }
 
-/* LOOP and JRCXZ with 64-bit RCX: the counter moves by LEA; LOOPE/LOOPNE (which read ZF) go to the executor. */
+/* LOOP and JRCXZ with the counter that the code's width implies: it moves by LEA; LOOPE/LOOPNE (which read ZF) go to the executor. */
 void lower_loop(struct tr *t, const struct insn *in)
 {
 	struct emit *e = &t->e;
-	uint64_t target = tr_next_va(t) + (uint64_t)in->imm;
+	uint64_t target = tr_target(t, in);
 	uint8_t *zero, *over = 0, *rel32;
 
-	if (in->addrsize != 8 || in->cc < 2 || in->opsize == 2 || !tr_canonical(t, target)) {
+	if (in->addrsize != tr_word(t) || in->cc < 2 || in->opsize == 2 || !tr_canonical(t, target)) {
 		lower_executor(t);
 		return;
 	}
 	if (in->cc == 2)
-		e_lea(e, true, RCX, RCX, NO_BASE, 1, -1);
+		tr_lea(t, RCX, RCX, -1);
 	tr_need_host_flags(t);
+	if (!tr_wide(t))
+		e_u8(e, 0x67); /* jecxz */
 	zero = e_jrcxz(e);
 	if (in->cc == 2) { /* taken if RCX is not zero */
 		rel32 = e_jmp(e);
@@ -150,7 +152,7 @@ void lower_loop(struct tr *t, const struct insn *in)
 
 void lower_jmp(struct tr *t, const struct insn *in)
 {
-	uint64_t target = tr_next_va(t) + (uint64_t)in->imm;
+	uint64_t target = tr_target(t, in);
 
 	if (in->opsize == 2 || !tr_canonical(t, target))
 		lower_executor(t);
@@ -160,7 +162,7 @@ void lower_jmp(struct tr *t, const struct insn *in)
 
 void lower_call(struct tr *t, const struct insn *in)
 {
-	uint64_t target = tr_next_va(t) + (uint64_t)in->imm;
+	uint64_t target = tr_target(t, in);
 
 	if (in->opsize == 2 || !tr_canonical(t, target)) {
 		lower_executor(t);
@@ -175,23 +177,22 @@ void lower_ret_to(struct tr *t, int32_t pop)
 	uint32_t site = branch_site(t, (int16_t)-pop);
 
 	tr_before_clobber(t);
-	e_lea(&t->e, true, RSP, RSP, NO_BASE, 1, pop);
+	tr_move_rsp(t, pop);
 	jump_table(t, &t->e, site);
 	t->ended = true;
 }
 
 void lower_ret(struct tr *t, const struct insn *in)
 {
-	struct emit *e = &t->e;
-	int32_t pop = 8 + (int32_t)(uint16_t)in->imm;
+	int32_t pop = tr_word(t) + (int32_t)(uint16_t)in->imm;
 
-	if (in->opsize != 8 || pop > 32000) {
+	if (in->opsize != tr_word(t) || pop > 32000) {
 		lower_executor(t);
 		return;
 	}
-	e_mov_rr(e, T0, RSP);
-	lower_probe_stack(t, 8, false);
-	e_load(e, T0, T0);
+	tr_copy(t, T0, RSP);
+	lower_probe_stack(t, tr_word(t), false);
+	tr_load(t, T0, T0, 0);
 	lower_ret_to(t, pop);
 }
 
@@ -202,22 +203,22 @@ void lower_indirect(struct tr *t, const struct insn *in)
 	bool call = in->cls == INSN_CALL_IND;
 	uint32_t site;
 
-	if (in->opsize != 8) {
+	if (in->opsize != tr_word(t)) {
 		lower_executor(t);
 		return;
 	}
 	if (in->mem.present) {
 		lower_address(t, in, 0);
-		lower_probe(t, 8, false);
-		e_load(e, T0, T0);
+		lower_probe(t, tr_word(t), false);
+		tr_load(t, T0, T0, 0);
 	} else {
 		if (in->mem_reg == R10 || in->mem_reg == R11)
 			e_load_gs(e, T0, VOFF(gpr[in->mem_reg]));
 		else
-			e_mov_rr(e, T0, in->mem_reg);
+			tr_copy(t, T0, in->mem_reg);
 	}
 	tr_before_clobber(t);
-	site = branch_site(t, call ? 8 : 0);
+	site = branch_site(t, call ? tr_word(t) : 0);
 	if (call) {
 		e_store_gs(e, SLOT(S_TMP0), T0);
 		lower_push_const(t, tr_next_va(t));

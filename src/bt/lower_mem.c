@@ -35,7 +35,7 @@ void lower_address(struct tr *t, const struct insn *in, int32_t adjust)
 	}
 	if (seg) {
 		e_load_gs(e, T1, VOFF(seg) + (int32_t)(m->seg * sizeof(struct segment) + offsetof(struct segment, base)));
-		e_lea(e, true, T0, T0, T1, 1, 0);
+		e_lea(e, tr_wide(t), T0, T0, T1, 1, 0);
 	}
 }
 
@@ -71,7 +71,7 @@ static void plain_registers(struct tr *t, const struct insn *in)
 	if (used & 1u << R11)
 		e_load_gs(e, T1, VOFF(gpr[R11]));
 	tr_mark(t);
-	e_bytes(e, in->bytes, in->len);
+	e->p += insn_emit_reg(e->p, in);
 	if (in->gpr_write & 1u << R10)
 		e_store_gs(e, VOFF(gpr[R10]), T0);
 	if (in->gpr_write & 1u << R11)
@@ -185,7 +185,7 @@ void lower_bt_mem(struct tr *t, const struct insn *in)
 	uint8_t code[24];
 	unsigned n;
 
-	if (in->reg == INSN_NO_REG || in->reg == R10 || in->reg == R11 || in->opsize < 4 || in->addrsize != 8 ||
+	if (in->reg == INSN_NO_REG || in->reg == R10 || in->reg == R11 || in->opsize < 4 || in->addrsize != tr_word(t) ||
 	    !(n = insn_emit_base(code, in, T0, 0, in->reg, T1))) {
 		lower_executor(t);
 		return;

@@ -19,11 +19,11 @@
 /* The longest span: the longer, the more often it crosses a page. */
 #define SPAN_MAX 256
 
-static bool spannable(const struct insn *in)
+static bool spannable(const struct tr *t, const struct insn *in)
 {
 	const struct insn_mem *m = &in->mem;
 
-	return in->cls == INSN_PLAIN && m->present && m->size && in->addrsize == 8 && m->base != INSN_BASE_RIP && m->base != INSN_NO_REG &&
+	return in->cls == INSN_PLAIN && m->present && m->size && in->addrsize == tr_word(t) && m->base != INSN_BASE_RIP && m->base != INSN_NO_REG &&
 	       m->seg != SEG_FS && m->seg != SEG_GS && m->disp > -0x40000000 && m->disp < 0x40000000;
 }
 
@@ -87,7 +87,7 @@ static void find_from(struct tr *t, unsigned first)
 
 		if (!passes(in))
 			break;
-		if (t->span_of[i] == NO_SPAN && spannable(in) && same_registers(m, &in->mem))
+		if (t->span_of[i] == NO_SPAN && spannable(t, in) && same_registers(m, &in->mem))
 			span_add(t, &s, t->spans, i);
 		if (changes(in, m))
 			break;
@@ -108,7 +108,7 @@ void lower_find_spans(struct tr *t)
 	if (!tune_on(t->bt->memory->tune, TUNE_SPANS))
 		return;
 	for (unsigned i = 0; i + 1 < t->n && t->spans < MAX_SPANS; i++)
-		if (t->span_of[i] == NO_SPAN && spannable(&t->insn[i]))
+		if (t->span_of[i] == NO_SPAN && spannable(t, &t->insn[i]))
 			find_from(t, i);
 }
 

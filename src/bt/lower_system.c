@@ -114,7 +114,7 @@ void lower_pushf(struct tr *t, const struct insn *in)
 {
 	struct emit *e = &t->e;
 
-	if (in->opsize != 8) {
+	if (in->opsize != tr_word(t)) {
 		lower_executor(t);
 		return;
 	}
@@ -122,8 +122,8 @@ void lower_pushf(struct tr *t, const struct insn *in)
 		e_save_flags(e);
 	t->in_slot = true;
 	t->in_host = false;
-	e_lea(e, true, T0, RSP, NO_BASE, 1, -8);
-	lower_probe(t, 8, true);
+	tr_lea(t, T0, RSP, -tr_word(t));
+	lower_probe(t, tr_word(t), true);
 	e_store_gs(e, SLOT(S_RAX), RAX);
 	e_u8(e, 0x65), e_u8(e, 0x0f), e_u8(e, 0xb6);	/* movzx eax, byte gs:[S_FLAGS + 1] */
 	e_modrm(e, RAX, NO_BASE, NO_BASE, 1, SLOT(S_FLAGS) + 1);
@@ -136,8 +136,8 @@ void lower_pushf(struct tr *t, const struct insn *in)
 	e_alu_imm(e, false, 4, RAX, (int32_t)~(FL_ARITH | FL_RF | FL_VM));
 	e_op_rr(e, false, 0x0b, T1, RAX);
 	e_load_gs(e, RAX, SLOT(S_RAX));
-	e_store(e, T0, T1);
-	e_lea(e, true, RSP, RSP, NO_BASE, 1, -8);
+	tr_store(t, T0, 0, T1);
+	tr_move_rsp(t, -tr_word(t));
 }
 
 #define SEG_BASE(s) (VOFF(seg) + (int32_t)((s) * sizeof(struct segment) + offsetof(struct segment, base)))

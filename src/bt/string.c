@@ -66,7 +66,8 @@ uint64_t bt_string(struct vcpu *v, uint64_t unused, uint32_t site)
 	const struct site *s = &bt->site[site];
 	unsigned kind = s->size & STRING_KIND, shift = s->size >> STRING_SHIFT & 3;
 	bool rep = s->size & STRING_REP, loads = kind != STRING_STOS, stores = kind != STRING_LODS;
-	uint64_t left = rep ? v->gpr[RCX] : 1, budget = STRING_BUDGET >> shift;
+	const uint64_t mask = s->size & STRING_32 ? UINT32_MAX : UINT64_MAX;
+	uint64_t left = rep ? v->gpr[RCX] & mask : 1, budget = STRING_BUDGET >> shift;
 
 	(void)unused;
 	bt_profile_slow(v, site, PROFILE_STRING);
@@ -87,8 +88,8 @@ uint64_t bt_string(struct vcpu *v, uint64_t unused, uint32_t site)
 
 			n = n < room ? n : room;
 		}
-		if (!n || n > budget || (loads && !(src = reach(v, v->gpr[RSI], false))) ||
-		    (stores && !(dst = reach(v, v->gpr[RDI], true))))
+		if (!n || n > budget || (loads && !(src = reach(v, v->gpr[RSI] & mask, false))) ||
+		    (stores && !(dst = reach(v, v->gpr[RDI] & mask, true))))
 			return 0;
 		if (!stores)
 			load_element(v, src, shift);
@@ -97,9 +98,9 @@ uint64_t bt_string(struct vcpu *v, uint64_t unused, uint32_t site)
 		else
 			run_stos(dst, v->gpr[RAX], n, shift);
 		if (loads)
-			v->gpr[RSI] += n << shift;
+			v->gpr[RSI] = (v->gpr[RSI] + (n << shift)) & mask;
 		if (stores)
-			v->gpr[RDI] += n << shift;
+			v->gpr[RDI] = (v->gpr[RDI] + (n << shift)) & mask;
 		left -= n;
 		budget -= n;
 		if (rep)
@@ -116,14 +117,15 @@ void lower_string(struct tr *t, const struct insn *in)
 	unsigned kind = in->cls == INSN_MOVS ? STRING_MOVS : in->cls == INSN_STOS ? STRING_STOS : STRING_LODS;
 	uint32_t site;
 
-	if (in->addrsize != 8 || in->mem.seg == SEG_FS || in->mem.seg == SEG_GS) {
+	if (in->addrsize != tr_word(t) || in->mem.seg == SEG_FS || in->mem.seg == SEG_GS ||
+	    (!tr_wide(t) && ((kind != STRING_STOS && !tr_flat(t, in->mem.seg)) || (kind != STRING_LODS && !tr_flat(t, SEG_ES))))) {
 		lower_executor(t);
 		return;
 	}
 	tr_before_clobber(t);
 	site = tr_site(t, SITE_READ);
 	t->bt->site[site].flags_saved = t->in_slot;
-	t->bt->site[site].size = (uint16_t)(kind | (in->rep || in->repne ? STRING_REP : 0) | shift << STRING_SHIFT);
+	t->bt->site[site].size = (uint16_t)(kind | (in->rep || in->repne ? STRING_REP : 0) | shift << STRING_SHIFT | (tr_wide(t) ? 0 : STRING_32));
 	e_store_gs_imm32(e, SLOT(S_SITE), site);
 	e_jmp_to(e, t->bt->string);
 	t->bt->site[site].host = tr_offset(t, e->p);

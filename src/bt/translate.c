@@ -110,10 +110,18 @@ static uint32_t mode_needs(uint32_t mode)
 	       (mode & MODE_SSE ? NEED_SSE : 0) | (mode & MODE_AVX ? NEED_AVX : 0) | (mode & MODE_XSAVE ? NEED_XSAVE : 0);
 }
 
+/* 32-bit code: an address of 16 bits, or an access through a segment that is not flat. */
+static bool not_flat(const struct tr *t, const struct insn *in)
+{
+	return in->mem.present && in->cls != INSN_NOP && (in->addrsize != 4 || (in->mem.size && !tr_flat(t, in->mem.seg)));
+}
+
 static bool for_executor(const struct tr *t, const struct insn *in)
 {
-	return !lower_of[in->cls] || (in->need & ~mode_needs(t->mode)) || (in->feature & ~t->v->features);
+	return !lower_of[in->cls] || (in->need & ~mode_needs(t->mode)) || (in->feature & ~t->v->features) || (!tr_wide(t) && not_flat(t, in));
 }
+
+static enum insn_mode decode_mode(const struct tr *t) { return tr_wide(t) ? INSN_MODE_64 : INSN_MODE_32; }
 
 /* Decodes up to the block's end. False if not even one instruction lies within the bytes given. */
 static bool decode_block(struct tr *t, const uint8_t *code, unsigned avail)
@@ -125,7 +133,7 @@ static bool decode_block(struct tr *t, const uint8_t *code, unsigned avail)
 
 		if (off >= avail)
 			break;
-		if (insn_decode(in, code + off, avail - off, INSN_MODE_64) < 0) {
+		if (insn_decode(in, code + off, avail - off, decode_mode(t)) < 0) {
 			t->next_crosses = true;
 			break;
 		}
@@ -262,7 +270,7 @@ static void lower_block(struct tr *t)
 	}
 	if (!t->ended) {
 		t->i = t->n;
-		lower_exit(t, t->b->va + t->off[t->n]);
+		lower_exit(t, tr_cut(t, t->b->va + t->off[t->n]));
 	}
 	for (unsigned i = 0; i < t->groups; i++)
 		lower_singly(t, &t->group[i]);
@@ -301,7 +309,7 @@ static void decode_crossing(struct tr *t, const struct translate_request *r, uns
 	for (unsigned i = 0; i < sizeof(code); i++)
 		code[i] = i < avail ? first[i] :
 			  mfn_valid(r->m2) ? ((const uint8_t *)pool_ptr(&r->bt->memory->pool, r->m2))[i - avail] : 0;
-	ASSERT(mfn_valid(r->m2) && insn_decode(&t->insn[0], code, sizeof(code), INSN_MODE_64) == 0);
+	ASSERT(mfn_valid(r->m2) && insn_decode(&t->insn[0], code, sizeof(code), decode_mode(t)) == 0);
 	t->n = 1;
 	t->off[0] = 0;
 	t->off[1] = t->insn[0].len;

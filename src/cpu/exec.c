@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include "base/tune.h"
 #include "cpu/debug.h"
 #include "cpu/exec_internal.h"
 #include "cpu/trace.h"
@@ -146,9 +147,18 @@ device:
 	return true;
 }
 
+bool exec_flat32(const struct vcpu *v)
+{
+	const struct segment *cs = &v->seg[SEG_CS], *ss = &v->seg[SEG_SS];
+
+	return !vcpu_long64(v) && !vcpu_paragraphs(v) && !cs->base && cs->limit == UINT32_MAX && (cs->attr & SEG_DB) && !ss->base &&
+	       segment_whole(ss) && (ss->attr & SEG_DB);
+}
+
 bool exec_must_step(const struct vcpu *v)
 {
-	return (v->rflags & FL_TF) || (v->dr[7] & DR7_ENABLES) || !vcpu_long64(v) || (v->inhibit & INHIBIT_MOV_SS) ||
+	return (v->rflags & FL_TF) || (v->dr[7] & DR7_ENABLES) ||
+	       (UNLIKELY(!vcpu_long64(v)) && (!exec_flat32(v) || !tune_on(v->memory->tune, TUNE_CODE32))) || (v->inhibit & INHIBIT_MOV_SS) ||
 	       (v->cpl == 3 && (v->rflags & FL_AC) && (v->cr0 & CR0_AM));
 }
 

@@ -36,7 +36,19 @@ enum exec_result exec_step(struct vcpu *v);
 /* The exception an instruction with these needs raises in the present state, if any (CR0.EM/TS, CR4.OSFXSR..., CPUID). */
 bool exec_need_fault(const struct vcpu *v, const struct insn *in, struct exception *exc);
 
-/* True while something makes every instruction special: TF, armed breakpoints, AC checking, not 64-bit mode. Then only exec_step is used. */
+/* A data segment of all 4 GiB that may be written: accesses through it need no check of type and limit. */
+static inline bool segment_whole(const struct segment *s)
+{
+	return s->limit == UINT32_MAX && (s->attr & (SEG_P | SEG_S | 0xe)) == (SEG_P | SEG_S | 2);
+}
+
+/* 32-bit code of protected or compatibility mode whose code and stack segments are flat: base 0, 4 GiB, stack pointer of 32 bits. */
+bool exec_flat32(const struct vcpu *v);
+
+/*
+ * True while something makes every instruction special: TF, armed breakpoints, AC checking, code that is neither 64-bit nor flat 32-bit
+ * code (or --tune code32=off). Then only exec_step is used.
+ */
 bool exec_must_step(const struct vcpu *v);
 
 /* Delivers an exception at v->rip (with fault semantics), double and triple faults included. */
