@@ -102,6 +102,8 @@ enum p2m_result p2m_back(struct memory *mem, gpa_t p, struct p2m_entry *out, boo
  */
 int memory_move(struct memory *mem, gpa_t p);
 void memory_release(struct memory *mem);
+/* Lock held: the page of frame m has another frame now, or none; its code is queued for invalidation, and memory_release frees it. */
+void memory_leave_frame(struct memory *mem, mfn_t m);
 
 /*
  * Swapping (swap.c). memory_make_room puts pages that were not used lately out, until `high` frames are free or will be once memory_release has been

@@ -17,7 +17,5 @@ int p2m_clear(struct memory *mem, gpa_t p, bool swapped);
 /* swap.c. False: the file cannot be read; mem->swap says why. */
 bool swap_read(struct memory *mem, gpa_t p, void *buf, uint64_t len);
 
-/* memory.c: the page of frame m has another frame now, or none; m is freed by memory_release. */
-void memory_leave_frame(struct memory *mem, mfn_t m);
 
 #endif

@@ -94,10 +94,16 @@ static __attribute__((noinline)) enum mmu_kind translate(struct mmu *mmu, uint64
 	}
 }
 
-/* A cached write needs D set in the guest's entry; otherwise a walk must set it. */
+/*
+ * A cached write needs D set in the guest's entry, or a walk must set it; and what has become a paravirtualized guest's table since is not written by way of
+ * what was cached before.
+ */
 static bool data_serves(const struct mmu *mmu, uint64_t data, unsigned access)
 {
-	return walk_allowed(&mmu->priv->controls, data, access) && (!(access & ACC_WRITE) || (data & PTE_D));
+	if (!walk_allowed(&mmu->priv->controls, data, access))
+		return false;
+	return !(access & ACC_WRITE) ||
+	       ((data & PTE_D) && !(pool_frame(&mmu->memory->pool, mfn((data & TR_MFN_MASK) >> PAGE_SHIFT))->flags & FRAME_PV_TYPE));
 }
 
 /* Level 1 did not serve it. */
