@@ -15,12 +15,14 @@ static uint32_t hash_of(uint64_t m, uint64_t va, uint32_t mode)
 	return (uint32_t)(h >> 32) & (BLOCK_HASH - 1);
 }
 
-struct block *bt_find(struct bt *bt, mfn_t m, mfn_t m2, uint64_t va, uint32_t mode)
+struct block *bt_find(struct bt *bt, mfn_t m, mfn_t m2, uint64_t va, uint32_t mode, bool shared)
 {
-	for (uint32_t i = bt->hash[hash_of(m.v, va, mode)]; i; i = bt->block[i - 1].hash_next) {
+	const uint64_t key = shared ? va & ~PAGE_MASK : va;
+
+	for (uint32_t i = bt->hash[hash_of(m.v, key, mode)]; i; i = bt->block[i - 1].hash_next) {
 		struct block *b = &bt->block[i - 1];
 
-		if (b->va == va && b->mfn == m.v && b->mode == mode && (b->mfn2 == ~0ull || b->mfn2 == m2.v))
+		if (bt_block_key(b) == key && b->shared == shared && b->mfn == m.v && b->mode == mode && (b->mfn2 == ~0ull || b->mfn2 == m2.v))
 			return b;
 	}
 	return 0;
@@ -61,7 +63,7 @@ static void frame_remove(struct bt *bt, struct block *b, uint64_t m)
 
 void bt_insert(struct bt *bt, struct block *b)
 {
-	uint32_t *head = &bt->hash[hash_of(b->mfn, b->va, b->mode)];
+	uint32_t *head = &bt->hash[hash_of(b->mfn, bt_block_key(b), b->mode)];
 
 	b->hash_next = *head;
 	*head = (uint32_t)(b - bt->block) + 1;
@@ -70,11 +72,12 @@ void bt_insert(struct bt *bt, struct block *b)
 		frame_add(bt, b, b->mfn2);
 }
 
-static void cold_leave(struct bt *bt, struct emit *e, uint64_t va, uint32_t site, bool flags_saved, enum leave_reason reason)
+/* Leaves with b's address as RIP. */
+static void cold_leave(struct bt *bt, struct emit *e, const struct block *b, uint32_t site, bool flags_saved, enum leave_reason reason)
 {
 	if (flags_saved)
 		e_restore_flags(e);
-	e_set_rip(e, va);
+	e_set_rip(e, b->shared, bt_block_key(b));
 	e_store_gs_imm32(e, SLOT(S_SITE), site);
 	e_jmp_to(e, bt->leave[reason]);
 }
@@ -99,7 +102,7 @@ void bt_forward(struct bt *bt, struct block *dead, const struct block *b)
 /* b stands in frame m's list where *frame_at points. */
 static void kill_block(struct bt *bt, struct block *b, uint64_t m, uint32_t *frame_at)
 {
-	uint32_t *link = &bt->hash[hash_of(b->mfn, b->va, b->mode)], me = (uint32_t)(b - bt->block) + 1;
+	uint32_t *link = &bt->hash[hash_of(b->mfn, bt_block_key(b), b->mode)], me = (uint32_t)(b - bt->block) + 1;
 	struct emit e = { bt->cold };
 
 	while (*link != me) {
@@ -118,9 +121,9 @@ static void kill_block(struct bt *bt, struct block *b, uint64_t m, uint32_t *fra
 	bt_profile_killed(bt, b);
 	bt_profile_cold(bt, b, e.p);
 	patch_head(bt, b->entry, e.p);
-	cold_leave(bt, &e, b->va, DEAD_SITE | (me - 1), false, LEAVE_DISPATCH);
+	cold_leave(bt, &e, b, DEAD_SITE | (me - 1), false, LEAVE_DISPATCH);
 	patch_head(bt, b->jump_entry, e.p);
-	cold_leave(bt, &e, b->va, DEAD_SITE | (me - 1), true, LEAVE_DISPATCH);
+	cold_leave(bt, &e, b, DEAD_SITE | (me - 1), true, LEAVE_DISPATCH);
 	bt->cold = e.p;
 }
 
@@ -261,7 +264,7 @@ uint8_t *bt_poll_entry(struct bt *bt, struct block *b, bool flags_saved)
 		e_u8(&e, 0);
 		none = e_jcc(&e, CC_E);
 		e_patch(none, bt->cache + to);
-		cold_leave(bt, &e, b->va, NO_SITE, flags_saved, LEAVE_POLL);
+		cold_leave(bt, &e, b, NO_SITE, flags_saved, LEAVE_POLL);
 	} else {
 		uint8_t *none;
 
@@ -269,7 +272,7 @@ uint8_t *bt_poll_entry(struct bt *bt, struct block *b, bool flags_saved)
 		e_load_gs32(&e, RCX, VOFF(pending));
 		none = e_jrcxz(&e);
 		e_load_gs(&e, RCX, SLOT(S_RCX));
-		cold_leave(bt, &e, b->va, NO_SITE, false, LEAVE_POLL);
+		cold_leave(bt, &e, b, NO_SITE, false, LEAVE_POLL);
 		e_patch8(none, e.p);
 		e_load_gs(&e, RCX, SLOT(S_RCX));
 		e_jmp_to(&e, bt->cache + to);

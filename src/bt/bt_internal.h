@@ -2,7 +2,7 @@
  * bt_internal.h - the translator's own structures: code cache, blocks, the contract of generated code.
  *
  * See docs/translator.md. In short: a block is the translation of guest instructions that lie in one page (the last
- * may cross into the next), found by machine frame, offset, virtual address and mode. Generated code leaves
+ * may cross into the next), found by machine frame, mode and virtual address, of which user code's page does not count (B5). Generated code leaves
  * to C by jumping to a leave stub with a reason; bt_run (engine.c) acts and enters again.
  *
  * Invariants
@@ -10,11 +10,14 @@
  *  B2  direct jumps between blocks stay within one guest page; everything else goes through the current context's jump table; a
  *      context is a (fetch id, mode) pair; table 0 stays empty and is what a kick makes current
  *  B3  a dead block's entry is patched to leave or to go on in its successor, so whoever still jumps to it is safe
+ *  B5  while code of a user mode runs, S_PAGE is the page that the guest executes in; a shared block takes its guest addresses from there. Links
+ *      stay in the page, so only entry from C and the look-up in a jump table write it
  *  B4  whenever C code runs, guest state is in struct vcpu (but FPU and vector state: cpu/fpu.h)
  */
 #ifndef BT_INTERNAL_H
 #define BT_INTERNAL_H
 
+#include "base/tune.h"
 #include "cpu/vcpu.h"
 #include "x86/insn.h"
 
@@ -47,7 +50,7 @@ enum bt_mode {
 };
 
 struct block {
-	uint64_t va;
+	uint64_t va;		/* shared: the one that it was made for; bt_block_va says where it runs */
 	uint64_t mfn, mfn2;	/* mfn2: frame of the second page, ~0 if within one */
 	uint32_t entry;		/* offset in the code cache: entry with the arithmetic flags in the host's EFLAGS */
 	uint32_t jump_entry;	/* entry with the flags in S_FLAGS; at least five bytes from entry */
@@ -58,6 +61,7 @@ struct block {
 	uint16_t len;		/* guest bytes */
 	uint16_t mode;
 	bool dead;
+	bool shared;		/* runs at whatever page its frame is mapped (B5) */
 	bool flags_any;		/* the code does not care about the flags that it is entered with */
 	uint32_t hash_next, frame_next, frame2_next; /* index + 1 */
 };
@@ -89,7 +93,8 @@ struct site {
 #define SLOT(n) ((int32_t)(offsetof(struct vcpu, bt_scratch) + 8 * (n)))
 enum { S_HOST_RSP, S_SELF, S_TARGET, S_JUMP_BASE /* first slot of the current jump table */, S_JUMP_WANT /* the same, never poisoned */,
        S_ODD_RSP, S_ODD_RIP /* see odd_stack */,
-       S_RAX, S_RCX, S_TMP0, S_TMP1, S_SITE, S_EA, S_REASON, S_FAULT, S_FLAGS /* AH, AL of lahf; seto al */, S_BACK /* where a stack probe's cold path returns */, S_COUNT };
+       S_RAX, S_RCX, S_TMP0, S_TMP1, S_SITE, S_EA, S_REASON, S_FAULT, S_FLAGS /* AH, AL of lahf; seto al */, S_BACK /* where a stack probe's cold path returns */,
+       S_PAGE /* B5 */, S_COUNT };
 
 /* Why generated code left. */
 enum leave_reason {
@@ -102,7 +107,7 @@ enum leave_reason {
 };
 
 struct bt_counters {
-	uint64_t blocks_translated, insns_translated, bytes_guest, bytes_host, blocks_invalidated_write, blocks_invalidated_flush,
+	uint64_t blocks_translated, blocks_shared, insns_translated, bytes_guest, bytes_host, blocks_invalidated_write, blocks_invalidated_flush,
 		cache_flushes, dispatches, dispatch_misses, links, jump_cache_fills, executor_sites, slow_accesses, host_faults,
 		code_writes, contexts, polls, string_runs;
 };
@@ -157,13 +162,14 @@ struct translate_request {
 	uint64_t va;
 	mfn_t m, m2;		/* m2: frame of the next page or MFN_NONE (a crossing instruction then goes to the executor) */
 	uint32_t mode;
+	bool shared;		/* bt_shares(v, va) */
 	struct block *out;	/* 0: no room (flush and ask again), or need_second */
 	bool need_second;	/* the first instruction crosses into the next page: ask again with m2 */
 };
 void bt_translate(void *request);
 
 /* block.c; memory->lock is held. bt_poll_entry returns 0 when there is no room. */
-struct block *bt_find(struct bt *bt, mfn_t m, mfn_t m2, uint64_t va, uint32_t mode);
+struct block *bt_find(struct bt *bt, mfn_t m, mfn_t m2, uint64_t va, uint32_t mode, bool shared);
 /* From now on whoever enters the dead block goes on in b, the new translation of the same code. */
 void bt_forward(struct bt *bt, struct block *dead, const struct block *b);
 void bt_insert(struct bt *bt, struct block *b);
@@ -182,6 +188,21 @@ uint64_t bt_tlb_miss_read(struct vcpu *v, uint64_t va, uint32_t site);
 uint64_t bt_tlb_miss_write(struct vcpu *v, uint64_t va, uint32_t site);
 
 uint32_t bt_mode_of(const struct vcpu *v);
+
+/*
+ * May the code at va, to be run in this mode, be shared? Supervisor code rarely moves and would pay for it, the addresses of 32-bit code wrap. Close to the end of the lower half, which branch
+ * targets are canonical depends on the address.
+ */
+static inline bool bt_moves(uint32_t mode) { return !(mode & MODE_CPL0); }
+static inline bool bt_shares(const struct vcpu *v, uint64_t va, uint32_t mode)
+{
+	return bt_moves(mode) && !(mode & MODE_CODE32) && tune_on(v->memory->tune, TUNE_SHARE_BLOCKS) && va < (1ull << (v->mmu.va_bits - 1)) - GIB(2) - 2 * PAGE_SIZE;
+}
+
+/* What the code of a block takes for its address: shared, that in the page. Two blocks of one frame and mode are the same if these are. */
+static inline uint64_t bt_block_key(const struct block *b) { return b->shared ? b->va & ~PAGE_MASK : b->va; }
+/* Where the guest executes b, which v's code has just left. */
+static inline uint64_t bt_block_va(const struct vcpu *v, const struct block *b) { return (b->shared ? v->bt_scratch[S_PAGE] : 0) + bt_block_key(b); }
 
 /* Guest flags from and to the form of S_FLAGS. */
 static inline uint32_t bt_flags_unpack(uint64_t slot)

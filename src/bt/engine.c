@@ -225,6 +225,7 @@ static struct block *find_block(struct vcpu *v, bool *stop)
 	struct bt *bt = bv->bt;
 	struct mmu_result out, out2;
 	struct translate_request r = { .v = v, .bt = bt, .va = v->rip, .mode = bv->context[bv->current].mode, .m2 = MFN_NONE };
+	const bool shared = r.shared = bt_shares(v, v->rip, r.mode);
 	struct block *b;
 	enum mmu_kind kind = mmu_fetch(&v->mmu, gva(v->rip), vcpu_user(v), &out);
 	bool watched = false, watched2 = false;
@@ -235,7 +236,7 @@ static struct block *find_block(struct vcpu *v, bool *stop)
 		return 0;
 	}
 	r.m = out.mfn;
-	b = bt_find(bt, r.m, MFN_NONE, v->rip, r.mode);
+	b = bt_find(bt, r.m, MFN_NONE, v->rip, r.mode, shared);
 	if (b)
 		return b;
 	v->activity = ACT_TRANSLATION;
@@ -245,7 +246,7 @@ static struct block *find_block(struct vcpu *v, bool *stop)
 		r.need_second = false; /* beyond 4 GiB of 32-bit code: the executor */
 		if ((vcpu_long64(v) || next <= UINT32_MAX) && vcpu_canonical(v, next) && mmu_fetch(&v->mmu, gva(next), vcpu_user(v), &out2) == MMU_MAPPED) {
 			r.m2 = out2.mfn;
-			b = bt_find(bt, r.m, r.m2, v->rip, r.mode);
+			b = bt_find(bt, r.m, r.m2, v->rip, r.mode, shared);
 			if (b)
 				return b;
 		}
@@ -293,16 +294,16 @@ static void link_site(struct vcpu *v, uint32_t site, struct block *b)
 	if (site & DEAD_SITE) {
 		struct block *dead = &bt->block[site & ~DEAD_SITE];
 
-		if (dead->dead && dead->va == b->va && dead->mfn == b->mfn && dead->mfn2 == b->mfn2 && dead->mode == b->mode)
+		if (dead->dead && dead->shared == b->shared && bt_block_key(dead) == bt_block_key(b) && dead->mfn == b->mfn && dead->mfn2 == b->mfn2 && dead->mode == b->mode)
 			bt_forward(bt, dead, b);
 		return;
 	}
 	s = &bt->site[site];
 	from = &bt->block[s->block];
 	if (s->kind != SITE_LINK || from->dead || from->mfn != b->mfn || from->mode != b->mode || b->mfn2 != ~0ull ||
-	    (from->va & PAGE_MASK) != (b->va & PAGE_MASK))
+	    from->shared != b->shared || (bt_block_va(v, from) & PAGE_MASK) != (v->rip & PAGE_MASK))
 		return;
-	if (b->va <= from->va + s->guest_off)
+	if (bt_block_key(b) <= bt_block_key(from) + s->guest_off)
 		to = bt_poll_entry(bt, b, s->flags_saved);
 	else
 		to = bt->cache + (s->flags_saved ? b->jump_entry : b->entry);
@@ -332,8 +333,14 @@ static uint8_t *next_code(struct vcpu *v, uint32_t site)
 			}
 			if (pending & REQ_SAMPLE)
 				atomic_fetch_and(&v->pending, ~(uint32_t)REQ_SAMPLE);
-			if ((pending & REQ_INTERRUPT) && exec_interrupts(v) != EXEC_NEXT)
-				return 0;
+			if (pending & REQ_INTERRUPT) {
+				const uint64_t rip = v->rip;
+
+				if (exec_interrupts(v) != EXEC_NEXT)
+					return 0;
+				if (v->rip != rip)
+					site = NO_SITE; /* the link was to go elsewhere */
+			}
 		}
 		if (UNLIKELY(atomic_load_explicit(&v->memory->track.code_writes, memory_order_relaxed))) {
 			bt_profile_code_write(v);
@@ -399,7 +406,7 @@ static bool host_fault(struct vcpu *v)
 
 	ASSERT(m);
 	bt->counters.host_faults++;
-	v->rip = b->va + m->guest_off;
+	v->rip = bt_block_va(v, b) + m->guest_off;
 	if (m->flags_saved)
 		v->rflags = (v->rflags & ~(uint64_t)FL_ARITH) | bt_flags_unpack(v->bt_scratch[S_FLAGS]);
 	if (UNLIKELY(!host_canonical(v->gpr[RSP]))) /* the trap number may be that of an earlier trap: let the executor see */
@@ -437,7 +444,7 @@ static bool handle(struct vcpu *v, uint32_t *site)
 		if (UNLIKELY(!vcpu_canonical(v, v->rip))) { /* the branch itself faults */
 			struct exception gp = exc_gp(0);
 
-			v->rip = bt->block[bt->site[n].block].va + bt->site[n].guest_off;
+			v->rip = bt_block_va(v, &bt->block[bt->site[n].block]) + bt->site[n].guest_off;
 			v->gpr[RSP] += (uint64_t)(int64_t)bt->site[n].rsp_undo;
 			return exec_deliver(v, &gp) == EXEC_NEXT;
 		}
@@ -445,7 +452,7 @@ static bool handle(struct vcpu *v, uint32_t *site)
 	case LEAVE_EXEC:
 		return exec_one(v);
 	case LEAVE_SLOW:
-		v->rip = bt->block[bt->site[n].block].va + bt->site[n].guest_off;
+		v->rip = bt_block_va(v, &bt->block[bt->site[n].block]) + bt->site[n].guest_off;
 		if (bt->site[n].flags_saved)
 			v->rflags = (v->rflags & ~(uint64_t)FL_ARITH) | bt_flags_unpack(v->bt_scratch[S_FLAGS]);
 		bt->counters.slow_accesses++;
@@ -471,6 +478,7 @@ static void bt_run(struct vcpu *v)
 		fpu_load(v);
 		v->activity = ACT_CODE;
 		v->counters.blocks_executed += !count_all;
+		v->bt_scratch[S_PAGE] = v->rip & PAGE_MASK;
 		bt->enter(v, host);
 		v->activity = ACT_EXECUTOR;
 		if (!handle(v, &site))
@@ -642,6 +650,7 @@ static void bt_kick(struct vcpu *v) { atomic_store((_Atomic uint64_t *)&v->bt_sc
 static const struct stat_row bt_stat_rows[] = {
 #define ROW(member, help) STAT_ROW(struct bt_counters, member, help)
 	ROW(blocks_translated, "blocks made"),
+	ROW(blocks_shared, "... that serve every address their page is mapped at"),
 	ROW(insns_translated, "guest instructions in them"),
 	ROW(bytes_guest, "guest bytes in them"),
 	ROW(bytes_host, "host bytes generated for them, cold paths included"),

@@ -63,13 +63,15 @@ struct tr {
 static inline bool tr_canonical(const struct tr *t, uint64_t va) { return va_canonical(va, t->mode & MODE_LA57 ? VA_BITS_5LEVEL : VA_BITS_4LEVEL); }
 
 static inline uint32_t tr_offset(const struct tr *t, const uint8_t *p) { return (uint32_t)(p - t->bt->cache); }
-static inline uint64_t tr_va(const struct tr *t) { return t->b->va + t->off[t->i]; }
+/* Guest addresses of instructions; in a shared block they, and the branch targets made from them, count from its page (e_mov_va). */
+static inline uint64_t tr_at(const struct tr *t, unsigned insn) { return bt_block_key(t->b) + t->off[insn]; }
+static inline uint64_t tr_va(const struct tr *t) { return tr_at(t, t->i); }
 
 /* 32-bit code: addresses, stack operations and near branches are 32 bits wide; what goes into a register is zero-extended. */
 static inline bool tr_wide(const struct tr *t) { return !(t->b->mode & MODE_CODE32); }
 static inline uint8_t tr_word(const struct tr *t) { return tr_wide(t) ? 8 : 4; }
 static inline uint64_t tr_cut(const struct tr *t, uint64_t va) { return tr_wide(t) ? va : (uint32_t)va; }
-static inline uint64_t tr_next_va(const struct tr *t) { return tr_cut(t, t->b->va + t->off[t->i + 1]); }
+static inline uint64_t tr_next_va(const struct tr *t) { return tr_cut(t, tr_at(t, t->i + 1)); }
 /* 32-bit code: may it read and write through the segment without a check? Through CS the executor does. */
 static inline bool tr_flat(const struct tr *t, uint8_t seg)
 {
@@ -105,10 +107,29 @@ static inline void e_restore_flags(struct emit *e)
 	e_mov_rr(e, RAX, T1);
 }
 
-/* Guest RIP into v->rip; keeps flags. */
-static inline void e_set_rip(struct emit *e, uint64_t va)
+/* reg := a guest address, from S_PAGE on if shared. Keeps flags. */
+static inline void e_mov_va(struct emit *e, bool shared, uint8_t reg, uint64_t va)
 {
-	if ((uint64_t)(int64_t)(int32_t)va == va) {
+	if (!shared) {
+		e_mov_imm(e, reg, va);
+		return;
+	}
+	e_load_gs(e, reg, SLOT(S_PAGE));
+	for (int64_t left = (int64_t)va; left;) { /* a displacement at the edge of 32 bits and the offset in the page make two steps */
+		int32_t step = left > INT32_MAX ? INT32_MAX : left < INT32_MIN ? INT32_MIN : (int32_t)left;
+
+		e_lea(e, true, reg, reg, NO_BASE, 1, step);
+		left -= step;
+	}
+}
+
+/* Guest RIP into v->rip; keeps flags. Clobbers T0. */
+static inline void e_set_rip(struct emit *e, bool shared, uint64_t va)
+{
+	if (shared) {
+		e_mov_va(e, true, T0, va);
+		e_store_gs(e, VOFF(rip), T0);
+	} else if ((uint64_t)(int64_t)(int32_t)va == va) {
 		e_store_gs_imm(e, VOFF(rip), (int32_t)va);
 	} else {
 		e_store_gs_imm32(e, VOFF(rip), (uint32_t)va);
@@ -174,8 +195,9 @@ void lower_pop(struct tr *t, const struct insn *in);
 void lower_leave(struct tr *t, const struct insn *in);
 /* Several PUSHes, or POPs (maybe with a RET), from instruction t->i on: as one group. Returns how many it took; 0: none. */
 unsigned lower_stack_run(struct tr *t);
-/* Pushes the value in T1 or a constant; RSP moves last. */
+/* Pushes a constant, or the address of the next instruction; RSP moves last. */
 void lower_push_const(struct tr *t, uint64_t value);
+void lower_push_next(struct tr *t);
 
 /* lower_flow.c */
 void lower_jcc(struct tr *t, const struct insn *in);

@@ -8,10 +8,10 @@
  */
 #include "bt/lower.h"
 
-static bool same_page(const struct tr *t, uint64_t va) { return (va & PAGE_MASK) == (t->b->va & PAGE_MASK); }
+static bool same_page(const struct tr *t, uint64_t va) { return (va & PAGE_MASK) == (bt_block_key(t->b) & PAGE_MASK); }
 
 /* Bytes that jump_table emits into `e` at most. */
-#define JUMP_TABLE_CODE 56
+#define JUMP_TABLE_CODE 80
 
 /* T0 is the target; flags must be in S_FLAGS. Uses `e` for the look-up and the cold area for the miss. */
 static void jump_table(struct tr *t, struct emit *e, uint32_t site)
@@ -31,6 +31,10 @@ static void jump_table(struct tr *t, struct emit *e, uint32_t site)
 	e_u8(e, 0x65); /* cmp T0, gs:[T1*8 + jump_key] */
 	e_op_mem(e, true, 0x3b, T0, NO_BASE, T1, 8, VOFF(jump_key));
 	miss = e_jcc(e, CC_NE);
+	if (bt_moves(t->mode) && tune_on(t->bt->memory->tune, TUNE_SHARE_BLOCKS)) {
+		e_alu_imm(e, true, 4, T0, -(int32_t)PAGE_SIZE);
+		e_store_gs(e, SLOT(S_PAGE), T0);
+	}
 	e_jmp_gs_index(e, T1, VOFF(jump_host));
 	ASSERT(e->p <= start + JUMP_TABLE_CODE);
 	e_patch(miss, t->cold.p);
@@ -61,7 +65,7 @@ static uint8_t *cold_exit(struct tr *t, uint64_t va, uint8_t *rel32, bool saved)
 		}
 		if (saved)
 			e_restore_flags(&t->cold);
-		e_set_rip(&t->cold, va);
+		e_set_rip(&t->cold, t->b->shared, va);
 		e_store_gs_imm32(&t->cold, SLOT(S_SITE), site);
 		e_jmp_to(&t->cold, t->bt->leave[LEAVE_DISPATCH]);
 	} else {
@@ -71,7 +75,7 @@ static uint8_t *cold_exit(struct tr *t, uint64_t va, uint8_t *rel32, bool saved)
 		e.p = t->cold.p;
 		if (!saved)
 			e_save_flags(&e);
-		e_mov_imm(&e, T0, va);
+		e_mov_va(&e, t->b->shared, T0, va);
 		t->cold.p = e.p + JUMP_TABLE_CODE;
 		jump_table(t, &e, site);
 	}
@@ -90,7 +94,7 @@ void lower_exit(struct tr *t, uint64_t va)
 		uint32_t site = branch_site(t, 0);
 
 		tr_before_clobber(t);
-		e_mov_imm(e, T0, va);
+		e_mov_va(e, t->b->shared, T0, va);
 		jump_table(t, e, site);
 	}
 	t->ended = true;
@@ -101,7 +105,7 @@ void lower_executor(struct tr *t)
 	struct emit *e = &t->e;
 
 	tr_need_host_flags(t);
-	e_set_rip(e, tr_va(t));
+	e_set_rip(e, t->b->shared, tr_va(t));
 	e_jmp_to(e, t->bt->leave[LEAVE_EXEC]);
 	t->bt->counters.executor_sites++;
 	t->ended = true;
@@ -168,7 +172,7 @@ void lower_call(struct tr *t, const struct insn *in)
 		lower_executor(t);
 		return;
 	}
-	lower_push_const(t, tr_next_va(t));
+	lower_push_next(t);
 	lower_exit(t, target);
 }
 
@@ -221,7 +225,7 @@ void lower_indirect(struct tr *t, const struct insn *in)
 	site = branch_site(t, call ? tr_word(t) : 0);
 	if (call) {
 		e_store_gs(e, SLOT(S_TMP0), T0);
-		lower_push_const(t, tr_next_va(t));
+		lower_push_next(t);
 		e_load_gs(e, T0, SLOT(S_TMP0));
 	}
 	jump_table(t, e, site);

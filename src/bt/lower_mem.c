@@ -12,8 +12,12 @@ void lower_address(struct tr *t, const struct insn *in, int32_t adjust)
 	uint8_t base = m->base, index = m->index;
 	bool seg = m->seg == SEG_FS || m->seg == SEG_GS;
 
-	if (base == INSN_BASE_RIP || (base == INSN_NO_REG && index == INSN_NO_REG)) {
-		uint64_t va = (uint64_t)m->disp + (uint64_t)(int64_t)adjust + (base == INSN_BASE_RIP ? tr_next_va(t) : 0);
+	if (base == INSN_BASE_RIP) {
+		e_mov_va(e, t->b->shared, T0, tr_next_va(t) + (uint64_t)m->disp + (uint64_t)(int64_t)adjust);
+		if (!wide)
+			e_op_rr(e, false, 0x8b, T0, T0);
+	} else if (base == INSN_NO_REG && index == INSN_NO_REG) {
+		uint64_t va = (uint64_t)m->disp + (uint64_t)(int64_t)adjust;
 
 		e_mov_imm(e, T0, wide ? va : (uint32_t)va);
 	} else if ((uint64_t)(int64_t)(int32_t)(m->disp + adjust) != (uint64_t)(m->disp + adjust)) {

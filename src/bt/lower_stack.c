@@ -33,6 +33,18 @@ void lower_push_const(struct tr *t, uint64_t value)
 	tr_move_rsp(t, -tr_word(t));
 }
 
+void lower_push_next(struct tr *t)
+{
+	if (!t->b->shared) {
+		lower_push_const(t, tr_next_va(t));
+		return;
+	}
+	probe_push(t);
+	e_mov_va(&t->e, true, T1, tr_next_va(t));
+	e_store(&t->e, T0, T1);
+	tr_move_rsp(t, -tr_word(t));
+}
+
 /* The register operand of PUSH/POP: in the opcode, or ModRM.rm. */
 static uint8_t stack_reg(const struct insn *in) { return in->reg; }
 

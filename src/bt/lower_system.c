@@ -41,7 +41,7 @@ static void executor_if(struct tr *t, uint8_t cc)
 	e_patch(e_jcc(&t->e, cc), t->cold.p);
 	if (t->in_slot)
 		e_restore_flags(&t->cold);
-	e_set_rip(&t->cold, tr_va(t));
+	e_set_rip(&t->cold, t->b->shared, tr_va(t));
 	e_jmp_to(&t->cold, t->bt->leave[LEAVE_EXEC]);
 }
 

@@ -111,10 +111,10 @@ static uint64_t site_va(const struct vcpu *v, uint32_t site)
 	const struct bt *bt = v->bt->bt;
 
 	if (site != NO_SITE && (site & DEAD_SITE))
-		return bt->block[site & ~DEAD_SITE].va;
+		return bt_block_va(v, &bt->block[site & ~DEAD_SITE]);
 	if (site >= bt->sites)
 		return v->rip;
-	return bt->block[bt->site[site].block].va + bt->site[site].guest_off;
+	return bt_block_va(v, &bt->block[bt->site[site].block]) + bt->site[site].guest_off;
 }
 
 /* A miss that was served meanwhile: the MMU's counter says how. */
@@ -165,7 +165,7 @@ void bt_profile_count_left(struct vcpu *v)
 	} else if (reason == LEAVE_FAULT) {
 		const struct block *b = bt_block_of_host(v->bt->bt, (uint32_t)v->bt_scratch[S_EA]);
 
-		va = b ? b->va : va;
+		va = b ? bt_block_va(v, b) : va;
 	}
 	profile_add(&p->events, va, profile_space(v), reason < PROFILE_EVENTS - PROFILE_LEAVE ? PROFILE_LEAVE + reason : PROFILE_LEAVE);
 }
@@ -286,5 +286,5 @@ void bt_profile_place(const struct vcpu *v, uint64_t rip, struct bt_place *out)
 		out->kind = BT_PLACE_CODE;
 		b = bt_block_of_host(bt, (uint32_t)off);
 	}
-	out->va = b ? b->va : v->rip;
+	out->va = b ? bt_block_va(v, b) : v->rip;
 }

@@ -270,7 +270,7 @@ static void lower_block(struct tr *t)
 	}
 	if (!t->ended) {
 		t->i = t->n;
-		lower_exit(t, tr_cut(t, t->b->va + t->off[t->n]));
+		lower_exit(t, tr_cut(t, tr_at(t, t->n)));
 	}
 	for (unsigned i = 0; i < t->groups; i++)
 		lower_singly(t, &t->group[i]);
@@ -331,7 +331,7 @@ void bt_translate(void *request)
 	*t = (struct tr){ .v = r->v, .bt = bt, .mode = r->mode, .e = { bt->hot }, .cold = { bt->cold } };
 	t->index = bt->blocks;
 	t->b = &bt->block[bt->blocks];
-	*t->b = (struct block){ .va = r->va, .mfn = r->m.v, .mfn2 = ~0ull, .mode = (uint16_t)r->mode, .first_mark = bt->marks };
+	*t->b = (struct block){ .va = r->va, .mfn = r->m.v, .mfn2 = ~0ull, .mode = (uint16_t)r->mode, .shared = r->shared, .first_mark = bt->marks };
 	if (!decode_block(t, (const uint8_t *)pool_ptr(&bt->memory->pool, r->m) + page_off, avail)) {
 		if (!mfn_valid(r->m2)) {
 			r->need_second = true;
@@ -348,6 +348,7 @@ void bt_translate(void *request)
 	t->b->len = t->off[t->n];
 	t->b->host_end = tr_offset(t, t->e.p);
 	bt->counters.blocks_translated++;
+	bt->counters.blocks_shared += r->shared;
 	bt->counters.insns_translated += t->n;
 	bt->counters.bytes_guest += t->b->len;
 	bt->counters.bytes_host += (uint64_t)(t->e.p - bt->hot) + (uint64_t)(t->cold.p - bt->cold);

@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <unistd.h>
 
+#include "bt/bt_internal.h"
 #include "cpu/engine.h"
 
 struct bt_machine { struct machine *m; void *state; struct tune tune; };
@@ -197,6 +198,91 @@ static void test_switches_that_are_off_change_no_result(void **state)
 	assert_true(b->m->v->counters.blocks_executed >= 2000);
 }
 
+/* Runs user code at va up to a fault that a handler of ring 0 takes; returns the RIP in its frame, which has an error code or not. */
+static uint64_t run_user(struct bt_machine *b, uint64_t va, bool error)
+{
+	struct vcpu *v = b->m->v;
+
+	set_flat_segments(v, 3);
+	v->rip = va;
+	v->gpr[RSP] = USER_STACK;
+	run(b);
+	return peek64(b->m, v->gpr[RSP] + (error ? 8 : 0));
+}
+
+static uint64_t blocks_made(const struct bt_machine *b) { return ((struct bt *)b->state)->counters.blocks_translated; }
+
+/* B5: the same frames at several addresses, in turns: what the code sees of its address is right, and the frames are translated once. */
+static void test_user_code_runs_wherever_it_is_mapped(void **state)
+{
+	struct bt_machine *b = *state;
+
+	for (unsigned share = 2; share-- > 0;) {
+		uint64_t made[4];
+
+		b->tune.on[TUNE_SHARE_BLOCKS] = share;
+		CODE(b->m, "7: lea 1f(%rip), %rax; 1: call 2f; 2: pop %rbx; mov 3f(%rip), %rcx; mov $3, %esi; 4: dec %esi; jnz 4b; jmp 5f\n"
+			   "3: .quad 0x123456789a; .skip 4096 - (. - 7b); 5: lea 5b(%rip), %rdi; lea 5b+0x7ffffff0(%rip), %r9\n"
+			   "lea 8f(%rip), %rdx; call *%rdx; 8: pop %rbp; lea 5b(%eip), %r8d; 9: hlt");
+		for (unsigned i = 0; i < 4; i++) {
+			uint64_t va = DATA + (i & 1 ? 0x10000 : 0), next = va + 0x1000;
+			struct vcpu *v = b->m->v;
+
+			set_page(b->m, va, CODE_AT | PTE_P | PTE_U);
+			set_page(b->m, next, (CODE_AT + 0x1000) | PTE_P | PTE_U);
+			assert_int_equal(run_user(b, va, true), next + 32); /* hlt */
+			assert_int_equal(v->gpr[RAX], va + 7);
+			assert_int_equal(v->gpr[RBX], va + 12);
+			assert_int_equal(v->gpr[RCX], 0x123456789a);
+			assert_int_equal(v->gpr[RDI], next);
+			assert_int_equal(v->gpr[R9], next + 0x7ffffff0);
+			assert_int_equal(v->gpr[RBP], next + 23);
+			assert_int_equal(v->gpr[R8], next);
+			made[i] = blocks_made(b);
+		}
+		if (share)
+			assert_int_equal(made[1], made[0]);
+		else
+			assert_true(made[1] > made[0]);
+		assert_int_equal(made[3], made[1]);
+	}
+}
+
+static void test_faults_of_shared_code_name_its_address(void **state)
+{
+	struct bt_machine *b = *state;
+
+	CODE(b->m, "nop; xor %ecx, %ecx; div %ecx; hlt; .skip 8; mov (%rcx), %eax");
+	for (unsigned i = 0; i < 4; i++) {
+		uint64_t va = DATA + (i & 1 ? 0x10000 : 0);
+
+		set_page(b->m, va, CODE_AT | PTE_P | PTE_U);
+		assert_int_equal(run_user(b, va, false), va + 3);
+		b->m->v->gpr[RCX] = DATA + 0x20000;
+		set_page(b->m, DATA + 0x20000, 0);
+		assert_int_equal(run_user(b, va + 14, true), va + 14);
+	}
+}
+
+/* The same code at the end of the lower half, where the branch leaves the canonical addresses. */
+static void test_shared_code_at_the_end_of_the_lower_half_has_its_own_translation(void **state)
+{
+	struct bt_machine *b = *state;
+	const uint64_t edge = 0x7ffffffff000;
+
+	poke64(b->m, PML4 + 8 * 255, PDPT | PTE_P | PTE_W | PTE_U);
+	poke64(b->m, PDPT + 8 * 511, PD | PTE_P | PTE_W | PTE_U);
+	poke64(b->m, PD + 8 * 511, PT | PTE_P | PTE_W | PTE_U);
+	CODE(b->m, "7: nop; jmp 1f; .skip 4096 - (. - 7b); 1: hlt");
+	poke64(b->m, PT + 8 * 511, CODE_AT | PTE_P | PTE_U);
+	for (unsigned i = 0; i < 2; i++) {
+		set_page(b->m, DATA, CODE_AT | PTE_P | PTE_U);
+		set_page(b->m, DATA + 0x1000, (CODE_AT + 0x1000) | PTE_P | PTE_U);
+		assert_int_equal(run_user(b, DATA, true), DATA + 0x1000);
+		assert_int_equal(run_user(b, edge, true), edge + 1); /* #GP at the branch */
+	}
+}
+
 #define TEST(t) cmocka_unit_test_setup_teardown(t, bt_setup, bt_teardown)
 int main(void)
 {
@@ -212,6 +298,9 @@ int main(void)
 		TEST(test_precise_flags_keep_what_nobody_reads),
 		TEST(test_instruction_across_pages_runs_translated),
 		TEST(test_switches_that_are_off_change_no_result),
+		TEST(test_user_code_runs_wherever_it_is_mapped),
+		TEST(test_faults_of_shared_code_name_its_address),
+		TEST(test_shared_code_at_the_end_of_the_lower_half_has_its_own_translation),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
