@@ -52,3 +52,16 @@ enum translate_status direct_translate(struct mmu *mmu, uint64_t va, unsigned ac
 	out->large = false;
 	return TRANSLATED;
 }
+
+bool mmu_direct_entry(struct mmu *mmu, gva_t va, uint64_t *at)
+{
+	const struct walk_controls *c = &mmu->priv->controls;
+	struct walk w;
+
+	walk_start(c, mmu->cr3, &w);
+	walk_tables(c, &mmu->priv->space, va.v, ACC_READ | ACC_IMPLICIT, &w);
+	if (w.level != 1 || !mfn_valid(w.step[1].table_m))
+		return false;
+	*at = (w.step[1].table_m.v << PAGE_SHIFT) + w.step[1].index * 8;
+	return true;
+}

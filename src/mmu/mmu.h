@@ -113,6 +113,11 @@ void mmu_set_cr3(struct mmu *mmu, uint64_t cr3);	/* bit 63: NOFLUSH, if CR4.PCID
 void mmu_set_user_cr3(struct mmu *mmu, uint64_t cr3);
 /* Direct: what a load of CR3 voids, with the same roots. */
 void mmu_flush_local(struct mmu *mmu);
+/*
+ * Direct, memory->lock held: the machine address of the level-1 entry for va (canonical) below the supervisor's root; false if the tables do not get there. Sets
+ * accessed bits, as an access would.
+ */
+bool mmu_direct_entry(struct mmu *mmu, gva_t va, uint64_t *at);
 void mmu_invlpg(struct mmu *mmu, gva_t va);
 enum { INVPCID_ADDRESS, INVPCID_CONTEXT, INVPCID_ALL_GLOBAL, INVPCID_ALL };
 void mmu_invpcid(struct mmu *mmu, unsigned type, uint16_t pcid, gva_t va);

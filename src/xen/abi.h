@@ -29,6 +29,7 @@
 #define XEN_M2P_START 0xffff800000000000ull
 #define XEN_M2P_END 0xffff804000000000ull
 #define XEN_GDT_START 0xffff820000000000ull
+#define XEN_LDT_WINDOW 0x10000u		/* bytes, from the vcpu's LDTR base */
 
 #define XEN_VERSION_MAJOR 4
 #define XEN_VERSION_MINOR 17

@@ -5,12 +5,13 @@
  * Invariant
  *  X1  a frame with FRAME_VMM is mapped by the VMM's own tables only, in the hypervisor's slots of a level-4 table, and no mapping of it is writable
  *
- * shared_info is written by the guest, so it is not among them: it has no flag, and pages.c holds it writable for ever.
+ * shared_info is written by the guest, so it is not among them: it has no flag, and is writable for ever (page.h, PV_FIXED).
  */
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
 
+#include "xen/page.h"
 #include "xen/xen_internal.h"
 
 #define ENTRIES 512u
@@ -182,6 +183,8 @@ int xen_create(const struct xen_config *config, struct xen **out)
 		err = make_descriptors(xen);
 	if (!err)
 		err = make_shared_info(xen);
+	if (!err)
+		err = xen_pages_create(xen);
 	if (err) {
 		xen_destroy(xen);
 		return err;
@@ -195,17 +198,11 @@ void xen_destroy(struct xen *xen)
 {
 	if (!xen)
 		return;
+	xen_pages_destroy(xen);
 	pthread_mutex_destroy(xen->lock);
 	free(xen->lock);
 	free(xen->m2p_frame);
 	free(xen);
-}
-
-bool xen_hold_writable(struct xen *xen, mfn_t m)
-{
-	const struct pool *pool = &xen->memory->pool;
-
-	return m.v < pool->frames && (pool_frame(pool, m)->flags & (FRAME_ALLOCATED | FRAME_VMM | FRAME_PV_TYPE)) == FRAME_ALLOCATED;
 }
 
 void xen_move_info(struct xen_vcpu *xv, struct vcpu_info *info, mfn_t m)
@@ -252,6 +249,7 @@ int xen_add_vcpu(struct xen *xen, struct vcpu *v)
 		xv->ldt_frame[i] = MFN_NONE;
 	v->domain = xv;
 	v->personality = &personality_xen;
+	pv_pages_add_mmu(xen->pages, &v->mmu);
 	xv->ctrlreg0 = CR0_PE | CR0_PG | CR0_MP | CR0_ET | CR0_NE | CR0_WP | CR0_AM;
 	xen_timers_init(xv);
 	xen_descriptors_changed(xv);

@@ -53,6 +53,9 @@ int xen_port_connect(struct xen *xen, uint32_t port, void (*notify)(void *opaque
 void xen_port_disconnect(struct xen *xen, uint32_t port);
 void xen_port_notify_guest(struct xen *xen, uint32_t port);
 
+/* Recounts all references and types of its frames; the first violation to msg. 0 if clean. No vcpu runs. Cold. */
+int xen_audit(struct xen *xen, char *msg, size_t size);
+
 extern const struct stat_row xen_stat_rows[];
 extern const size_t xen_stat_row_count;
 const void *xen_counters(const struct xen *xen);

@@ -94,6 +94,17 @@ enum exec_op xen_deliver(struct exec *x, enum event_kind kind, uint8_t vector, b
 
 	if (kind == EVENT_SOFT && !soft_allowed(v, t, vector))
 		return exec_gp(x, vector * 8u | 2);
+	if (vector == VEC_PF && !(error & PF_P) && v->cr2 - v->ldtr.base < XEN_LDT_WINDOW) {
+		const unsigned offset = (unsigned)(v->cr2 - v->ldtr.base);
+
+		/* A selector of the local table was loaded: its page comes into the window, and the instruction is executed again. */
+		if (xen_ldt_load(xv, offset)) {
+			v->rip = rip;
+			return OP_EVENT;
+		}
+		/* The guest knows its table by another address. */
+		v->cr2 = xv->ldt_base + offset;
+	}
 	xv->xen->counters.exceptions_bounced++;
 	if (vector == VEC_PF)
 		xv->info->arch.cr2 = v->cr2;
@@ -221,6 +232,11 @@ static bool load_code(struct exec *x, uint16_t cs, uint16_t ss)
 		x->exc = exc_gp(0);
 		return false;
 	}
+	/* Not by way of a fault: the instruction is behind us. */
+	if (cs & 4)
+		xen_ldt_load(xen_vcpu_of(v), cs & ~7u);
+	if (ss & 4)
+		xen_ldt_load(xen_vcpu_of(v), ss & ~7u);
 	if (segment_read_descriptor(x, cs, VEC_GP, 0, &raw, NULL) != OP_DONE)
 		return false;
 	segment_unpack(raw, &s);

@@ -80,6 +80,9 @@ int pv_page_leave(struct pv_pages *pages, mfn_t m)
 {
 	if (!pv_page_owned(pages, m) || (pages->page[m.v].flags & PV_FIXED))
 		return -XEN_EINVAL;
+	/* Once it is not the domain's, nobody could take the pin away. */
+	if (pages->page[m.v].flags & PV_PINNED)
+		pv_unpin(pages, m);
 	pages->page[m.v].flags &= (uint8_t)~PV_OWNED;
 	pages->owned--;
 	pv_put(pages, m);

@@ -153,14 +153,15 @@ int pv_update(struct pv_pages *pages, uint64_t at, uint64_t value, bool preserve
 /* Source: AMD APM vol. 2, "Legacy Segment Descriptors", for the fields. */
 bool pv_check_descriptor(uint64_t *descriptor)
 {
-	const uint64_t present = 1ull << 47, not_system = 1ull << 44, privilege = 3ull << 45;
+	const uint64_t present = 1ull << 47, not_system = 1ull << 44, privilege = 3ull << 45, accessed = 1ull << 40;
 	unsigned type = (unsigned)(*descriptor >> 40) & 15;
 	uint16_t selector = (uint16_t)(*descriptor >> 16);
 
 	if (!(*descriptor & present))
 		return true;
+	/* The processor reads descriptors through a read-only window, so it finds them accessed. */
 	if (*descriptor & not_system) {
-		*descriptor |= privilege;
+		*descriptor |= privilege | accessed;
 		return true;
 	}
 	if (type == 0) { /* the upper half of a call gate */

@@ -72,6 +72,8 @@ struct xen {
 	struct xen_config config;
 	struct memory *memory;
 	struct pv_pages *pages;
+	mfn_t held[8];			/* frames that we write by pointers of our own (xen_hold_writable) */
+	unsigned helds;
 	struct xen_vcpu vcpu[XEN_VCPUS_MAX];
 	unsigned vcpus;
 	struct shared_info *shared;
@@ -143,14 +145,44 @@ uint64_t xen_timer(struct vcpu *v, uint64_t now_ns);
 /* sched.c: the vcpu runs again, if it slept. */
 void xen_wake(struct xen_vcpu *xv);
 /* domain.c: vcpu_info is at another place from now on. */
-/*
- * The guest's frame m is written by us from now on: false if it is not the domain's, or is a table or descriptor page. Page types, once they are there, take
- * their reference here, so that it stays so.
- */
-bool xen_hold_writable(struct xen *xen, mfn_t m);
 void xen_move_info(struct xen_vcpu *xv, struct vcpu_info *info, mfn_t m);
 
+/*
+ * domain_pages.c. create: after the shared frame is there. start: memory is filled, every frame handed out that is not the VMM's joins the domain, the bootstrap tables get
+ * their types, and the root is pinned and held as the first vcpu's; -EINVAL: they are not what the ABI allows.
+ */
+int xen_pages_create(struct xen *xen);
+void xen_pages_destroy(struct xen *xen);
+int xen_pages_start(struct xen *xen, mfn_t root);
+/* The guest's frame m is written by us from now on, and stays plain memory of the domain: false if it is not, or is a table or descriptor page. */
+bool xen_hold_writable(struct xen *xen, mfn_t m);
+
+/*
+ * mmu_update.c. Takes memory->lock, for what changes page types, when nothing is left to give back; false: the hypercall's budget (pages->budget) is used up, the
+ * lock is not held, and the hypercall must be made again.
+ */
+bool xen_pages_lock(struct xen *xen);
+/* A list of requests (arg: where, how many, where to say how many were done, whose). One request: 0, an error (the list ends there) or -PV_AGAIN. */
+typedef int xen_request(struct xen_call *c, const void *request);
+int64_t xen_batch(struct xen_call *c, size_t size, xen_request *one);
+
+/* mmuext.c. Sets of vcpus: one bit each; xen_vcpu_set reads one from a bitmap of the guest's. */
+int xen_vcpu_set(struct xen_call *c, uint64_t bitmap, uint64_t *set);
+void xen_flush_tlb(struct xen_call *c, uint64_t set);
+void xen_flush_page(struct xen_call *c, uint64_t set, uint64_t va);
+/* The vcpu's root of kernel or user mode; user: frame 0 for none. 0, an error, or -PV_AGAIN. pages->budget is set. */
+int xen_new_root(struct xen_vcpu *xv, mfn_t m, bool user);
+
+/* descriptor.c. The pages of the local table, which come into the window when they are first needed; false: there is none at that offset. */
+int xen_set_ldt(struct xen_vcpu *xv, uint64_t base, uint64_t entries);
+void xen_ldt_forget(struct xen_vcpu *xv);
+bool xen_ldt_load(struct xen_vcpu *xv, unsigned offset);
+
 /* Handlers, by file. */
+xen_handler xen_do_mmu_update, xen_do_update_va_mapping, xen_do_update_va_mapping_otherdomain;	/* mmu_update.c */
+xen_handler xen_do_mmuext_op;									/* mmuext.c */
+xen_handler xen_do_memory_op;									/* memory_op.c */
+xen_handler xen_do_set_gdt, xen_do_update_descriptor;						/* descriptor.c */
 xen_handler xen_do_iret;									/* entry.c */
 xen_handler xen_do_event_channel_op;								/* event.c */
 xen_handler xen_do_set_timer_op;								/* time.c */

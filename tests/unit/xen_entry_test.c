@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "cpu/exec.h"
 #include "cpu/host_fault.h"
+#include "xen/page.h"
 #include "xen/xen_internal.h"
 
 #define CODE 0x400000ull	/* a page for user and kernel */
@@ -40,6 +41,7 @@ static mfn_t frame(void)
 	mfn_t m = pool_reserve(&rig->memory.pool, 1);
 
 	assert_true(mfn_valid(m));
+	pv_page_join(rig->xen->pages, m, false);
 	return m;
 }
 
