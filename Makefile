@@ -15,7 +15,7 @@ OPT ?= -O2
 CFLAGS = -std=gnu11 $(OPT) -g -Wall -Wextra -Werror -Isrc -MMD -MP -fno-strict-aliasing -fno-omit-frame-pointer -pthread \
 	-D_GNU_SOURCE $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all)
 LDFLAGS = -pthread $(if $(SAN),-fsanitize=$(SAN))
-LDLIBS = -lZydis -llz4 -lz -llzma -lzstd
+LDLIBS = -lZydis -llz4 -lz -llzma -lzstd -ljansson -lm
 
 # These run while the guest's vector registers are live (src/cpu/fpu.h): general registers only.
 HOT = mem mmu cpu bt xen svm
@@ -58,6 +58,13 @@ $(BUILD)/gen/syscall_names.inc: | $(SETUP)build
 	$(call say,GEN,$@)echo '#include <asm/unistd_64.h>' | $(CC) -E -dM - | sed -n 's/^#define __NR_\([a-z0-9_]*\) \([0-9]*\)$$/[\2] = "\1",/p' | sort >$@
 $(BUILD)/obj/src/vm/trace_names.c.o: $(BUILD)/gen/syscall_names.inc
 $(BUILD)/obj/src/vm/trace_names.c.o: CFLAGS += -I$(BUILD)/gen
+
+# What docs/stats.md says of each counter, for reports.
+$(BUILD)/gen/stat_meanings.inc: docs/stats.md
+	@mkdir -p $(@D)
+	$(call say,GEN,$@)sed -n -e 's/[\\"]/\\&/g' -e '/^## /{s/^## //;h}' -e '/^| `/{G;s/^| `\([a-z0-9_]*\)` | \(.*\) |\n\(.*\)$$/{ "\3", "\1", "\2" },/;s/`//g;p}' $< >$@
+$(BUILD)/obj/src/report/html.c.o: $(BUILD)/gen/stat_meanings.inc
+$(BUILD)/obj/src/report/html.c.o: CFLAGS += -I$(BUILD)/gen
 
 $(BUILD)/obj/%.c.o: %.c | $(SETUP)build
 	@mkdir -p $(@D)
@@ -158,6 +165,7 @@ $(GUESTS)/stress.img: tools/make-stress-root tests/e2e/stress/stress.sh $(INITRD
 
 # The second compiler, and everything that tests run under sanitizers, have build directories of their own.
 check: $(SETUP)build $(SETUP)check guests
+	@tools/setup browser || echo "no browser, so that test is skipped" >&2
 	@$(MAKE) --no-print-directory -j$(JOBS) all unit fuzzers bare $(GUESTS)/vmlinuz-amd64 $(GUESTS)/test.img $(GUESTS)/stress.img $(GUESTS)/programs.img
 	@$(MAKE) --no-print-directory -j$(JOBS) BUILD=$(BUILD)/clang CC=clang all unit
 	@$(MAKE) --no-print-directory -j$(JOBS) BUILD=$(BUILD)/san SAN=address,undefined OPT=-O1 unit fuzzers
@@ -209,7 +217,7 @@ bench: $(SETUP)bench $(BUILD)/trifold guests $(GUESTS)/vmlinuz-amd64 $(GUESTS)/b
 
 # ---- cleaning ------------------------------------------------------------------------------------------------------
 clean:
-	rm -rf $(BUILD)/obj $(BUILD)/tests $(BUILD)/fuzz $(BUILD)/bare $(BUILD)/clang $(BUILD)/san $(BUILD)/logs $(BUILD)/libtrifold.a $(BUILD)/trifold $(GUESTS)
+	rm -rf $(BUILD)/obj $(BUILD)/gen $(BUILD)/tests $(BUILD)/fuzz $(BUILD)/bare $(BUILD)/clang $(BUILD)/san $(BUILD)/logs $(BUILD)/libtrifold.a $(BUILD)/trifold $(GUESTS)
 distclean:
 	rm -rf build
 

@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "ui/ctl.h"
+#include "ui/report.h"
 #include "ui/run.h"
 
 #define TRIFOLD_VERSION "0.1"
@@ -29,6 +30,7 @@ static const struct command {
 } commands[] = {
 	{ "run", 0, run_command, "boot a kernel (trifold run --help lists the options)" },
 	{ "ctl", 0, ctl_command, "ask a running VM (trifold ctl --help)" },
+	{ "report", 0, report_command, "compare runs on a page, from --stats and --trace (trifold report --help)" },
 	{ "help", "--help", main_help, "print this" },
 	{ "version", "--version", main_version, "print the version" },
 };
