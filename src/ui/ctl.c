@@ -134,7 +134,7 @@ static int ctl_usage(FILE *f)
 {
 	fputs("usage: trifold ctl SOCKET COMMAND [WORD...]\n\n"
 	      "SOCKET is what was given to trifold run --control. Commands are those that `trifold ctl SOCKET help` lists, and\n"
-	      "  top                    a live screen of all counters per second (a table when not on a terminal)\n", f);
+	      "  top [exits]            a live screen of all counters per second, or of exits by cause (a table when not on a terminal)\n", f);
 	return fflush(f) ? EXIT_ERROR : 0;
 }
 
@@ -150,9 +150,11 @@ int ctl_command(int argc, char **argv)
 		return EXIT_ERROR;
 	}
 	if (!strcmp(argv[1], "top")) {
-		if (argc == 2)
-			return ctl_top(argv[0]);
-		log_error("usage: trifold ctl SOCKET top");
+		const bool exits = argc == 3 && !strcmp(argv[2], "exits");
+
+		if (argc == 2 || exits)
+			return ctl_top(argv[0], exits);
+		log_error("usage: trifold ctl SOCKET top [exits]");
 		return EXIT_ERROR;
 	}
 	for (int i = 1; i < argc && at < sizeof(request); i++)

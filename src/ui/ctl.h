@@ -12,7 +12,7 @@ int ctl_command(int argc, char **argv);
 /* One question: true with the answer's text in *text (the caller frees it); false with one line in error. */
 bool ctl_ask(const char *socket, const char *request, char **text, char *error, size_t size);
 
-/* top.c: `trifold ctl SOCKET top`. */
-int ctl_top(const char *socket);
+/* top.c: `trifold ctl SOCKET top [exits]`. */
+int ctl_top(const char *socket, bool exits);
 
 #endif

@@ -1,5 +1,6 @@
 /*
- * top.c - `trifold ctl SOCKET top`: asks for all counters each second and shows how fast they count, by group.
+ * top.c - `trifold ctl SOCKET top`: asks for all counters each second and shows how fast they count, by group; `top exits`: for those of
+ * `exits`, by cause, the fastest of each first.
  *
  * On a terminal it draws a screen anew each second until q or Ctrl-c; otherwise it prints the table of one second.
  */
@@ -22,12 +23,12 @@
 #define NAME_MAX_LEN 40
 #define CELL 46			/* columns of one counter on the screen */
 
-struct counter { char group[16], name[NAME_MAX_LEN]; uint64_t value; };
+struct counter { char group[32], name[NAME_MAX_LEN]; uint64_t value; };
 struct sample {
 	struct counter counter[MAX_COUNTERS];
 	size_t counters;
 	char engine[16], paging[16];
-	uint64_t memory_bytes, wall_ns;
+	uint64_t memory_bytes, wall_ns, busy_ns;
 };
 
 static volatile sig_atomic_t top_stopped;
@@ -66,13 +67,38 @@ static void sample_parse(struct sample *s, char *text)
 	}
 }
 
-static bool sample_take(const char *socket, struct sample *s, char *error, size_t size)
+/* What `exits` prints: a heading, and below it lines of a name, a count and what it is. It follows the counters of `stats`, whose head it keeps. */
+static void sample_parse_exits(struct sample *s, char *text)
+{
+	char group[32] = "", *rest = 0;
+
+	s->counters = 0;
+	for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(0, "\n", &rest)) {
+		struct counter *c = &s->counter[s->counters];
+
+		if (line[0] != ' ')
+			snprintf(group, sizeof(group), "%s", line);
+		else if (s->counters < MAX_COUNTERS && sscanf(line, " %39s %" SCNu64, c->name, &c->value) == 2)
+			memcpy(s->counter[s->counters++].group, group, sizeof(group));
+	}
+}
+
+static bool sample_take(const char *socket, bool exits, struct sample *s, char *error, size_t size)
 {
 	char *text;
 
 	if (!ctl_ask(socket, "stats", &text, error, size))
 		return false;
 	sample_parse(s, text);
+	free(text);
+	for (size_t i = 0; i < s->counters; i++)
+		if (!strcmp(s->counter[i].name, "vcpu_cpu_ns"))
+			s->busy_ns = s->counter[i].value;
+	if (!exits)
+		return true;
+	if (!ctl_ask(socket, "exits", &text, error, size))
+		return false;
+	sample_parse_exits(s, text);
 	free(text);
 	return true;
 }
@@ -81,18 +107,22 @@ static bool sample_take(const char *socket, struct sample *s, char *error, size_
 static double rate_of(const struct sample *before, const struct sample *now, size_t i)
 {
 	const double seconds = (double)(now->wall_ns - before->wall_ns) / 1e9;
-	const uint64_t a = i < before->counters ? before->counter[i].value : 0, b = now->counter[i].value;
+	const uint64_t b = now->counter[i].value;
+	uint64_t a = 0;
+
+	/* A counter that was 0 may have been left out before. */
+	for (size_t k = 0; k < before->counters; k++)
+		if (!strcmp(before->counter[k].name, now->counter[i].name) && !strcmp(before->counter[k].group, now->counter[i].group))
+			a = before->counter[k].value;
 
 	return b > a && seconds > 0 ? (double)(b - a) / seconds : 0;
 }
 
 static void print_head(const struct sample *before, const struct sample *now)
 {
-	double cpu = 0;
+	const uint64_t wall = now->wall_ns - before->wall_ns;
+	const double cpu = wall && now->busy_ns > before->busy_ns ? 100.0 * (double)(now->busy_ns - before->busy_ns) / (double)wall : 0;
 
-	for (size_t i = 0; i < now->counters; i++)
-		if (!strcmp(now->counter[i].name, "vcpu_cpu_ns"))
-			cpu = rate_of(before, now, i) / 1e7;
 	printf("engine %s, paging %s, %" PRIu64 " MiB; up %.1f s; vcpu busy %.0f%%", now->engine, now->paging, now->memory_bytes >> 20,
 	       (double)now->wall_ns / 1e9, cpu);
 }
@@ -148,12 +178,12 @@ static void top_screen(const struct sample *before, const struct sample *now)
 	fflush(stdout);
 }
 
-static void top_table(const struct sample *before, const struct sample *now)
+static void top_table(const struct sample *before, const struct sample *now, bool exits)
 {
 	print_head(before, now);
 	putchar('\n');
 	for (size_t i = 0; i < now->counters; i++)
-		printf("%-10s %-26s %14.1f/s %20" PRIu64 "\n", now->counter[i].group, now->counter[i].name, rate_of(before, now, i),
+		printf("%-*s %-26s %14.1f/s %20" PRIu64 "\n", exits ? 24 : 10, now->counter[i].group, now->counter[i].name, rate_of(before, now, i),
 		       now->counter[i].value);
 }
 
@@ -168,7 +198,19 @@ static bool top_wait(bool keys)
 	return !top_stopped;
 }
 
-int ctl_top(const char *socket)
+/* Within each group, the fastest first. */
+static void sort_by_rate(const struct sample *before, struct sample *now)
+{
+	for (size_t i = 1; i < now->counters; i++)
+		for (size_t k = i; k > 0 && !strcmp(now->counter[k].group, now->counter[k - 1].group) && rate_of(before, now, k) > rate_of(before, now, k - 1); k--) {
+			const struct counter c = now->counter[k];
+
+			now->counter[k] = now->counter[k - 1];
+			now->counter[k - 1] = c;
+		}
+}
+
+int ctl_top(const char *socket, bool exits)
 {
 	static struct sample sample[2];
 	const bool screen = isatty(STDOUT_FILENO);
@@ -176,7 +218,7 @@ int ctl_top(const char *socket)
 	struct termios found, raw;
 	bool keys = screen && !tcgetattr(STDIN_FILENO, &found);
 	char error[400];
-	bool ok = sample_take(socket, &sample[0], error, sizeof(error));
+	bool ok = sample_take(socket, exits, &sample[0], error, sizeof(error));
 
 	sigaction(SIGINT, &stop, 0);
 	sigaction(SIGTERM, &stop, 0);
@@ -191,9 +233,11 @@ int ctl_top(const char *socket)
 	if (ok && screen)
 		fputs("\033[?1049h\033[?25l\033[2J", stdout);
 	for (unsigned i = 1; ok && top_wait(keys); i ^= 1) {
-		ok = sample_take(socket, &sample[i], error, sizeof(error));
+		ok = sample_take(socket, exits, &sample[i], error, sizeof(error));
+		if (ok && exits)
+			sort_by_rate(&sample[i ^ 1], &sample[i]);
 		if (ok && !screen) {
-			top_table(&sample[i ^ 1], &sample[i]);
+			top_table(&sample[i ^ 1], &sample[i], exits);
 			break;
 		}
 		if (ok)

@@ -38,13 +38,7 @@ static const struct exits_row { const char *heading, *group, *counter; } exits_r
 	{ "for memory", "mmu", "tlb_l1_misses" },
 	{ 0, "mmu", "tlb_l2_misses" },
 	{ 0, "mmu", "guest_faults" },
-	{ 0, "mmu", "hidden_not_present" },
-	{ 0, "mmu", "hidden_not_backed" },
-	{ 0, "mmu", "hidden_write_protected" },
-	{ 0, "mmu", "hidden_dirty" },
-	{ 0, "mmu", "hidden_moved" },
-	{ 0, "mmu", "hidden_logged" },
-	{ 0, "mmu", "hidden_swapped" },
+	{ 0, "mmu", "hidden_*" },
 	{ 0, "mmu", "mmio_faults" },
 	{ 0, "mmu", "tracked_writes" },
 	{ "to deliver an event", "cpu", "interrupts_injected" },
@@ -56,16 +50,19 @@ static void exits_print(FILE *out, const char *name, uint64_t count, const char 
 	fprintf(out, "  %-24s %14" PRIu64 "  %s\n", name, count, help);
 }
 
-/* The counters of a group (all if name is 0), if the engine has that group. */
+/* The counters of a group (all if name is 0; all that begin so, if it ends with *), if the engine has that group. */
 static void exits_group(const struct stats *stats, FILE *out, const char *group, const char *name)
 {
+	const size_t len = name ? strlen(name) : 0;
+	const bool prefix = len && name[len - 1] == '*';
+
 	for (size_t g = 0; g < stats->groups; g++) {
 		const struct stat_group *s = &stats->group[g];
 
 		for (size_t i = 0; i < s->rows && !strcmp(s->name, group); i++) {
 			const uint64_t *value = (const uint64_t *)((const char *)s->instance + s->row[i].offset);
 
-			if (!name || !strcmp(name, s->row[i].name))
+			if (!name || (prefix ? !strncmp(name, s->row[i].name, len - 1) : !strcmp(name, s->row[i].name)))
 				exits_print(out, s->row[i].name, __atomic_load_n(value, __ATOMIC_RELAXED), s->row[i].help);
 		}
 	}
@@ -125,16 +122,22 @@ static bool parse_address(struct control_request *r, const char *word, uint64_t 
 static void command_explain(struct control_request *r)
 {
 	uint64_t va, cr3 = EXPLAIN_CURRENT;
+	struct explain_filter filter = { 0 };
 	struct explain x;
 
-	if (r->argc != 2 && (r->argc != 4 || strcmp(r->argv[2], "--cr3"))) {
-		control_fail(r, "usage: explain VA [--cr3 X]");
-		return;
+	for (int i = 2; i < r->argc; i++) {
+		if (!strcmp(r->argv[i], "--cr3") && i + 1 < r->argc) {
+			if (!parse_address(r, r->argv[++i], &cr3))
+				return;
+		} else if (!explain_filter_add(&filter, r->argv[i])) {
+			control_fail(r, "usage: explain VA [--cr3 X] [read|write|fetch] [kernel|user]");
+			return;
+		}
 	}
-	if (!parse_address(r, r->argv[1], &va) || (r->argc == 4 && !parse_address(r, r->argv[3], &cr3)))
+	if (!parse_address(r, r->argv[1], &va))
 		return;
 	mmu_explain(&r->vm->vcpu[0]->v.mmu, gva(va), cr3, &x);
-	control_print_explain(r->out, &x);
+	control_print_explain(r->out, &x, &filter);
 }
 
 static void command_move(struct control_request *r)
@@ -236,7 +239,7 @@ static const struct control_command control_commands[] = {
 	{ "audit", "", "check every invariant of p2m, TLB and shadow tables now", 0, 0, true, command_audit },
 	{ "dirty", "start|fetch|stop", "log which guest pages are written; fetch lists and clears them", 1, 1, true, command_dirty },
 	{ "exits", "", "what guest code was left for, by kind", 0, 0, false, command_exits },
-	{ "explain", "VA [--cr3 X]", "the whole way of an address, v to p to m, and what an access would meet", 1, 3, true, command_explain },
+	{ "explain", "VA [--cr3 X] [read|write|fetch] [kernel|user]", "the whole way of an address, v to p to m, and what an access would meet", 1, 5, true, command_explain },
 	{ "help", "", "list the commands", 0, 0, false, command_help },
 	{ "move", "GPA", "move the guest-physical page to another machine frame", 1, 1, true, command_move },
 	{ "move-random", "N", "move so many random pages a second (0 stops)", 1, 1, false, command_move_random },
@@ -247,7 +250,7 @@ static void command_help(struct control_request *r)
 {
 	for (size_t i = 0; i < ARRAY_LEN(control_commands); i++) {
 		const struct control_command *c = &control_commands[i];
-		char left[60];
+		char left[80];
 
 		snprintf(left, sizeof(left), "%s%s%s", c->name, c->args[0] ? " " : "", c->args);
 		fprintf(r->out, "  %-22s %s\n", left, c->help);

@@ -44,7 +44,10 @@ struct control_command {
 	void (*run)(struct control_request *r);
 };
 const struct control_command *control_command_find(const char *name);
-void control_print_explain(FILE *out, const struct explain *x);	/* explain_text.c */
+/* explain_text.c. Of the accesses, those of these kinds and by these; none named: all. */
+struct explain_filter { bool read, write, fetch, kernel, user; };
+bool explain_filter_add(struct explain_filter *f, const char *word);	/* false: no such word */
+void control_print_explain(FILE *out, const struct explain *x, const struct explain_filter *filter);
 void control_fail(struct control_request *r, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
 /* Listens at path. A socket that nobody listens to is taken over, anything else that exists is refused. 0, or -errno with one line in error. */

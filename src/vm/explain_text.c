@@ -57,15 +57,18 @@ static void print_nested(FILE *out, const struct explain_nested *n)
 		fputs(n->swapped ? " swapped out" : " no frame yet (reads as zeros)", out);
 	print_watched(out, n->watched);
 	fputs("\n        p2m", out);
+	/* Of tables too: the rights of an address are those that all its entries give. */
 	for (unsigned level = n->top; level >= n->bottom && level; level--) {
 		const uint64_t e = n->entry[level];
 
 		if (!(e & PTE_P))
 			fprintf(out, " %u:%s", level, e ? "swapped out" : "empty");
 		else if (level == 1 || (e & PTE_PS))
-			fprintf(out, " %u:leaf of %s,", level, size_name(level == 1 ? 12 : 21)), print_flags(out, e);
+			fprintf(out, " %u:leaf of %s", level, size_name(level == 1 ? 12 : 21)), print_flags(out, e);
 		else
-			fprintf(out, " %u:table", level);
+			fprintf(out, " %u:table", level), print_flags(out, e);
+		if (level > n->bottom)
+			fputc(',', out);
 	}
 	fputc('\n', out);
 }
@@ -121,6 +124,15 @@ static void print_shadow(FILE *out, const struct explain *x)
 	}
 }
 
+/* Whose an entry of the TLB is. */
+static void print_space(FILE *out, const struct explain *x, bool global, uint32_t id)
+{
+	if (global)
+		fputs("global", out);
+	else
+		fprintf(out, "local to space %u (PCID %u)", id, x->pcid);
+}
+
 static void print_tlb(FILE *out, const struct explain *x)
 {
 	static const char *const sets[TLB_SETS] = { "kernel", "kernel that may touch user pages", "user" };
@@ -133,18 +145,16 @@ static void print_tlb(FILE *out, const struct explain *x)
 		if (!x->tlb1[s].read)
 			continue;
 		any = true;
-		fprintf(out, "  level 1, %s: %s, %s -> m 0x%" PRIx64 "%s\n", sets[s], x->tlb1[s].write ? "reads and writes" : "reads",
-			x->tlb1[s].global ? "global" : "local", x->tlb1[s].m.v, x->stack[s] ? "; and the entry for the stack" : "");
+		fprintf(out, "  level 1, %s: %s, ", sets[s], x->tlb1[s].write ? "reads and writes" : "reads");
+		print_space(out, x, x->tlb1[s].global, x->space_id);
+		fprintf(out, " -> m 0x%" PRIx64 "%s\n", x->tlb1[s].m.v, x->stack[s] ? "; and the entry for the stack" : "");
 	}
 	for (unsigned i = 0; i < x->tlb2s; i++) {
 		const struct explain_tlb2 *e = &x->tlb2[i];
 
 		any = true;
 		fprintf(out, "  level 2, %s: ", e->large ? "2 MiB" : "4 KiB");
-		if (e->global)
-			fputs("global", out);
-		else
-			fprintf(out, "space %u (PCID %u)", e->id, x->pcid);
+		print_space(out, x, e->global, e->id);
 		fprintf(out, " -> m 0x%" PRIx64 "%s%s%s%s\n", e->m.v, e->write ? " W" : "", e->user ? " U" : "", e->dirty ? " D" : "", e->nx ? " NX" : "");
 	}
 	for (unsigned user = 0; user < 2; user++)
@@ -201,7 +211,26 @@ static void print_access(FILE *out, const struct explain_access *a)
 	fputc('\n', out);
 }
 
-void control_print_explain(FILE *out, const struct explain *x)
+bool explain_filter_add(struct explain_filter *f, const char *word)
+{
+	const struct { const char *name; bool *wanted; } words[] = {
+		{ "read", &f->read }, { "write", &f->write }, { "fetch", &f->fetch }, { "kernel", &f->kernel }, { "user", &f->user },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(words); i++)
+		if (!strcmp(word, words[i].name))
+			return *words[i].wanted = true;
+	return false;
+}
+
+static bool explain_wanted(const struct explain_filter *f, unsigned access)
+{
+	const bool kind = access & ACC_EXEC ? f->fetch : access & ACC_WRITE ? f->write : f->read, who = access & ACC_USER ? f->user : f->kernel;
+
+	return (kind || !(f->read || f->write || f->fetch)) && (who || !(f->kernel || f->user));
+}
+
+void control_print_explain(FILE *out, const struct explain *x, const struct explain_filter *filter)
 {
 	if (!x->paging || !x->canonical) {
 		fprintf(out, "v 0x%" PRIx64 ": %s\n", x->va, x->canonical ? "paging is off: v is p" :
@@ -215,5 +244,6 @@ void control_print_explain(FILE *out, const struct explain *x)
 	print_tlb(out, x);
 	fputs("an access now\n", out);
 	for (unsigned i = 0; i < x->accesses; i++)
-		print_access(out, &x->access[i]);
+		if (explain_wanted(filter, x->access[i].access))
+			print_access(out, &x->access[i]);
 }

@@ -40,6 +40,8 @@ grep -q "hidden_not_backed *[1-9]" "$TMP/exits" || fail "exits counts nothing"
 for i in 1 2 3 4 5; do
 	[ "$(ctl audit | cut -d: -f1)" = clean ] || fail "audit"
 done
+ctl top exits >"$TMP/top"
+grep -q "^for memory *tlb_l1_misses *[1-9]" "$TMP/top" && grep -q "^for memory *hidden_not_backed" "$TMP/top" || { cat "$TMP/top"; fail "top exits shows no causes"; }
 ctl top >"$TMP/top"
 grep -q "^mmu *tlb_l1_misses *[1-9]" "$TMP/top" || fail "top shows no rate"
 # On a terminal it is a screen; q ends it.
