@@ -143,7 +143,12 @@ INGUEST_FLAGS = -std=gnu11 -D_GNU_SOURCE -O2 -Wall -Wextra -Werror -static -pthr
 $(GUESTS)/test-root/bin/%: tests/e2e/guest-src/%.c | $(SETUP)build
 	@mkdir -p $(@D)
 	$(call say,CC,$@)$(CC) $(INGUEST_FLAGS) -o $@ $< -lm
-$(GUESTS)/test.img: $(INGUEST) $(wildcard tests/e2e/guest/*) $(INITRD) tools/make-initrd tools/guest-init
+# The same source for i386, too.
+INGUEST32 := $(GUESTS)/test-root/bin/compute32
+$(INGUEST32): $(GUESTS)/test-root/bin/%32: tests/e2e/guest-src/%.c | $(SETUP)build $(SETUP)check
+	@mkdir -p $(@D)
+	$(call say,CC,$@)$(CC) $(INGUEST_FLAGS) -m32 -o $@ $< -lm
+$(GUESTS)/test.img: $(INGUEST) $(INGUEST32) $(wildcard tests/e2e/guest/*) $(INITRD) tools/make-initrd tools/guest-init
 	@mkdir -p $(GUESTS)/test-root/tests
 	@rm -f $(GUESTS)/test-root/tests/*
 	@cp tests/e2e/guest/* $(GUESTS)/test-root/tests/

@@ -1,6 +1,6 @@
 /*
  * string.c - MOVS, STOS and LODS of translated code: page runs through the level-1 TLB, copied by the host's own string
- * instructions. Whatever is not plain (DF set, an element across pages, MMIO, watched frames, faults) is left to the executor, with the
+ * instructions, forward or backward. Whatever is not plain (an element across pages, MMIO, watched frames, faults) is left to the executor, with the
  * registers as the finished iterations left them.
  */
 #include "bt/lower.h"
@@ -25,9 +25,15 @@ static uint8_t *reach(struct vcpu *v, uint64_t va, bool write)
 	return out.hva;
 }
 
-static uint64_t elements_in_page(uint64_t va, unsigned shift) { return (PAGE_SIZE - (va & ~PAGE_MASK)) >> shift; }
+/* How many elements from va on, in the direction of the run, lie whole in its page. */
+static uint64_t elements_in_page(uint64_t va, unsigned shift, bool down)
+{
+	const uint64_t at = va & ~PAGE_MASK, whole = (PAGE_SIZE - at) >> shift;
 
-/* One host instruction for a run; element size matters when the ranges overlap. */
+	return down ? (whole ? (at >> shift) + 1 : 0) : whole;
+}
+
+/* One host instruction for a run; element size matters when the ranges overlap. The direction flag is the host's (run_of). */
 static void run_movs(uint8_t *dst, const uint8_t *src, uint64_t n, unsigned shift)
 {
 	switch (shift) {
@@ -48,6 +54,18 @@ static void run_stos(uint8_t *dst, uint64_t value, uint64_t n, unsigned shift)
 	}
 }
 
+static void run_of(uint8_t *dst, const uint8_t *src, uint64_t value, uint64_t n, unsigned shift, bool down)
+{
+	if (UNLIKELY(down))
+		__asm__ volatile("std" : : : "memory");
+	if (src)
+		run_movs(dst, src, n, shift);
+	else
+		run_stos(dst, value, n, shift);
+	if (UNLIKELY(down))
+		__asm__ volatile("cld" : : : "memory");
+}
+
 static void load_element(struct vcpu *v, const uint8_t *src, unsigned shift)
 {
 	uint64_t *rax = &v->gpr[RAX];
@@ -65,26 +83,26 @@ uint64_t bt_string(struct vcpu *v, uint64_t unused, uint32_t site)
 	struct bt *bt = v->bt->bt;
 	const struct site *s = &bt->site[site];
 	unsigned kind = s->size & STRING_KIND, shift = s->size >> STRING_SHIFT & 3;
-	bool rep = s->size & STRING_REP, loads = kind != STRING_STOS, stores = kind != STRING_LODS;
+	bool rep = s->size & STRING_REP, loads = kind != STRING_STOS, stores = kind != STRING_LODS, down = v->rflags & FL_DF;
 	const uint64_t mask = s->size & STRING_32 ? UINT32_MAX : UINT64_MAX;
 	uint64_t left = rep ? v->gpr[RCX] & mask : 1, budget = STRING_BUDGET >> shift;
 
 	(void)unused;
 	bt_profile_slow(v, site, PROFILE_STRING);
 	v->bt->slow_inject = false;
-	if (UNLIKELY(v->rflags & FL_DF) || (rep && loads && !stores))
+	if (rep && loads && !stores)
 		return 0;
 	while (left) {
-		uint64_t n = left;
+		uint64_t n = left, moved;
 		uint8_t *src = 0, *dst = 0;
 
 		if (loads) {
-			uint64_t room = elements_in_page(v->gpr[RSI], shift);
+			uint64_t room = elements_in_page(v->gpr[RSI], shift, down);
 
 			n = n < room ? n : room;
 		}
 		if (stores) {
-			uint64_t room = elements_in_page(v->gpr[RDI], shift);
+			uint64_t room = elements_in_page(v->gpr[RDI], shift, down);
 
 			n = n < room ? n : room;
 		}
@@ -93,14 +111,13 @@ uint64_t bt_string(struct vcpu *v, uint64_t unused, uint32_t site)
 			return 0;
 		if (!stores)
 			load_element(v, src, shift);
-		else if (loads)
-			run_movs(dst, src, n, shift);
 		else
-			run_stos(dst, v->gpr[RAX], n, shift);
+			run_of(dst, src, v->gpr[RAX], n, shift, down);
+		moved = down ? -(n << shift) : n << shift;
 		if (loads)
-			v->gpr[RSI] = (v->gpr[RSI] + (n << shift)) & mask;
+			v->gpr[RSI] = (v->gpr[RSI] + moved) & mask;
 		if (stores)
-			v->gpr[RDI] = (v->gpr[RDI] + (n << shift)) & mask;
+			v->gpr[RDI] = (v->gpr[RDI] + moved) & mask;
 		left -= n;
 		budget -= n;
 		if (rep)
