@@ -91,7 +91,7 @@ struct site {
 /* Spill slots: offsets in struct vcpu. */
 #define VOFF(member) ((int32_t)offsetof(struct vcpu, member))
 #define SLOT(n) ((int32_t)(offsetof(struct vcpu, bt_scratch) + 8 * (n)))
-enum { S_HOST_RSP, S_SELF, S_TARGET, S_JUMP_BASE /* first slot of the current jump table */, S_JUMP_WANT /* the same, never poisoned */,
+enum { S_HOST_RSP, S_SELF, S_TARGET, S_JUMP_BASE /* where the current jump table begins, in words */, S_JUMP_WANT /* the same, never poisoned */,
        S_ODD_RSP, S_ODD_RIP /* see odd_stack */,
        S_RAX, S_RCX, S_TMP0, S_TMP1, S_SITE, S_EA, S_REASON, S_FAULT, S_FLAGS /* AH, AL of lahf; seto al */, S_BACK /* where a stack probe's cold path returns */,
        S_PAGE /* B5 */, S_COUNT };
@@ -125,6 +125,7 @@ struct bt {
 	uint8_t *string;	/* MOVS, STOS, LODS: S_SITE set */
 	uint8_t *odd_stack;	/* goes on with S_ODD_RSP at S_ODD_RIP: what a signal handler cannot return to */
 	uint8_t *jump_miss;	/* T0 the target, T1 the site, flags in S_FLAGS */
+	uint8_t *jump_other[2];	/* the same, after a look at the other entry of the pair; by bt_jump_small */
 	void (*enter)(struct vcpu *v, uint8_t *host);
 	struct block *block;
 	uint32_t blocks;
@@ -180,6 +181,25 @@ struct block *bt_block_of_host(struct bt *bt, uint32_t host);
 const struct mark *bt_mark_of(struct bt *bt, const struct block *b, uint32_t host);
 uint8_t *bt_poll_entry(struct bt *bt, struct block *b, bool flags_saved);
 
+/* jump.c: contexts and jump tables */
+void bt_contexts_init(struct vcpu *v);
+/* Makes the context of the present fetch id and mode current. */
+void bt_context_refresh(struct vcpu *v);
+/* In the current table: where va's translation is entered with the flags in S_FLAGS, or 0; and a new entry. */
+uint8_t *bt_jump_find(const struct vcpu *v, uint64_t va);
+void bt_jump_put(struct vcpu *v, uint64_t va, const struct block *b);
+/*
+ * Undoes a kick. The order matters: a kick sets v->pending first and the base second, so either the caller's look at
+ * pending after this sees it, or the kick's base stands.
+ */
+static inline void bt_jump_unpoison(struct vcpu *v)
+{
+	_Atomic uint64_t *base = (_Atomic uint64_t *)&v->bt_scratch[S_JUMP_BASE];
+
+	if (atomic_load_explicit(base, memory_order_relaxed) != v->bt_scratch[S_JUMP_WANT])
+		atomic_store(base, v->bt_scratch[S_JUMP_WANT]);
+}
+
 /* stubs.c */
 void bt_make_stubs(struct bt *bt);
 
@@ -210,8 +230,10 @@ static inline uint32_t bt_flags_unpack(uint64_t slot)
 	return ((uint32_t)(slot >> 8) & (FL_CF | FL_PF | FL_AF | FL_ZF | FL_SF)) | ((slot & 1) ? FL_OF : 0);
 }
 
-/* Jump tables (vcpu.h): which size a mode uses, where table i begins, and the hash that generated code computes too. */
-static inline uint32_t bt_jump_entries(uint32_t mode) { return (mode & MODE_SET) == TLB_USER ? JUMP_SMALL_ENTRIES : JUMP_LARGE_ENTRIES; }
+/* Jump tables (vcpu.h): which size a mode uses, the first entry of table i, and the hash that generated code computes too. */
+#define JUMP_WORDS (uint32_t)(sizeof(struct jump_entry) / sizeof(uint64_t))
+static inline bool bt_jump_small(uint32_t mode) { return (mode & MODE_SET) == TLB_USER; }
+static inline uint32_t bt_jump_entries(uint32_t mode) { return bt_jump_small(mode) ? JUMP_SMALL_ENTRIES : JUMP_LARGE_ENTRIES; }
 static inline uint32_t bt_jump_first(uint32_t table)
 {
 	return table < JUMP_LARGE_TABLES ? table * JUMP_LARGE_ENTRIES :
@@ -222,7 +244,7 @@ static inline uint32_t bt_jump_slot(uint64_t va, uint32_t entries)
 	uint64_t h = 0;
 
 	__asm__("crc32q %1, %0" : "+r"(h) : "r"(va));
-	return (uint32_t)(h & (entries - 1));
+	return (uint32_t)(h / JUMP_WORDS & (entries - 1));
 }
 
 #endif

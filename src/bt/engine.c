@@ -50,96 +50,6 @@ uint32_t bt_mode_of(const struct vcpu *v)
 	return mode;
 }
 
-/* Jump tables. An empty slot holds an address that hashes elsewhere, so that no look-up can hit it. */
-
-static void table_clear(struct vcpu *v, uint32_t table)
-{
-	uint32_t entries = table < JUMP_LARGE_TABLES ? JUMP_LARGE_ENTRIES : JUMP_SMALL_ENTRIES, slot = bt_jump_slot(0, entries);
-	uint64_t *key = &v->jump_key[bt_jump_first(table)], other = PAGE_SIZE;
-
-	while (bt_jump_slot(other, entries) == slot)
-		other += PAGE_SIZE;
-	fill_bytes(key, 0, entries * sizeof(*key)); /* runs with live vector registers: no loop that becomes memset */
-	key[slot] = other;
-}
-
-static void tables_void(struct vcpu *v)
-{
-	for (uint32_t i = 1; i < JUMP_TABLES; i++)
-		BV(v)->context[i].used = false;
-	BV(v)->current = 0;
-}
-
-/* Makes the jump table of (fetch id, mode) current, taking over the least recently used one of its size if it is new. */
-static void context_select(struct vcpu *v, uint32_t fetch_id, uint32_t mode)
-{
-	struct bt_vcpu *bv = BV(v);
-	bool user = (mode & MODE_SET) == TLB_USER;
-	uint32_t first = user ? JUMP_LARGE_TABLES : 1, end = user ? JUMP_TABLES : JUMP_LARGE_TABLES, victim = first;
-
-	for (uint32_t i = first; i < end; i++) {
-		if (bv->context[i].used && bv->context[i].fetch_id == fetch_id && bv->context[i].mode == mode) {
-			victim = i;
-			goto found;
-		}
-		if (!bv->context[i].used || (bv->context[victim].used && bv->context[i].stamp < bv->context[victim].stamp))
-			victim = i;
-	}
-	bv->context[victim].fetch_id = fetch_id;
-	bv->context[victim].mode = mode;
-	bv->context[victim].used = true;
-	table_clear(v, victim);
-	bv->bt->counters.contexts++;
-found:
-	bv->context[victim].stamp = ++bv->stamp;
-	bv->current = victim;
-	v->bt_scratch[S_JUMP_WANT] = bt_jump_first(victim);
-}
-
-/* The slot for va in the current table. */
-static inline uint32_t jump_slot(const struct vcpu *v, uint64_t va)
-{
-	return (uint32_t)v->bt_scratch[S_JUMP_WANT] + bt_jump_slot(va, bt_jump_entries(BV(v)->context[BV(v)->current].mode));
-}
-
-static inline void context_refresh(struct vcpu *v)
-{
-	struct bt_vcpu *bv = BV(v);
-	uint32_t fetch_id, mode = bt_mode_of(v);
-
-	if (UNLIKELY(bv->fetch_epoch != v->mmu.fetch_epoch || bv->flush_generation != bv->bt->flush_generation)) {
-		bv->fetch_epoch = v->mmu.fetch_epoch;
-		bv->flush_generation = bv->bt->flush_generation;
-		tables_void(v);
-	}
-	fetch_id = v->mmu.fetch_id[vcpu_user(v)];
-	if (UNLIKELY(!bv->current || bv->context[bv->current].fetch_id != fetch_id || bv->context[bv->current].mode != mode))
-		context_select(v, fetch_id, mode);
-}
-
-static void jump_table_put(struct vcpu *v, uint64_t va, const struct block *b)
-{
-	uint32_t i = jump_slot(v, va);
-
-	if (!tune_on(v->memory->tune, TUNE_JUMP_TABLE))
-		return;
-	v->jump_key[i] = va;
-	v->jump_host[i] = (uint64_t)(uintptr_t)(BV(v)->bt->cache + b->jump_entry);
-	BV(v)->bt->counters.jump_cache_fills++;
-}
-
-/*
- * Undoes a kick. The order matters: a kick sets v->pending first and the base second, so either the caller's look at
- * pending after this sees it, or the kick's base stands.
- */
-static inline void jump_base_set(struct vcpu *v)
-{
-	_Atomic uint64_t *base = (_Atomic uint64_t *)&v->bt_scratch[S_JUMP_BASE];
-
-	if (atomic_load_explicit(base, memory_order_relaxed) != v->bt_scratch[S_JUMP_WANT])
-		atomic_store(base, v->bt_scratch[S_JUMP_WANT]);
-}
-
 /* TLB misses of generated code (stubs.c). The size and the instruction are in the site. */
 
 static uint64_t tlb_miss(struct vcpu *v, uint64_t va, uint32_t site, bool write)
@@ -323,7 +233,6 @@ static uint8_t *next_code(struct vcpu *v, uint32_t site)
 	for (;;) {
 		uint32_t pending = atomic_load_explicit(&v->pending, memory_order_relaxed);
 		struct block *b;
-		uint32_t slot;
 		bool stop;
 
 		if (UNLIKELY(pending)) {
@@ -352,14 +261,15 @@ static uint8_t *next_code(struct vcpu *v, uint32_t site)
 			site = NO_SITE;
 			continue;
 		}
-		context_refresh(v);
+		bt_context_refresh(v);
 		if (site == NO_SITE) {
-			slot = jump_slot(v, v->rip);
-			if (v->jump_key[slot] == v->rip) {
-				jump_base_set(v);
+			uint8_t *host = bt_jump_find(v, v->rip);
+
+			if (host) {
+				bt_jump_unpoison(v);
 				if (LIKELY(!atomic_load(&v->pending))) {
 					v->bt_scratch[S_FLAGS] = ((v->rflags & 0xff) << 8) | !!(v->rflags & FL_OF);
-					return (uint8_t *)(uintptr_t)v->jump_host[slot];
+					return host;
 				}
 				continue;
 			}
@@ -383,11 +293,11 @@ static uint8_t *next_code(struct vcpu *v, uint32_t site)
 			link_site(v, site, b);
 		site = NO_SITE;
 		/* find_block may have fetched under a new id, or flushed: look again before trusting the context. */
-		context_refresh(v);
+		bt_context_refresh(v);
 		if (bt->flush_generation != generation && b->dead)
 			continue;
-		jump_table_put(v, v->rip, b);
-		jump_base_set(v);
+		bt_jump_put(v, v->rip, b);
+		bt_jump_unpoison(v);
 		if (UNLIKELY(atomic_load(&v->pending)))
 			continue;
 		bt->counters.dispatches++;
@@ -622,10 +532,7 @@ static int bt_vcpu_init(struct vcpu *v, void *state)
 	bv->bt = state;
 	v->bt = bv;
 	v->bt_scratch[S_SELF] = (uint64_t)(uintptr_t)v;
-	for (uint32_t i = 0; i < JUMP_TABLES; i++)
-		bv->context[i].used = false;
-	table_clear(v, 0);
-	bv->fetch_epoch = v->mmu.fetch_epoch;
+	bt_contexts_init(v);
 	return 0;
 }
 

@@ -137,6 +137,22 @@ static inline void e_set_rip(struct emit *e, bool shared, uint64_t va)
 	}
 }
 
+/* The pieces of a look-up in the jump table: T1 := the entry of T0, in words; compares. EFLAGS are free (docs/translator.md). */
+static inline void e_jump_entry(struct emit *e, uint32_t mode)
+{
+	e_mov_imm(e, T1, 0);
+	e_crc32(e, T1, T0);
+	e_alu_imm(e, false, 4, T1, (int32_t)(JUMP_WORDS * (bt_jump_entries(mode) - 1)));
+	e_op_gs(e, true, 0x03, T1, SLOT(S_JUMP_BASE));
+}
+static inline void e_jump_compare(struct emit *e) { e_op_gs_base(e, true, 0x3b, T0, NO_BASE, T1, 8, VOFF(jump[0].key)); }
+/* The guest goes on at T0 (B5). Leaves its page in T0. */
+static inline void e_set_page(struct emit *e)
+{
+	e_alu_imm(e, true, 4, T0, -(int32_t)PAGE_SIZE);
+	e_store_gs(e, SLOT(S_PAGE), T0);
+}
+
 /* A free site, or 0 with the request marked out of room (translate.c checks the room beforehand: never 0). */
 uint32_t tr_site(struct tr *t, enum site_kind kind);
 /*

@@ -24,22 +24,16 @@ static void jump_table(struct tr *t, struct emit *e, uint32_t site)
 		return;
 	}
 
-	e_mov_imm(e, T1, 0);
-	e_crc32(e, T1, T0);
-	e_alu_imm(e, false, 4, T1, (int32_t)bt_jump_entries(t->mode) - 1);
-	e_op_gs(e, true, 0x03, T1, SLOT(S_JUMP_BASE));
-	e_u8(e, 0x65); /* cmp T0, gs:[T1*8 + jump_key] */
-	e_op_mem(e, true, 0x3b, T0, NO_BASE, T1, 8, VOFF(jump_key));
+	e_jump_entry(e, t->mode);
+	e_jump_compare(e);
 	miss = e_jcc(e, CC_NE);
-	if (bt_moves(t->mode) && tune_on(t->bt->memory->tune, TUNE_SHARE_BLOCKS)) {
-		e_alu_imm(e, true, 4, T0, -(int32_t)PAGE_SIZE);
-		e_store_gs(e, SLOT(S_PAGE), T0);
-	}
-	e_jmp_gs_index(e, T1, VOFF(jump_host));
+	if (bt_moves(t->mode) && tune_on(t->bt->memory->tune, TUNE_SHARE_BLOCKS))
+		e_set_page(e);
+	e_jmp_gs_index(e, T1, VOFF(jump[0].host));
 	ASSERT(e->p <= start + JUMP_TABLE_CODE);
 	e_patch(miss, t->cold.p);
 	e_mov_imm(&t->cold, T1, site);
-	e_jmp_to(&t->cold, t->bt->jump_miss);
+	e_jmp_to(&t->cold, t->bt->jump_other[bt_jump_small(t->mode)]);
 }
 
 static uint32_t branch_site(struct tr *t, int16_t rsp_undo)

@@ -152,7 +152,7 @@ static void make_stack(struct bt *bt, struct emit *e, unsigned set, bool write, 
 void bt_make_stubs(struct bt *bt)
 {
 	struct emit e = { bt->cache };
-	uint8_t *common, *rsp_is_host;
+	uint8_t *common, *rsp_is_host, *jump_missed;
 
 	bt->enter = (void (*)(struct vcpu *, uint8_t *))(uintptr_t)e.p;
 	make_enter(&e);
@@ -183,9 +183,20 @@ void bt_make_stubs(struct bt *bt)
 	e_jmp_gs(&e, SLOT(S_ODD_RIP));
 	bt->jump_miss = e.p;
 	e_op_gs(&e, false, 0x89, T1, SLOT(S_SITE));
+	jump_missed = e.p;
 	e_store_gs(&e, VOFF(rip), T0);
 	e_restore_flags(&e);
 	e_jmp_to(&e, bt->leave[LEAVE_JUMP]);
+	for (unsigned small = 0; small < 2; small++) {
+		bt->jump_other[small] = e.p;
+		e_op_gs(&e, false, 0x89, T1, SLOT(S_SITE));
+		e_jump_entry(&e, small ? TLB_USER : TLB_KERNEL);
+		e_alu_imm(&e, false, 6, T1, (int32_t)JUMP_WORDS); /* xor */
+		e_jump_compare(&e);
+		e_jcc_to(&e, CC_NE, jump_missed);
+		e_set_page(&e);
+		e_jmp_gs_index(&e, T1, VOFF(jump[0].host));
+	}
 	bt->hot_start = bt->hot = (uint8_t *)ALIGN_UP((uintptr_t)e.p, 64);
 	bt->cold = bt->cache + CODE_HOT_SIZE;
 }

@@ -39,10 +39,12 @@ struct table_reg { uint64_t base; uint16_t limit; };
 /* Jump tables: a few large ones for supervisor code, the first of them always empty, and small ones for user code. */
 #define JUMP_LARGE_TABLES 6u
 #define JUMP_LARGE_ENTRIES 8192u
-#define JUMP_SMALL_TABLES 24u
-#define JUMP_SMALL_ENTRIES 2048u
+#define JUMP_SMALL_TABLES 16u
+#define JUMP_SMALL_ENTRIES 4096u
 #define JUMP_TABLES (JUMP_LARGE_TABLES + JUMP_SMALL_TABLES)
 #define JUMP_SLOTS (JUMP_LARGE_TABLES * JUMP_LARGE_ENTRIES + JUMP_SMALL_TABLES * JUMP_SMALL_ENTRIES)
+
+struct jump_entry { uint64_t key, host; };
 
 enum { INHIBIT_STI = 1, INHIBIT_MOV_SS = 2 };
 
@@ -120,10 +122,9 @@ struct vcpu {
 
 	/*
 	 * Jump caches of generated code, one table a context: where the translation of a guest address starts
-	 * (docs/translator.md). A slot holds the guest address and the host address.
+	 * (docs/translator.md). An entry holds the guest address and the host address; pairs lie in one cache line.
 	 */
-	uint64_t jump_key[JUMP_SLOTS];
-	uint64_t jump_host[JUMP_SLOTS];
+	struct jump_entry jump[JUMP_SLOTS] __attribute__((aligned(64)));
 
 	/* How to wake the thread that runs this vcpu (vm/): sets `pending` first. */
 	void (*kick)(struct vcpu *v);

@@ -198,6 +198,30 @@ static void test_switches_that_are_off_change_no_result(void **state)
 	assert_true(b->m->v->counters.blocks_executed >= 2000);
 }
 
+/* Two targets whose addresses hash to one entry of the jump table, in turns. */
+static void test_targets_of_one_hash_do_not_drive_each_other_out(void **state)
+{
+	struct bt_machine *b = *state;
+	const uint8_t ret = 0xc3;
+	const uint64_t one = DATA + 0x100;
+	uint64_t other = one + 8, from_c;
+
+	while (bt_jump_slot(other, JUMP_LARGE_ENTRIES) != bt_jump_slot(one, JUMP_LARGE_ENTRIES))
+		other += 8;
+	assert_true(other < DATA + MIB(2));
+	poke(b->m, one, &ret, 1);
+	poke(b->m, other, &ret, 1);
+	for (unsigned on = 0; on < 2; on++) {
+		b->tune.on[TUNE_JUMP_VICTIM] = on;
+		b->m->v->gpr[RBX] = one;
+		b->m->v->gpr[RDX] = other;
+		from_c = b->m->v->counters.blocks_executed;
+		RUN(b, "mov $1000, %ecx; 1: call *%rbx; call *%rdx; dec %ecx; jnz 1b; hlt");
+		from_c = b->m->v->counters.blocks_executed - from_c;
+		assert_true(on ? from_c < 100 : from_c >= 2000);
+	}
+}
+
 /* Runs user code at va up to a fault that a handler of ring 0 takes; returns the RIP in its frame, which has an error code or not. */
 static uint64_t run_user(struct bt_machine *b, uint64_t va, bool error)
 {
@@ -298,6 +322,7 @@ int main(void)
 		TEST(test_precise_flags_keep_what_nobody_reads),
 		TEST(test_instruction_across_pages_runs_translated),
 		TEST(test_switches_that_are_off_change_no_result),
+		TEST(test_targets_of_one_hash_do_not_drive_each_other_out),
 		TEST(test_user_code_runs_wherever_it_is_mapped),
 		TEST(test_faults_of_shared_code_name_its_address),
 		TEST(test_shared_code_at_the_end_of_the_lower_half_has_its_own_translation),

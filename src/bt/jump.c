@@ -1,0 +1,104 @@
+/*
+ * jump.c - jump tables: from guest addresses to translated code, one table a context. docs/translator.md, "Edges".
+ *
+ * A table is an array of entries in pairs. Generated code looks where the address hashes to (lower_flow.c), a stub then looks at the other entry of the
+ * pair (stubs.c), where bt_jump_put has moved what it displaced: two hot targets with one hash do not drive each other out.
+ * An empty entry holds an address that hashes to another pair, so that no look-up can hit it.
+ */
+#include "bt/bt_internal.h"
+
+#define BV(v) ((v)->bt)
+
+static void table_clear(struct vcpu *v, uint32_t table)
+{
+	uint32_t entries = table < JUMP_LARGE_TABLES ? JUMP_LARGE_ENTRIES : JUMP_SMALL_ENTRIES, slot = bt_jump_slot(0, entries);
+	struct jump_entry *first = &v->jump[bt_jump_first(table)];
+	uint64_t other = PAGE_SIZE;
+
+	while (((bt_jump_slot(other, entries) ^ slot) & ~1u) == 0)
+		other += PAGE_SIZE;
+	fill_bytes(first, 0, entries * sizeof(*first)); /* runs with live vector registers: no loop that becomes memset */
+	first[slot].key = first[slot ^ 1].key = other;
+}
+
+static void tables_void(struct vcpu *v)
+{
+	for (uint32_t i = 1; i < JUMP_TABLES; i++)
+		BV(v)->context[i].used = false;
+	BV(v)->current = 0;
+}
+
+void bt_contexts_init(struct vcpu *v)
+{
+	tables_void(v);
+	table_clear(v, 0);
+	BV(v)->fetch_epoch = v->mmu.fetch_epoch;
+}
+
+/* Makes the jump table of (fetch id, mode) current, taking over the least recently used one of its size if it is new. */
+static void context_select(struct vcpu *v, uint32_t fetch_id, uint32_t mode)
+{
+	struct bt_vcpu *bv = BV(v);
+	bool small = bt_jump_small(mode);
+	uint32_t first = small ? JUMP_LARGE_TABLES : 1, end = small ? JUMP_TABLES : JUMP_LARGE_TABLES, victim = first;
+
+	for (uint32_t i = first; i < end; i++) {
+		if (bv->context[i].used && bv->context[i].fetch_id == fetch_id && bv->context[i].mode == mode) {
+			victim = i;
+			goto found;
+		}
+		if (!bv->context[i].used || (bv->context[victim].used && bv->context[i].stamp < bv->context[victim].stamp))
+			victim = i;
+	}
+	bv->context[victim].fetch_id = fetch_id;
+	bv->context[victim].mode = mode;
+	bv->context[victim].used = true;
+	table_clear(v, victim);
+	bv->bt->counters.contexts++;
+found:
+	bv->context[victim].stamp = ++bv->stamp;
+	bv->current = victim;
+	v->bt_scratch[S_JUMP_WANT] = JUMP_WORDS * bt_jump_first(victim);
+}
+
+void bt_context_refresh(struct vcpu *v)
+{
+	struct bt_vcpu *bv = BV(v);
+	uint32_t fetch_id, mode = bt_mode_of(v);
+
+	if (UNLIKELY(bv->fetch_epoch != v->mmu.fetch_epoch || bv->flush_generation != bv->bt->flush_generation)) {
+		bv->fetch_epoch = v->mmu.fetch_epoch;
+		bv->flush_generation = bv->bt->flush_generation;
+		tables_void(v);
+	}
+	fetch_id = v->mmu.fetch_id[vcpu_user(v)];
+	if (UNLIKELY(!bv->current || bv->context[bv->current].fetch_id != fetch_id || bv->context[bv->current].mode != mode))
+		context_select(v, fetch_id, mode);
+}
+
+/* The entry that va hashes to in the current table; the other one of the pair is at its index ^ 1. */
+static inline uint32_t entry_of(const struct vcpu *v, uint64_t va)
+{
+	return bt_jump_first(BV(v)->current) + bt_jump_slot(va, bt_jump_entries(BV(v)->context[BV(v)->current].mode));
+}
+
+uint8_t *bt_jump_find(const struct vcpu *v, uint64_t va)
+{
+	uint32_t i = entry_of(v, va);
+
+	i ^= v->jump[i].key != va;
+	return v->jump[i].key == va ? (uint8_t *)(uintptr_t)v->jump[i].host : 0;
+}
+
+void bt_jump_put(struct vcpu *v, uint64_t va, const struct block *b)
+{
+	uint32_t i = entry_of(v, va);
+
+	if (!tune_on(v->memory->tune, TUNE_JUMP_TABLE))
+		return;
+	if (v->jump[i].key != va && tune_on(v->memory->tune, TUNE_JUMP_VICTIM))
+		v->jump[i ^ 1] = v->jump[i];
+	v->jump[i].key = va;
+	v->jump[i].host = (uint64_t)(uintptr_t)(BV(v)->bt->cache + b->jump_entry);
+	BV(v)->bt->counters.jump_cache_fills++;
+}
