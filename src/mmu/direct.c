@@ -11,44 +11,56 @@
  */
 #include "mmu/mmu_internal.h"
 
-/* Frames that no mapping may write. */
-#define FRAME_READ_ONLY (FRAME_VMM | FRAME_PV_TYPE)
+static bool is_user(unsigned access) { return (access & (ACC_USER | ACC_IMPLICIT)) == ACC_USER; }
+
+uint64_t direct_root(const struct mmu *mmu, unsigned access) { return is_user(access) ? mmu->user_cr3 : mmu->cr3; }
+
+enum walk_status direct_walk(const struct mmu *mmu, struct walk_space *space, uint64_t root, uint64_t va, unsigned access, struct walk *w, mfn_t *m)
+{
+	const struct walk_controls *c = &mmu->priv->controls;
+	const uint32_t denied = (is_user(access) ? PF_U : 0) | (access & ACC_WRITE ? PF_W : 0);
+	struct p2m_entry frame;
+	enum walk_status status;
+
+	*m = MFN_NONE;
+	walk_start(c, root, w);
+	if (is_user(access) && !root) {
+		w->error = denied | (access & ACC_EXEC ? PF_I : 0);
+		return WALK_FAULT;
+	}
+	status = walk_tables(c, space, va, access, w);
+	if (status != WALK_OK)
+		return status;
+	if (space_frame(space, w->page, &frame) != P2M_MAPPED) {
+		w->error = PF_P | PF_RSVD | denied;
+		return WALK_FAULT;
+	}
+	*m = frame.m;
+	if (pool_frame(&mmu->memory->pool, frame.m)->flags & FRAME_READ_ONLY) {
+		w->rights &= ~PTE_W;
+		if (access & ACC_WRITE) {
+			w->error = PF_P | denied;
+			return WALK_FAULT;
+		}
+	}
+	return WALK_OK;
+}
 
 enum translate_status direct_translate(struct mmu *mmu, uint64_t va, unsigned access, struct translation *out)
 {
-	const struct walk_controls *c = &mmu->priv->controls;
-	bool user = (access & (ACC_USER | ACC_IMPLICIT)) == ACC_USER;
-	uint64_t root = user ? mmu->user_cr3 : mmu->cr3;
-	struct p2m_entry frame;
-	enum walk_status status;
 	struct walk w;
+	mfn_t m;
+	const enum walk_status status = direct_walk(mmu, &mmu->priv->space, direct_root(mmu, access), va, access, &w, &m);
 
-	walk_start(c, root, &w);
-	if (user && !root) {
-		out->error = PF_U | (access & ACC_WRITE ? PF_W : 0) | (access & ACC_EXEC ? PF_I : 0);
-		return TRANSLATE_FAULT;
-	}
-	status = walk_tables(c, &mmu->priv->space, va, access, &w);
 	mmu->counters.walk_refs_hardware += w.refs;
-	if (status == WALK_OK && space_frame(&mmu->priv->space, w.page, &frame) != P2M_MAPPED) {
-		w.error = PF_P | PF_RSVD | (user ? PF_U : 0) | (access & ACC_WRITE ? PF_W : 0);
-		status = WALK_FAULT;
-	}
-	if (status == WALK_OK && (pool_frame(&mmu->memory->pool, frame.m)->flags & FRAME_READ_ONLY)) {
-		w.rights &= ~PTE_W;
-		if (access & ACC_WRITE) {
-			w.error = PF_P | PF_W | (user ? PF_U : 0);
-			status = WALK_FAULT;
-		}
-	}
 	if (status == WALK_NO_FRAME)
 		return TRANSLATE_NO_FRAME;
 	if (status == WALK_FAULT) {
 		out->error = w.error;
 		return TRANSLATE_FAULT;
 	}
-	out->page = gpa(pool_frame(&mmu->memory->pool, frame.m)->gfn << PAGE_SHIFT);
-	out->data = frame.m.v << PAGE_SHIFT | (w.rights & RIGHTS_MASK & ~PTE_G);
+	out->page = gpa(pool_frame(&mmu->memory->pool, m)->gfn << PAGE_SHIFT);
+	out->data = m.v << PAGE_SHIFT | (w.rights & RIGHTS_MASK & ~PTE_G);
 	out->large = false;
 	return TRANSLATED;
 }

@@ -9,8 +9,29 @@
 #include "mmu/shadow.h"
 #include "mmu/tlb_lookup.h"
 
+/* Direct: a machine address, as entries hold them. */
+static void look_frame(struct mmu *mmu, gpa_t machine, struct explain_nested *out)
+{
+	const mfn_t m = mfn(machine.v >> PAGE_SHIFT);
+	const struct pool *pool = &mmu->memory->pool;
+	const struct frame *f = m.v < pool->frames ? &pool->frame[m.v] : NULL;
+
+	*out = (struct explain_nested){ .p = gpa(~0ull), .m = m, .shift = PAGE_SHIFT, .bottom = 1 };
+	out->ram = out->backed = f && (f->flags & FRAME_ALLOCATED);
+	if (!out->ram)
+		return;
+	out->read_only = f->flags & FRAME_READ_ONLY;
+	out->watched = f->flags & FRAME_TRACKED;
+	if (f->gfn != ~0ull)
+		out->p = gpa(f->gfn << PAGE_SHIFT);
+}
+
 static void look_nested(struct mmu *mmu, gpa_t p, struct explain_nested *out)
 {
+	if (mmu->mode == PAGING_DIRECT) {
+		look_frame(mmu, p, out);
+		return;
+	}
 	struct p2m_entry e;
 
 	out->p = p;
@@ -26,6 +47,10 @@ static void look_nested(struct mmu *mmu, gpa_t p, struct explain_nested *out)
 
 static enum walk_status look_walk(struct mmu *mmu, struct walk_space *space, const struct explain *x, unsigned access, struct walk *w)
 {
+	mfn_t m;
+
+	if (x->direct)
+		return direct_walk(mmu, space, x->cr3, x->va, access, w, &m);
 	walk_start(&mmu->priv->controls, x->cr3, w);
 	return walk_tables(&mmu->priv->controls, space, x->va, access, w);
 }
@@ -48,8 +73,14 @@ static void look_tables(struct mmu *mmu, struct walk_space *space, struct explai
 		if (level == f->levels)
 			s->at.v += x->cr3 & f->root_mask & (PAGE_SIZE - 1);
 		look_nested(mmu, w.step[level].table, &s->table);
+		if (x->direct && level == 1 && (s->entry & PTE_P)) {
+			struct explain_nested page;
+
+			look_frame(mmu, gpa(s->entry & TR_MFN_MASK), &page);
+			s->leads_out = !page.ram;
+		}
 		x->refs_guest++;
-		x->refs_nested += s->table.top - s->table.bottom + 1u;
+		x->refs_nested += x->direct ? 0 : s->table.top - s->table.bottom + 1u;
 	}
 	if (!ok)
 		return;
@@ -58,7 +89,9 @@ static void look_tables(struct mmu *mmu, struct walk_space *space, struct explai
 	x->shift = w.shift;
 	x->p = gpa(w.page.v + (x->va & ((1ull << w.shift) - 1)));
 	look_nested(mmu, gpa(x->p.v & PAGE_MASK), &x->page);
-	x->refs_nested += x->page.top - x->page.bottom + 1u;
+	if (x->direct)
+		x->p = gpa(x->page.p.v | (x->va & (PAGE_SIZE - 1)));
+	x->refs_nested += x->direct ? 0 : x->page.top - x->page.bottom + 1u;
 }
 
 /* The shadow entries that stand for it. The frame that they lead to, with the rights that they give; or none. */
@@ -124,7 +157,7 @@ static void look_tlb(struct mmu *mmu, struct explain *x)
 		const struct tlb_entry *e = &mmu->l1[s][i];
 
 		/* What is not global in level 1 belongs to the current space. */
-		if (e->tag_read != (x->va & PAGE_MASK) || !(x->current || (e->aux & PTE_G)))
+		if (e->tag_read != (x->va & PAGE_MASK) || !(x->current || (e->aux & PTE_G)) || (s == TLB_USER ? x->for_kernel : x->for_user))
 			continue;
 		x->tlb1[s] = (struct explain_tlb1){ true, e->tag_write == e->tag_read, e->aux & PTE_G,
 						    mfn((e->aux & TR_MFN_MASK) >> PAGE_SHIFT) };
@@ -141,7 +174,7 @@ static void look_tlb(struct mmu *mmu, struct explain *x)
 		uint64_t page = x->va & PAGE_MASK;
 		const struct fetch_entry *e = &mmu->priv->fetch[(x->va >> PAGE_SHIFT ^ mmu->fetch_id[user] * 29) & (FETCH_CACHE - 1)];
 
-		x->fetched[user] = x->current && e->tag == (page << 16 | mmu->fetch_id[user]) && (e->data & 1) == user;
+		x->fetched[user] = x->current && !(user ? x->for_kernel : x->for_user) && e->tag == (page << 16 | mmu->fetch_id[user]) && (e->data & 1) == user;
 	}
 }
 
@@ -211,7 +244,13 @@ static void blame(const struct mmu *mmu, const struct explain *x, const struct w
 	const struct explain_step *last = &x->step[x->steps - 1];
 
 	a->level = w->level;
-	if (x->mapped)
+	if (x->direct && !x->cr3)
+		a->cause = CAUSE_NO_ROOT;
+	else if (x->direct && !x->mapped && last->leads_out)
+		a->cause = CAUSE_NOT_OWNED;
+	else if (x->mapped && x->page.read_only && (a->access & ACC_WRITE))
+		a->cause = CAUSE_TYPED;
+	else if (x->mapped)
 		blame_rights(mmu, x, a);
 	else if (!last->table.ram)
 		a->cause = CAUSE_TABLE_NOT_RAM;
@@ -262,6 +301,10 @@ static void foresee_walk(struct mmu *mmu, struct walk_space *space, const struct
 		a->guest_fault = true;
 		a->error = w.error;
 		blame(mmu, x, &w, a);
+		return;
+	}
+	if (x->direct) {
+		land(mmu, a, x->p, x->page.m);
 		return;
 	}
 	p = gpa(w.page.v + (x->va & ((1ull << w.shift) - 1)));
@@ -315,14 +358,21 @@ bool mmu_look(struct mmu *mmu, gva_t va, unsigned access, gpa_t *p)
 	struct mmu_counters counters;
 	struct walk_space space;
 	struct walk w;
+	mfn_t m;
 	bool ok;
 
 	if (!c->format || !mmu_canonical(mmu, va.v))
 		return false;
 	look_only(mmu, &space, &counters);
-	walk_start(c, mmu->cr3, &w);
 	memory_lock(mmu->memory);
-	ok = walk_tables(c, &space, va.v, access, &w) == WALK_OK;
+	if (mmu->mode == PAGING_DIRECT) {
+		ok = direct_walk(mmu, &space, direct_root(mmu, access), va.v, access, &w, &m) == WALK_OK;
+		if (ok)
+			w.page = gpa(pool_frame(&mmu->memory->pool, m)->gfn << PAGE_SHIFT);
+	} else {
+		walk_start(c, mmu->cr3, &w);
+		ok = walk_tables(c, &space, va.v, access, &w) == WALK_OK;
+	}
 	memory_unlock(mmu->memory);
 	if (ok)
 		*p = gpa(w.page.v + (va.v & ((1ull << w.shift) - 1)));
@@ -346,15 +396,19 @@ static void explain_locked(struct mmu *mmu, struct explain *x)
 	look_tlb(mmu, x);
 	if (x->shadowed) {
 		shadow = look_shadow(mmu, x, &rights);
-	} else if (x->current && nested_cached(mmu, x->va, &w)) {
+	} else if (!x->direct && x->current && nested_cached(mmu, x->va, &w)) {
 		x->psc_level = w.level;
 		x->psc_table = w.table;
 	}
 	/* AC matters with SMAP only. */
-	x->accesses = mmu->priv->controls.smap ? EXPLAIN_ACCESSES : EXPLAIN_ACCESSES - 2;
-	for (unsigned i = 0; i < x->accesses; i++) {
-		x->access[i].access = accesses[i];
-		foresee(mmu, &space, x, shadow, rights, &x->access[i]);
+	for (unsigned i = 0; i < (mmu->priv->controls.smap ? EXPLAIN_ACCESSES : EXPLAIN_ACCESSES - 2); i++) {
+		struct explain_access *a = &x->access[x->accesses];
+
+		if (accesses[i] & ACC_USER ? x->for_kernel : x->for_user)
+			continue;
+		a->access = accesses[i];
+		foresee(mmu, &space, x, shadow, rights, a);
+		x->accesses++;
 	}
 }
 
@@ -376,8 +430,13 @@ void mmu_explain(struct mmu *mmu, gva_t va, uint64_t cr3, struct explain *out)
 	out->shadowed = mmu->mode == PAGING_SHADOW && c->format->levels >= 4;
 	out->pcid = c->pcide ? out->cr3 & CR3_PCID_MASK : 0;
 	out->current = out->pcid == a->current && !((out->cr3 ^ mmu->cr3) & c->format->root_mask);
+	out->direct = mmu->mode == PAGING_DIRECT;
+	out->for_kernel = out->direct && out->current;
+	out->for_user = out->direct && !out->current && out->cr3 == mmu->user_cr3;
+	out->current |= out->for_user;
+	out->user_cr3 = out->direct ? mmu->user_cr3 : 0;
 	/* Entries of the current PCID belong to the current tables. */
-	id = out->current || out->pcid != a->current ? a->of[out->pcid].id : 0;
+	id = out->for_user ? a->of[a->current_user].id : out->current || out->pcid != a->current ? a->of[out->pcid].id : 0;
 	out->space_id = id >= a->floor_id ? id : 0;
 	memory_lock(mmu->memory);
 	explain_locked(mmu, out);

@@ -11,11 +11,12 @@
 #include "mmu/format.h"
 #include "mmu/mmu.h"
 
-/* The second dimension: where a guest-physical page lies. */
+/* The second dimension: where a guest-physical page lies. In the direct mode there is none: the frame is found first, and p is what it is to the guest. */
 struct explain_nested {
-	gpa_t p;
+	gpa_t p;		/* all ones: the frame is no page of the guest's (direct) */
 	bool ram, backed, swapped;	/* swapped: not backed, its contents are in the swap file */
 	mfn_t m;		/* of p itself, if backed */
+	bool read_only;		/* direct: no mapping may write it, whatever it says: it has the type of a table, or is the monitor's */
 	uint8_t shift;		/* of the p2m leaf */
 	uint8_t top, bottom;	/* levels of the p2m entries read: entry[top] down to entry[bottom] */
 	uint64_t entry[5];
@@ -26,7 +27,8 @@ struct explain_nested {
 struct explain_step {
 	uint8_t level;
 	bool leaf;
-	gpa_t at;		/* where the entry lies */
+	bool leads_out;		/* direct: to a frame that is not handed out */
+	gpa_t at;		/* where the entry lies; direct: a machine address */
 	uint64_t entry;		/* zero if its table has no frame: what would be read */
 	struct explain_nested table;
 };
@@ -45,11 +47,12 @@ struct explain_tlb2 { bool large, global, write, user, nx, dirty; uint32_t id; m
 
 enum explain_cause {
 	CAUSE_NONE, CAUSE_NOT_PRESENT, CAUSE_RESERVED, CAUSE_TABLE_NOT_RAM, CAUSE_NOT_WRITABLE, CAUSE_NOT_USER, CAUSE_NO_EXEC, CAUSE_SMEP,
-	CAUSE_SMAP
+	CAUSE_SMAP,
+	CAUSE_NO_ROOT, CAUSE_NOT_OWNED, CAUSE_TYPED,	/* direct: the user has no table, the frame is nobody's, or may not be written */
 };
 
 /* How the answer is found. */
-enum explain_by { BY_TLB1, BY_TLB2, BY_SHADOW, BY_WALK };
+enum explain_by { BY_TLB1, BY_TLB2, BY_SHADOW, BY_WALK };	/* BY_WALK in the direct mode: of the only tables */
 
 enum explain_hidden {
 	HIDDEN_NOT_BACKED = 1,		/* the page gets its frame */
@@ -84,6 +87,9 @@ struct explain {
 	const struct paging_format *format;
 	enum paging_mode mode;
 	bool shadowed;			/* shadow tables serve this format */
+	bool direct;			/* entries of the guest's tables hold machine frames */
+	bool for_kernel, for_user;	/* direct: the table in force for either, whose accesses alone are foretold; neither: for none */
+	uint64_t user_cr3;		/* direct: of the table in force for the user, 0 if there is none */
 	unsigned steps;
 	struct explain_step step[PAGING_MAX_LEVELS];
 	bool mapped;			/* a leaf was reached */

@@ -105,6 +105,11 @@ enum translate_status nested_translate(struct mmu *mmu, uint64_t va, unsigned ac
 
 /* direct.c. */
 enum translate_status direct_translate(struct mmu *mmu, uint64_t va, unsigned access, struct translation *out);
+/* Frames that no mapping may write, there. */
+#define FRAME_READ_ONLY (FRAME_VMM | FRAME_PV_TYPE)
+/* The table that an access is looked up in (0: there is none), and what that says: all that direct_translate decides. m: the page's frame, where one was reached. */
+uint64_t direct_root(const struct mmu *mmu, unsigned access);
+enum walk_status direct_walk(const struct mmu *mmu, struct walk_space *space, uint64_t root, uint64_t va, unsigned access, struct walk *w, mfn_t *m);
 
 /* Where the paging-structure cache lets a walk of the current tables begin; false: at the root. */
 bool nested_cached(struct mmu *mmu, uint64_t va, struct walk *w);

@@ -115,7 +115,7 @@ void html_run(FILE *out, const struct report *r, size_t run, bool full)
 	for (size_t i = 0; i < r->runs; i++)
 		numbers |= strlen(r->run[i].label) > RUN_SHORT;
 	if (numbers)
-		fprintf(out, "%zu%s", run + 1, full ? ": " : "");
+		fprintf(out, full ? "%zu: " : "run %zu", run + 1);
 	if (!numbers || full)
 		html_text(out, r->run[run].label);
 }

@@ -44,8 +44,22 @@ static void print_watched(FILE *out, uint32_t watched)
 }
 
 /* The second dimension of one address, indented below what it is of. */
-static void print_nested(FILE *out, const struct explain_nested *n)
+static void print_nested(FILE *out, const struct explain_nested *n, bool direct)
 {
+	if (direct) {
+		fprintf(out, "      m 0x%" PRIx64, n->m.v);
+		if (!n->ram)
+			fputs(" is not the domain's", out);
+		else if (n->p.v == ~0ull)
+			fputs(" is no page of the guest's", out);
+		else
+			fprintf(out, " is p 0x%" PRIx64, n->p.v);
+		if (n->read_only)
+			fputs("; no mapping may write it", out);
+		print_watched(out, n->watched);
+		fputc('\n', out);
+		return;
+	}
 	if (!n->ram) {
 		fprintf(out, "      p 0x%" PRIx64 " is not RAM\n", n->p.v);
 		return;
@@ -75,23 +89,23 @@ static void print_nested(FILE *out, const struct explain_nested *n)
 
 static void print_tables(FILE *out, const struct explain *x)
 {
-	fputs("v to p, the guest's tables\n", out);
+	fputs(x->direct ? "v to m, the guest's tables\n" : "v to p, the guest's tables\n", out);
 	for (unsigned i = 0; i < x->steps; i++) {
 		const struct explain_step *s = &x->step[i];
 
-		fprintf(out, "  level %u  [p 0x%" PRIx64 "] = 0x%016" PRIx64 " ", s->level, s->at.v, s->entry);
+		fprintf(out, "  level %u  [%c 0x%" PRIx64 "] = 0x%016" PRIx64 " ", s->level, x->direct ? 'm' : 'p', s->at.v, s->entry);
 		print_flags(out, s->entry);
 		fprintf(out, "%s\n", s->leaf ? "  leaf" : "");
-		print_nested(out, &s->table);
+		print_nested(out, &s->table, x->direct);
 	}
 	if (!x->mapped)
 		return;
 	fprintf(out, "  v 0x%" PRIx64 " is in a page of %s:", x->va, size_name(x->shift));
 	fprintf(out, " %s, %s, %s%s%s\n", x->rights & PTE_U ? "user" : "kernel only", x->rights & PTE_W ? "writable" : "read-only",
 		x->rights & PTE_NX ? "not executable" : "executable", x->rights & PTE_D ? ", dirty" : "", x->rights & PTE_G ? ", global" : "");
-	fputs("p to m\n", out);
-	print_nested(out, &x->page);
-	if (x->page.backed)
+	fputs(x->direct ? "m to p\n" : "p to m\n", out);
+	print_nested(out, &x->page, x->direct);
+	if (x->page.backed && !x->direct)
 		fprintf(out, "  v 0x%" PRIx64 " -> p 0x%" PRIx64 " -> m 0x%" PRIx64 " + 0x%" PRIx64 "\n", x->va, x->p.v, x->page.m.v,
 			(uint64_t)(x->va & (PAGE_SIZE - 1)));
 	fprintf(out, "  a walk with empty caches reads %u entries: %u of the guest's tables, %u of the p2m\n", x->refs_guest + x->refs_nested,
@@ -171,9 +185,14 @@ static void print_guest_fault(FILE *out, const struct explain_access *a)
 		[CAUSE_TABLE_NOT_RAM] = "lies outside RAM", [CAUSE_NOT_WRITABLE] = "does not allow writes",
 		[CAUSE_NOT_USER] = "does not allow user accesses", [CAUSE_NO_EXEC] = "does not allow fetches",
 		[CAUSE_SMEP] = "SMEP: the kernel may not fetch from user pages", [CAUSE_SMAP] = "SMAP: the kernel may not touch user pages unless AC is set",
+		[CAUSE_NOT_OWNED] = "leads to a frame that is not the domain's", [CAUSE_TYPED] = "leads to a frame that no mapping may write: a table's, or the monitor's",
 	};
 
 	fprintf(out, "guest fault #PF, error 0x%x: ", a->error);
+	if (a->cause == CAUSE_NO_ROOT) {
+		fputs("there is no table for it\n", out);
+		return;
+	}
 	if (a->cause == CAUSE_SMEP || a->cause == CAUSE_SMAP)
 		fprintf(out, "%s\n", causes[a->cause]);
 	else
@@ -238,7 +257,14 @@ void control_print_explain(FILE *out, const struct explain *x, const struct expl
 		return;
 	}
 	fprintf(out, "v 0x%" PRIx64 ", CR3 0x%" PRIx64 "%s, PCID %u, %s paging, mode %s\n", x->va, x->cr3, x->current ? "" : " (not the current one)",
-		x->pcid, x->format->name, x->mode == PAGING_SHADOW ? x->shadowed ? "shadow" : "shadow (nested walk for this format)" : "nested");
+		x->pcid, x->format->name, x->direct ? "direct" : x->mode != PAGING_SHADOW ? "nested" : x->shadowed ? "shadow" :
+		"shadow (nested walk for this format)");
+	if (x->for_kernel && x->user_cr3)
+		fprintf(out, "the kernel's table; that of the user is another: --cr3 0x%" PRIx64 "\n", x->user_cr3);
+	else if (x->for_kernel)
+		fputs("the kernel's table; the user has none\n", out);
+	else if (x->for_user)
+		fputs("the user's table; that of the kernel is another\n", out);
 	print_tables(out, x);
 	print_shadow(out, x);
 	print_tlb(out, x);

@@ -5,6 +5,7 @@
 
 #include "mmu_util.h"
 
+#include "mmu/explain.h"
 #include "xen/domain.h"
 #include "xen/xen_internal.h"
 
@@ -166,6 +167,70 @@ static void frames_that_are_not_the_domains_are_out_of_reach_whatever_a_table_sa
 	domain_free(d);
 }
 
+/* Explains va from the table that serves the access; what is foretold is what happens. */
+static struct explain_access foretold(struct domain *d, uint64_t va, unsigned access)
+{
+	const bool user = access & ACC_USER;
+	const uint64_t backed = d->memory.pool.used;
+	struct explain_access a = { .access = ~0u };
+	struct explain x;
+
+	mmu_explain(&d->mmu, gva(va), user ? d->mmu.user_cr3 : EXPLAIN_CURRENT, &x);
+	assert_true(x.direct && x.current && x.for_user == user && x.for_kernel == !user);
+	for (unsigned i = 0; i < x.accesses; i++) {
+		assert_int_equal(!(x.access[i].access & ACC_USER), !user);
+		if (x.access[i].access == access)
+			a = x.access[i];
+	}
+	assert_int_equal(a.access, access);
+	assert_int_equal(d->memory.pool.used, backed);
+	const enum mmu_kind kind = touch(d, va, access);
+	if (a.guest_fault) {
+		assert_int_equal(kind, MMU_INJECT);
+		assert_int_equal(d->r.exc.error, a.error);
+	} else {
+		assert_int_equal(kind, MMU_MAPPED);
+		assert_int_equal(d->r.mfn.v, x.page.m.v);
+		assert_int_equal(d->r.gpa.v, x.p.v);
+		assert_int_equal(x.refs_guest, 4);
+		assert_int_equal(x.refs_nested, 0);
+	}
+	return a;
+}
+
+static void explain_foretells_what_an_access_meets_and_whose_frame_it_is(void **state)
+{
+	struct domain *d = domain_new();
+	const uint64_t va = 0x400000;
+	gpa_t p;
+
+	(void)state;
+	map(d, d->root, va, frame(d, 70), PWU);
+	map(d, d->user_root, va, frame(d, 71), PTE_P | PTE_U);
+	map(d, d->root, 0x600000, mfn(d->memory.pool.frames), PWU);
+	map(d, d->root, 0x604000, d->root, PWU);
+	pool_frame(&d->memory.pool, d->root)->flags |= FRAME_PV_TYPE;
+	mmu_set_user_cr3(&d->mmu, d->user_root.v << PAGE_SHIFT);
+	assert_int_equal(foretold(d, va, ACC_READ).by, BY_WALK);
+	assert_int_equal(foretold(d, va, ACC_READ).by, BY_TLB1);
+	assert_false(foretold(d, va, ACC_WRITE).guest_fault);
+	assert_int_equal(foretold(d, va, ACC_READ | ACC_USER).by, BY_WALK);
+	assert_int_equal(foretold(d, va, ACC_READ | ACC_USER).by, BY_TLB1);
+	assert_int_equal(foretold(d, va, ACC_WRITE | ACC_USER).cause, CAUSE_NOT_WRITABLE);
+	assert_int_equal(foretold(d, 0x600000, ACC_READ).cause, CAUSE_NOT_OWNED);
+	assert_int_equal(foretold(d, 0x604000, ACC_WRITE).cause, CAUSE_TYPED);
+	assert_false(foretold(d, 0x604000, ACC_READ).guest_fault);
+	assert_int_equal(foretold(d, 0x700000, ACC_READ).cause, CAUSE_NOT_PRESENT);
+	assert_true(mmu_look(&d->mmu, gva(va + 5), ACC_READ | ACC_USER, &p));
+	assert_int_equal(p.v, 71 << PAGE_SHIFT | 5);
+	assert_true(mmu_look(&d->mmu, gva(va + 5), ACC_READ, &p));
+	assert_int_equal(p.v, 70 << PAGE_SHIFT | 5);
+	mmu_set_user_cr3(&d->mmu, 0);
+	assert_int_equal(foretold(d, va, ACC_READ | ACC_USER).cause, CAUSE_NO_ROOT);
+	assert_false(mmu_look(&d->mmu, gva(va), ACC_READ | ACC_USER, &p));
+	domain_free(d);
+}
+
 static void a_frame_costs_no_memory_until_it_is_touched(void **state)
 {
 	struct pool pool;
@@ -195,6 +260,7 @@ int main(void)
 		cmocka_unit_test(a_user_walks_from_a_root_of_its_own),
 		cmocka_unit_test(the_machine_to_physical_table_can_be_read_and_not_written),
 		cmocka_unit_test(frames_that_are_not_the_domains_are_out_of_reach_whatever_a_table_says),
+		cmocka_unit_test(explain_foretells_what_an_access_meets_and_whose_frame_it_is),
 		cmocka_unit_test(a_frame_costs_no_memory_until_it_is_touched),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
