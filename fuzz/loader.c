@@ -154,7 +154,7 @@ static int run_case(int fd, const char *path, uint64_t *loaded)
 {
 	static uint8_t data[IMAGE_MAX];
 	const struct sample *s = &samples[pick(sample_count)];
-	const struct boot_config config = { .kernel = path, .initrd = pick(2) ? path : 0, .cmdline = "x", .acpi = { .cpus = 1 } };
+	const struct boot_config config = { .kernel = path, .initrd = { path, path }, .initrds = (unsigned)pick(3), .cmdline = "x", .acpi = { .cpus = 1 } };
 	struct memory memory;
 	struct boot_context ctx = { .memory = &memory, .config = &config };
 	struct boot_entry entry;

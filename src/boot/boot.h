@@ -4,7 +4,8 @@
  *
  * Kernels: bzImage (payload LZ4, gzip, xz, zstd or plain ELF), of which the ELF inside is loaded directly, so that the
  * decompressor's 16- and 32-bit code never runs; and ELF64 vmlinux. Both enter by the 64-bit boot protocol
- * (Linux, Documentation/x86/boot.rst, "64-bit Boot Protocol"): long mode, identity map of the first 4 GiB, RSI = boot_params.
+ * (Linux, Documentation/x86/boot.rst, "64-bit Boot Protocol"): long mode, identity map of the first 4 GiB, RSI = boot_params. A bzImage without that
+ * entry, or without such a payload (memtest86+), enters by the 32-bit boot protocol. Multiboot kernels (multiboot.c) do so as their specification says.
  *
  * Lifecycle: boot_load once, before any vcpu runs; it keeps nothing. Runs with no lock (nobody else is there yet).
  */
@@ -14,16 +15,22 @@
 #include "boot/acpi.h"
 #include "mem/memory.h"
 
+#define BOOT_INITRDS 16u
 struct boot_config {
 	const char *kernel;
-	const char *initrd;	/* 0: none */
+	/* Linux gets one behind the other; multiboot kernels get modules, each "FILE" or "FILE ARGUMENTS". */
+	const char *initrd[BOOT_INITRDS];
+	unsigned initrds;
 	const char *cmdline;	/* the whole of it */
+	const char *args;	/* what of it the user gave; 0: nothing. All that a kernel other than Linux gets */
 	bool la57;		/* the processor has 5-level paging */
 	struct acpi_config acpi;
 };
 
-/* Boot processor's state; segments are flat, selectors 10h (code) and 18h (data), interrupts off. */
-struct boot_entry { uint64_t rip, rsi, cr3, gdt_base; uint16_t gdt_limit; uint64_t kernel_low, kernel_high; /* where it lies */ bool la57; /* CR4.LA57, and cr3 is a table of level 5 */ };
+/*
+ * Boot processor's state; segments are flat, selectors 10h (code) and 18h (data), interrupts off. mode32: 32-bit protected mode, no paging; else 64-bit mode.
+ */
+struct boot_entry { bool mode32; uint64_t rip, rsi, rax, rbx, cr3, gdt_base; uint16_t gdt_limit; uint64_t kernel_low, kernel_high; /* where it lies */ bool la57; /* CR4.LA57, and cr3 is a table of level 5 */ };
 
 struct boot_context {
 	struct memory *memory;

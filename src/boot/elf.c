@@ -1,5 +1,5 @@
 /*
- * elf.c - loads the PT_LOAD segments of an ELF64 kernel from a stream.
+ * elf.c - loads the PT_LOAD segments of an ELF64 kernel from a stream; of a multiboot kernel (multiboot.c) those of an ELF32 one, or what its header says.
  *
  * The headers must lie in the first ELF_HEAD bytes, as every linker puts them. Pages that no file byte covers (bss)
  * are left alone: untouched guest memory is zero and costs nothing.
@@ -36,7 +36,7 @@ static bool elf_add_segment(struct elf_loader *l, const Elf64_Phdr *ph)
 		return true;
 	if (s.filesz > s.memsz || s.offset > GIB(4) || s.filesz > GIB(4))
 		return boot_fail(l->ctx, "kernel ELF: a segment's sizes make no sense");
-	if (s.paddr < MIB(1))
+	if (s.paddr < MIB(1) && !(l->multiboot && s.paddr >= BOOT_LOW_FREE && s.memsz <= BOOT_LOW_END - BOOT_LOW_FREE && s.paddr + s.memsz <= BOOT_LOW_END))
 		return boot_fail(l->ctx, "kernel ELF: a segment lies below 1 MiB (at 0x%llx)", (unsigned long long)s.paddr);
 	if (!elf_in_ram(l->ctx->memory, s.paddr, s.memsz))
 		return boot_fail(l->ctx, "kernel does not fit into memory: it needs 0x%llx bytes at 0x%llx; give the guest more with -m",
@@ -74,37 +74,109 @@ static bool elf_find_entry(struct elf_loader *l, uint64_t entry)
 	return boot_fail(l->ctx, "kernel ELF: the entry point lies outside its segments");
 }
 
-static bool elf_parse(struct elf_loader *l, size_t have)
+/* ELF32 headers as ELF64 ones. */
+static void elf_widen(const Elf32_Ehdr *from, Elf64_Ehdr *to)
 {
-	Elf64_Ehdr eh;
-	uint64_t entry;
+	memcpy(to->e_ident, from->e_ident, sizeof(to->e_ident));
+	to->e_type = from->e_type;
+	to->e_machine = from->e_machine;
+	to->e_entry = from->e_entry;
+	to->e_phoff = from->e_phoff;
+	to->e_phentsize = from->e_phentsize;
+	to->e_phnum = from->e_phnum;
+}
 
-	if (have < sizeof(eh))
+static void elf_program_header(const uint8_t *at, bool wide, Elf64_Phdr *out)
+{
+	Elf32_Phdr ph;
+
+	if (wide) {
+		memcpy(out, at, sizeof(*out));
+		return;
+	}
+	memcpy(&ph, at, sizeof(ph));
+	*out = (Elf64_Phdr){ .p_type = ph.p_type, .p_offset = ph.p_offset, .p_vaddr = ph.p_vaddr, .p_paddr = ph.p_paddr, .p_filesz = ph.p_filesz, .p_memsz = ph.p_memsz };
+}
+
+/* A multiboot header with addresses: one segment. */
+static bool elf_by_addresses(struct elf_loader *l, const struct multiboot *m)
+{
+	const uint64_t before = (uint64_t)m->header - m->load; /* of the image, before the header */
+	uint64_t size = (uint64_t)m->load_end - m->load;
+
+	if (m->header < m->load || before > m->offset || (m->load_end && m->load_end < m->header))
+		return boot_fail(l->ctx, "multiboot kernel: the addresses in its header make no sense");
+	if (!m->load_end) {
+		if (!l->file_size)
+			return boot_fail(l->ctx, "multiboot kernel: a packed one must say where it ends");
+		size = l->file_size - (m->offset - before);
+	}
+	const Elf64_Phdr ph = { .p_offset = m->offset - before, .p_filesz = size, .p_paddr = m->load, .p_vaddr = m->load,
+		.p_memsz = m->bss_end > m->load + size ? m->bss_end - m->load : size };
+
+	return elf_add_segment(l, &ph) && elf_find_entry(l, m->entry);
+}
+
+static bool elf_header(struct elf_loader *l, size_t have, Elf64_Ehdr *eh)
+{
+	const bool narrow = have >= EI_NIDENT && l->head[EI_CLASS] == ELFCLASS32;
+
+	if (have < (narrow ? sizeof(Elf32_Ehdr) : sizeof(*eh)))
 		return boot_fail(l->ctx, "truncated kernel ELF");
-	memcpy(&eh, l->head, sizeof(eh));
-	if (memcmp(eh.e_ident, ELFMAG, SELFMAG))
+	if (memcmp(l->head, ELFMAG, SELFMAG))
 		return boot_fail(l->ctx, "kernel payload is not an ELF image");
-	if (eh.e_ident[EI_CLASS] != ELFCLASS64 || eh.e_ident[EI_DATA] != ELFDATA2LSB || eh.e_machine != EM_X86_64)
+	if (narrow) {
+		Elf32_Ehdr eh32;
+
+		memcpy(&eh32, l->head, sizeof(eh32));
+		elf_widen(&eh32, eh);
+	} else {
+		memcpy(eh, l->head, sizeof(*eh));
+	}
+	if (eh->e_ident[EI_DATA] != ELFDATA2LSB || eh->e_machine != (narrow ? EM_386 : EM_X86_64))
 		return boot_fail(l->ctx, "kernel ELF is not for x86-64");
-	if (eh.e_type != ET_EXEC && eh.e_type != ET_DYN)
+	if (narrow && !l->multiboot)
+		return boot_fail(l->ctx, "kernel ELF is not for x86-64, nor is it a multiboot kernel");
+	if (eh->e_type != ET_EXEC && eh->e_type != ET_DYN)
 		return boot_fail(l->ctx, "kernel ELF is not an executable image");
-	if (eh.e_phentsize != sizeof(Elf64_Phdr) || !eh.e_phnum || eh.e_phoff > have ||
-	    (uint64_t)eh.e_phnum * sizeof(Elf64_Phdr) > have - eh.e_phoff)
+	if (eh->e_phentsize != (narrow ? sizeof(Elf32_Phdr) : sizeof(Elf64_Phdr)) || !eh->e_phnum || eh->e_phoff > have ||
+	    (uint64_t)eh->e_phnum * eh->e_phentsize > have - eh->e_phoff)
 		return boot_fail(l->ctx, "kernel ELF: bad program headers");
-	entry = eh.e_entry;
+	return true;
+}
+
+static bool elf_segments(struct elf_loader *l, size_t have)
+{
+	Elf64_Ehdr eh = { 0 };
+
+	if (!elf_header(l, have, &eh))
+		return false;
 	for (unsigned i = 0; i < eh.e_phnum; i++) {
 		Elf64_Phdr ph;
-		memcpy(&ph, l->head + eh.e_phoff + i * sizeof(ph), sizeof(ph));
+
+		elf_program_header(l->head + eh.e_phoff + i * eh.e_phentsize, eh.e_phentsize == sizeof(ph), &ph);
 		if (ph.p_type == PT_LOAD && !elf_add_segment(l, &ph))
 			return false;
 	}
 	if (!l->segments)
 		return boot_fail(l->ctx, "kernel ELF has nothing to load");
+	return elf_find_entry(l, eh.e_entry);
+}
+
+static bool elf_parse(struct elf_loader *l, size_t have)
+{
+	struct multiboot m;
+
+	l->multiboot = l->any_kind && multiboot_find(l->head, have, &m);
+	if (l->multiboot && !multiboot_accept(l->ctx, &m))
+		return false;
+	if (!(l->multiboot && m.addresses ? elf_by_addresses(l, &m) : elf_segments(l, have)))
+		return false;
 	l->parsed = true;
 	/* A file may promise more than it holds: a limit keeps that cheap. */
 	for (unsigned i = 0; i < l->segments && l->needed <= ELF_PREPARE_MAX; i++)
 		memory_prepare(l->ctx->memory, gpa(l->segment[i].paddr), l->segment[i].filesz);
-	return elf_find_entry(l, entry);
+	return true;
 }
 
 /* Copies what [offset, offset+len) of the image contributes to each segment. */

@@ -17,22 +17,14 @@ enum {
 	BP_LOADFLAGS = 0x211, BP_RAMDISK_IMAGE = 0x218, BP_RAMDISK_SIZE = 0x21c, BP_CMD_LINE_PTR = 0x228,
 	BP_XLOADFLAGS = 0x236, BP_SETUP_DATA = 0x250, BP_E820_TABLE = 0x2d0,
 };
-enum { E820_RAM = 1, E820_RESERVED = 2, E820_ACPI = 3 };
 #define XLF_5LEVEL_ENABLED 0x40u
 #define SETUP_RNG_SEED 9u
 #define RNG_SEED_BYTES 32u
-
-static bool linux_put(struct boot_context *ctx, uint64_t p, const void *data, size_t len)
-{
-	return !memory_write(ctx->memory, gpa(p), data, len) || boot_fail(ctx, "no machine memory left for the boot tables");
-}
 
 static void linux_e820(uint8_t *bp, uint64_t base, uint64_t end, uint32_t type)
 {
 	uint8_t *e = bp + BP_E820_TABLE + 20u * bp[BP_E820_ENTRIES];
 
-	if (base >= end)
-		return;
 	store_u64(e, base);
 	store_u64(e + 8, end - base);
 	store_u32(e + 16, type);
@@ -41,20 +33,11 @@ static void linux_e820(uint8_t *bp, uint64_t base, uint64_t end, uint32_t type)
 
 static void linux_memory_map(const struct memory *mem, uint8_t *bp)
 {
-	for (unsigned i = 0; i < mem->regions; i++) {
-		const struct memory_region *r = &mem->region[i];
-		const uint64_t end = r->base + r->len;
+	struct boot_range range[BOOT_RANGES];
+	const unsigned n = boot_memory_map(mem, range);
 
-		if (r->base) {
-			linux_e820(bp, r->base, end, E820_RAM);
-			continue;
-		}
-		linux_e820(bp, 0, BOOT_LOW_END, E820_RAM);
-		linux_e820(bp, BOOT_LOW_END, BOOT_ACPI, E820_RESERVED);
-		linux_e820(bp, BOOT_ACPI, BOOT_ACPI + BOOT_ACPI_SIZE, E820_ACPI);
-		linux_e820(bp, BOOT_ACPI + BOOT_ACPI_SIZE, MIB(1), E820_RESERVED);
-		linux_e820(bp, MIB(1), end, E820_RAM);
-	}
+	for (unsigned i = 0; i < n; i++)
+		linux_e820(bp, range[i].base, range[i].end, range[i].type);
 }
 
 /* PML5 (used or not), PML4, one PDPT, four page directories of 2 MiB pages: the first 4 GiB, identity. */
@@ -63,22 +46,22 @@ static bool linux_page_tables(struct boot_context *ctx)
 	static const uint64_t flags = PTE_P | PTE_W;
 	uint64_t table[512] = { BOOT_PAGE_TABLES + 0x1000 + flags };
 
-	if (!linux_put(ctx, BOOT_PAGE_TABLES, table, sizeof(table)))
+	if (!boot_put(ctx, BOOT_PAGE_TABLES, table, sizeof(table)))
 		return false;
 	memset(table, 0, sizeof(table));
 	for (uint64_t i = 0; i < 4; i++)
 		table[i] = (BOOT_PAGE_TABLES + 0x2000 + i * 0x1000) | flags;
-	if (!linux_put(ctx, BOOT_PAGE_TABLES + 0x1000, table, sizeof(table)))
+	if (!boot_put(ctx, BOOT_PAGE_TABLES + 0x1000, table, sizeof(table)))
 		return false;
 	for (uint64_t pd = 0; pd < 4; pd++) {
 		for (uint64_t i = 0; i < 512; i++)
 			table[i] = (pd * 512 + i) << 21 | flags | PTE_PS;
-		if (!linux_put(ctx, BOOT_PAGE_TABLES + 0x2000 + pd * 0x1000, table, sizeof(table)))
+		if (!boot_put(ctx, BOOT_PAGE_TABLES + 0x2000 + pd * 0x1000, table, sizeof(table)))
 			return false;
 	}
 	memset(table, 0, sizeof(table));
 	table[0] = BOOT_PAGE_TABLES | flags;
-	return linux_put(ctx, BOOT_PML5, table, sizeof(table));
+	return boot_put(ctx, BOOT_PML5, table, sizeof(table));
 }
 
 /*
@@ -113,27 +96,13 @@ static bool linux_rng_seed(struct boot_context *ctx)
 	}
 	store_u32(data + 8, SETUP_RNG_SEED);
 	store_u32(data + 12, RNG_SEED_BYTES);
-	return linux_put(ctx, BOOT_SETUP_DATA, data, sizeof(data));
-}
-
-static bool linux_acpi(struct boot_context *ctx)
-{
-	static const size_t size = BOOT_ACPI_SIZE;
-	uint8_t *tables = boot_scratch_get(size);
-
-	if (!tables)
-		return boot_fail(ctx, "out of memory");
-	const size_t used = acpi_build(&ctx->config->acpi, BOOT_ACPI, tables, size);
-	ASSERT(used);
-	const bool ok = linux_put(ctx, BOOT_ACPI, tables, used);
-	boot_scratch_put(tables, size);
-	return ok;
+	return boot_put(ctx, BOOT_SETUP_DATA, data, sizeof(data));
 }
 
 bool linux_setup(struct boot_context *ctx, const struct bzimage *bz, uint64_t initrd, uint64_t initrd_len,
 		 struct boot_entry *entry)
 {
-	static const uint64_t gdt[4] = { 0, 0, 0x00af9b000000ffff, 0x00cf93000000ffff };
+	const uint64_t gdt[4] = { 0, 0, bz->entry32 ? 0x00cf9b000000ffff : 0x00af9b000000ffff, 0x00cf93000000ffff };
 	uint8_t bp[4096] = { 0 };
 	const size_t cmdline_len = strlen(ctx->config->cmdline);
 	const bool la57 = linux_wants_5_levels(ctx, bz);
@@ -158,9 +127,9 @@ bool linux_setup(struct boot_context *ctx, const struct bzimage *bz, uint64_t in
 	linux_memory_map(ctx->memory, bp);
 
 	*entry = (struct boot_entry){
-		.rip = entry->rip, .rsi = BOOT_ZERO_PAGE, .cr3 = la57 ? BOOT_PML5 : BOOT_PAGE_TABLES, .la57 = la57, .gdt_base = BOOT_GDT, .gdt_limit = sizeof(gdt) - 1,
+		.rip = entry->rip, .mode32 = bz->entry32, .rsi = BOOT_ZERO_PAGE, .cr3 = la57 ? BOOT_PML5 : BOOT_PAGE_TABLES, .la57 = la57, .gdt_base = BOOT_GDT, .gdt_limit = sizeof(gdt) - 1,
 	};
-	return linux_put(ctx, BOOT_ZERO_PAGE, bp, sizeof(bp)) &&
-	       linux_put(ctx, BOOT_CMDLINE, ctx->config->cmdline, cmdline_len + 1) &&
-	       linux_put(ctx, BOOT_GDT, gdt, sizeof(gdt)) && linux_page_tables(ctx) && linux_rng_seed(ctx) && linux_acpi(ctx);
+	return boot_put(ctx, BOOT_ZERO_PAGE, bp, sizeof(bp)) &&
+	       boot_put(ctx, BOOT_CMDLINE, ctx->config->cmdline, cmdline_len + 1) &&
+	       boot_put(ctx, BOOT_GDT, gdt, sizeof(gdt)) && linux_page_tables(ctx) && linux_rng_seed(ctx) && boot_firmware(ctx);
 }

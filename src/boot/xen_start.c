@@ -224,12 +224,14 @@ bool xen_start_layout(struct boot_context *ctx, const struct elf_loader *elf, co
 	ASSERT(ctx->memory->regions == 1);
 	if (!xen_notes_read(ctx, elf, &notes))
 		return false;
-	if (ctx->config->initrd && !boot_file_open(ctx, &initrd, ctx->config->initrd))
+	if (ctx->config->initrds > 1)
+		return boot_fail(ctx, "--initrd: a paravirtualized kernel takes only one");
+	if (ctx->config->initrds && !boot_file_open(ctx, &initrd, ctx->config->initrd[0]))
 		return false;
 	l.p2m = calloc(l.pages, sizeof(*l.p2m));
-	ok = l.p2m ? start(&l, elf, &notes, ctx->config->initrd ? &initrd : NULL, xen, out) : boot_fail(ctx, "out of memory");
+	ok = l.p2m ? start(&l, elf, &notes, ctx->config->initrds ? &initrd : NULL, xen, out) : boot_fail(ctx, "out of memory");
 	free(l.p2m);
-	if (ctx->config->initrd)
+	if (ctx->config->initrds)
 		boot_file_close(&initrd);
 	return ok;
 }

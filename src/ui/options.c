@@ -60,7 +60,6 @@ bool options_parse_size(const char *text, uint64_t *bytes)
 }
 
 static bool set_kernel(struct options *o, const char *arg) { o->vm.kernel = arg; return true; }
-static bool set_initrd(struct options *o, const char *arg) { o->vm.initrd = arg; return true; }
 static bool set_append(struct options *o, const char *arg) { o->append = arg; return true; }
 static bool set_stats(struct options *o, const char *arg) { o->stats = arg; return true; }
 static bool set_control(struct options *o, const char *arg) { o->vm.control = arg; return true; }
@@ -70,6 +69,14 @@ static bool set_trace(struct options *o, const char *arg) { o->vm.trace = arg; r
 static bool set_swap(struct options *o, const char *arg) { o->vm.swap_dir = arg; return true; }
 static bool set_help(struct options *o, const char *arg) { (void)arg; o->help = true; return true; }
 static bool set_debug_exit(struct options *o, const char *arg) { (void)arg; o->vm.debug_exit = true; return true; }
+
+static bool set_initrd(struct options *o, const char *arg)
+{
+	if (o->vm.initrds == BOOT_INITRDS)
+		return option_error(o, "--initrd %s: at most %u files", arg, BOOT_INITRDS);
+	o->vm.initrd[o->vm.initrds++] = arg;
+	return true;
+}
 
 static bool set_trace_events(struct options *o, const char *arg)
 {
@@ -213,8 +220,8 @@ static const struct option_row {
 	const char *help;	/* 0: an option of the contract that is not there yet */
 	bool (*set)(struct options *o, const char *arg);
 } option_rows[] = {
-	{ "--kernel", "FILE", "bzImage (LZ4, gzip, xz, zstd) or ELF vmlinux to boot; required", set_kernel },
-	{ "--initrd", "FILE", "initial RAM disk", set_initrd },
+	{ "--kernel", "FILE", "bzImage (LZ4, gzip, xz, zstd), ELF vmlinux or multiboot kernel to boot; required", set_kernel },
+	{ "--initrd", "FILE", "initial RAM disk, or \"FILE ARGUMENTS\", a module of a multiboot kernel; may be repeated", set_initrd },
 	{ "--append", "STR", "added to the kernel command line \"" DEFAULT_CMDLINE "\"", set_append },
 	{ "-m", "SIZE", "guest memory, with K, M or G; a bare number means MiB (default 512M)", set_memory },
 	{ "--machine-memory", "SIZE", "machine memory behind it; what does not fit is swapped to a file (default: all of it)", set_machine_memory },
@@ -297,6 +304,7 @@ static bool options_finish(struct options *o)
 	if (n >= (int)sizeof(o->cmdline))
 		return option_error(o, "--append: the kernel command line would be %d bytes long, at most %zu fit", n, sizeof(o->cmdline) - 1);
 	o->vm.cmdline = o->cmdline;
+	o->vm.args = o->append;
 	return true;
 }
 

@@ -111,25 +111,28 @@ static int vm_create_devices(struct vm *vm)
 	return err;
 }
 
-/* "Long mode, flat segments, interrupts off" of boot/boot.h, in a vcpu that was just reset. */
+/* The state that boot/boot.h names, in a vcpu that was just reset. */
 static void vm_enter_kernel(struct vcpu *v, const struct boot_entry *entry)
 {
 	static const struct segment code = { .limit = UINT32_MAX, .selector = 0x10, .attr = SEG_P | SEG_S | SEG_L | SEG_GRAN | 0xb };
+	static const struct segment code32 = { .limit = UINT32_MAX, .selector = 0x10, .attr = SEG_P | SEG_S | SEG_DB | SEG_GRAN | 0xb };
 	static const struct segment data = { .limit = UINT32_MAX, .selector = 0x18, .attr = SEG_P | SEG_S | SEG_DB | SEG_GRAN | 0x3 };
 
 	memset(v->gpr, 0, sizeof(v->gpr));
 	for (int i = 0; i < SEG_COUNT; i++)
-		v->seg[i] = i == SEG_CS ? code : data;
+		v->seg[i] = i == SEG_CS ? entry->mode32 ? code32 : code : data;
 	v->gdtr = (struct table_reg){ entry->gdt_base, entry->gdt_limit };
 	v->idtr = (struct table_reg){ 0, 0 };
 	v->rflags = FL_R1;
 	v->cpl = 0;
 	v->rip = entry->rip;
 	v->gpr[RSI] = entry->rsi;
+	v->gpr[RAX] = entry->rax;
+	v->gpr[RBX] = entry->rbx;
 	/* V2: the MMU follows the control registers. */
-	v->cr0 = CR0_PE | CR0_PG;
-	v->cr4 = CR4_PAE | (entry->la57 ? CR4_LA57 : 0);
-	v->efer = EFER_LME | EFER_LMA;
+	v->cr0 = CR0_PE | (entry->mode32 ? CR0_ET : CR0_PG);
+	v->cr4 = entry->mode32 ? 0 : CR4_PAE | (entry->la57 ? CR4_LA57 : 0);
+	v->efer = entry->mode32 ? 0 : EFER_LME | EFER_LMA;
 	v->cr3 = entry->cr3;
 	mmu_set_controls(&v->mmu, v->cr0, v->cr4, v->efer);
 	mmu_set_cr3(&v->mmu, v->cr3);
@@ -161,8 +164,8 @@ static int vm_build(struct vm *vm, char *error, size_t size)
 	vm->bus_ready = true;
 
 	/* The kernel first: most failures are its. */
-	const struct boot_config boot_config = {
-		.kernel = c->kernel, .initrd = c->initrd, .cmdline = c->cmdline, .la57 = c->cpu_offers >> CPU_OFFER_LA57 & 1,
+	struct boot_config boot_config = {
+		.kernel = c->kernel, .initrds = c->initrds, .cmdline = c->cmdline, .args = c->args, .la57 = c->cpu_offers >> CPU_OFFER_LA57 & 1,
 		.acpi = {
 			.cpus = c->cpus, .lapic_base = LAPIC_BASE, .ioapic_base = IOAPIC_BASE, .ioapic_id = 0,
 			.sleep_control = POWER_SLEEP_CONTROL, .sleep_status = POWER_SLEEP_STATUS,
@@ -172,6 +175,8 @@ static int vm_build(struct vm *vm, char *error, size_t size)
 	};
 	struct boot_context boot = { .memory = &vm->memory, .config = &boot_config };
 	struct boot_entry entry;
+
+	memcpy(boot_config.initrd, c->initrd, sizeof(boot_config.initrd));
 	if (!boot_load(&boot, &entry)) {
 		if (!vm_room_failure(vm, error, size))
 			snprintf(error, size, "%s", boot.error);

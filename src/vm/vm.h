@@ -17,6 +17,7 @@
 
 #include "base/loop.h"
 #include "base/tune.h"
+#include "boot/boot.h"
 #include "mem/memory.h"
 #include "mmu/mmu.h"
 
@@ -60,8 +61,11 @@ struct vm_config {
 	const char *swap_dir;		/* where the rest goes (a file without a name) */
 	unsigned cpus;
 	unsigned cpu_offers;		/* what else the processors have: bits of enum cpu_offer (cpu/cpuid.h) */
-	const char *kernel, *initrd;	/* initrd may be 0 */
+	const char *kernel;
+	const char *initrd[BOOT_INITRDS]; /* as in boot_config */
+	unsigned initrds;
 	const char *cmdline;		/* whole kernel command line */
+	const char *args;		/* the user's part of it; 0: none */
 	bool debug_exit;
 	const char *trace;		/* file for a trace (docs/trace.md); 0: none */
 	uint32_t trace_categories;	/* vm_trace_categories */

@@ -257,7 +257,7 @@ static void boot_params_describe_memory_command_line_and_initrd(void **state)
 	for (size_t i = 0; i < 100000; i++)
 		back[i] = (uint8_t)(i * 7);
 	write_file(initrd_path, back, 100000);
-	config.initrd = initrd_path;
+	config.initrd[0] = initrd_path, config.initrds = 1;
 	assert_true(load_elf());
 	assert_int_equal(memory_read(&memory, gpa(entry.rsi), bp, sizeof(bp)), 0);
 	assert_memory_equal(bp + 0x202, "HdrS", 4);
@@ -324,7 +324,7 @@ static void an_initrd_that_does_not_fit_above_goes_below_the_kernel_or_is_refuse
 	assert_int_equal(memory_init(&memory, MIB(28), PLACEMENT_LINEAR, 1), 0);
 	memset(back, 1, MIB(6));
 	write_file(initrd_path, back, MIB(6));
-	config.initrd = initrd_path;
+	config.initrd[0] = initrd_path, config.initrds = 1;
 	assert_true(load_elf());
 	assert_int_equal(memory_read(&memory, gpa(entry.rsi + 0x218), &at, 4), 0);
 	assert_int_equal(at, FIRST_PADDR - MIB(6));
@@ -347,9 +347,9 @@ static void missing_empty_and_unreadable_files_are_refused(void **state)
 	write_file(kernel_path, "#!/bin/sh\n", 10);
 	assert_refused("not a kernel");
 	write_file(kernel_path, elf, ELF_SIZE);
-	config.initrd = "/nonexistent/initrd";
+	config.initrd[0] = "/nonexistent/initrd", config.initrds = 1;
 	assert_refused("cannot open /nonexistent/initrd");
-	config.initrd = initrd_path;
+	config.initrd[0] = initrd_path, config.initrds = 1;
 	write_file(initrd_path, "", 0);
 	assert_refused("empty");
 }

@@ -31,7 +31,7 @@ static void defaults_are_those_of_the_contract(void **state)
 	(void)state;
 	assert_true(PARSE("--kernel", "vmlinuz"));
 	assert_string_equal(o.vm.kernel, "vmlinuz");
-	assert_null(o.vm.initrd);
+	assert_int_equal(o.vm.initrds, 0);
 	assert_int_equal(o.vm.memory_bytes, MIB(512));
 	assert_int_equal(o.vm.cpus, 1);
 	assert_string_equal(vm_engine_name(o.vm.engine), "bt");
@@ -46,7 +46,8 @@ static void every_option_sets_what_it_says(void **state)
 	ACCEPTS("--initrd", "i", "--append", "quiet nokaslr", "-m", "2G", "-c", "1", "--paging", "shadow", "--engine", "auto",
 		"--placement", "scatter", "--stats", "s.json", "--timeout", "1.5", "--debug-exit", "--tune", "console-buffer=off",
 		"--control", "vm.sock", "--machine-memory", "129M", "--swap", "/dir");
-	assert_string_equal(o.vm.initrd, "i");
+	assert_int_equal(o.vm.initrds, 1);
+	assert_string_equal(o.vm.initrd[0], "i");
 	assert_string_equal(o.vm.cmdline, "console=ttyS0 panic=-1 reboot=a quiet nokaslr");
 	assert_int_equal(o.vm.memory_bytes, GIB(2));
 	assert_int_equal(o.vm.paging, PAGING_SHADOW);
