@@ -169,7 +169,7 @@ static void first_access(struct tr *t, const struct span *s)
 		lower_lookup_undo(t, s->write, c);
 	e_store_gs_imm(c, slot, 0);
 	if (offset)
-		e_lea(c, true, T0, T0, NO_BASE, 1, offset);
+		e_lea(c, tr_wide(t), T0, T0, NO_BASE, 1, offset);
 	look_up_alone(t, e->p);
 }
 
