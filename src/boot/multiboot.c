@@ -108,6 +108,16 @@ static void info_memory_map(struct info *i, const struct memory *mem)
 	store_u32(i->bytes + MBI_MMAP_LENGTH, n * 24);
 }
 
+/* What firmware leaves in the BIOS data area, and Xen looks at: where conventional memory ends, as a paragraph (of the EBDA) and in KiB. */
+static bool bios_data(struct boot_context *ctx)
+{
+	uint8_t area[7] = { 0 };
+
+	store_u16(area, BOOT_LOW_END >> 4);
+	store_u16(area + 5, BOOT_LOW_END / 1024);
+	return boot_put(ctx, 0x40e, area, sizeof(area));
+}
+
 bool multiboot_setup(struct boot_context *ctx, const struct boot_modules *modules, struct boot_entry *entry)
 {
 	static const uint64_t gdt[4] = { 0, 0, 0x00cf9b000000ffff, 0x00cf93000000ffff };
@@ -146,5 +156,5 @@ bool multiboot_setup(struct boot_context *ctx, const struct boot_modules *module
 	entry->rbx = BOOT_MULTIBOOT_INFO;
 	entry->gdt_base = BOOT_GDT;
 	entry->gdt_limit = sizeof(gdt) - 1;
-	return boot_put(ctx, BOOT_MULTIBOOT_INFO, i.bytes, i.used) && boot_put(ctx, BOOT_GDT, gdt, sizeof(gdt)) && boot_firmware(ctx);
+	return boot_put(ctx, BOOT_MULTIBOOT_INFO, i.bytes, i.used) && boot_put(ctx, BOOT_GDT, gdt, sizeof(gdt)) && bios_data(ctx) && boot_firmware(ctx);
 }

@@ -118,6 +118,8 @@ static void it_learns_of_memory_command_line_and_modules(void **state)
 	assert_int_equal(peek(info + 8), 31 * 1024);
 	snprintf(with_arguments, sizeof(with_arguments), "%s for everybody", strrchr(kernel, '/') + 1);
 	peek_text(peek(info + 16), with_arguments);
+	assert_int_equal(peek(0x413) & 0xffff, 636);	/* the BIOS data area says the same as mem_lower */
+	assert_int_equal(peek(info + 4), 636);
 	assert_int_equal(peek(info + 20), 2);
 	mods = peek(info + 24);
 	assert_int_equal(peek(mods) & 0xfff, 0);
