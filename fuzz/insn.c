@@ -2,7 +2,7 @@
  * insn.c - instructions of the translator and the executor against the host CPU (fuzz/insn/insn_fuzz.h says how).
  *
  *   insn [--cases N] [--seed S] [--seconds T] [--engine exec|bt|both|none] [--paging nested|shadow]
- *        [--precise-flags] [--coverage] [--failures N] [--keep DIR] [--only NUMBER]
+ *        [--tune NAME=on|off] [--coverage] [--failures N] [--keep DIR] [--only NUMBER]
  *   insn --case FILE|DIR...  reruns kept cases (DIR: all of its *.case, by name)
  *
  * Status 0: no difference (and, in a run long enough or with --coverage, every supported mnemonic was run).
@@ -22,7 +22,7 @@
 static NORETURN void usage(void)
 {
 	fprintf(stderr, "usage: insn [--cases N] [--seed S] [--seconds T] [--engine exec|bt|both|none] [--paging nested|shadow]\n"
-			"            [--precise-flags] [--coverage] [--failures N] [--keep DIR] [--only NUMBER]\n"
+			"            [--tune NAME=on|off] [--coverage] [--failures N] [--keep DIR] [--only NUMBER]\n"
 			"       insn --case FILE|DIR...\n");
 	exit(2);
 }
@@ -89,13 +89,14 @@ int main(int argc, char **argv)
 {
 	static const struct option longs[] = {
 		{ "cases", 1, 0, 'n' }, { "seed", 1, 0, 's' }, { "seconds", 1, 0, 't' }, { "engine", 1, 0, 'e' }, { "paging", 1, 0, 'p' },
-		{ "precise-flags", 0, 0, 'f' }, { "coverage", 0, 0, 'c' }, { "failures", 1, 0, 'm' }, { "keep", 1, 0, 'k' },
+		{ "tune", 1, 0, 'f' }, { "coverage", 0, 0, 'c' }, { "failures", 1, 0, 'm' }, { "keep", 1, 0, 'k' },
 		{ "only", 1, 0, 'o' }, { "case", 1, 0, 'r' }, { 0 },
 	};
 	struct options opt = { .cases = ~0ull / 2, .seed = 1, .only = ~0ull, .engines = RUN_EXEC | RUN_BT, .failures = 10 };
 	static const char **files; /* kept until the end */
 	int count = 0, o;
 
+	tune_defaults(&opt.tune);
 	files = calloc((size_t)argc, sizeof(*files));
 	while ((o = getopt_long(argc, argv, "", longs, 0)) != -1)
 		switch (o) {
@@ -105,7 +106,11 @@ int main(int argc, char **argv)
 		case 'e': opt.engines = !strcmp(optarg, "exec") ? RUN_EXEC : !strcmp(optarg, "bt") ? RUN_BT :
 			!strcmp(optarg, "none") ? 0 : RUN_EXEC | RUN_BT; break;
 		case 'p': opt.paging = !strcmp(optarg, "shadow") ? PAGING_SHADOW : PAGING_NESTED; break;
-		case 'f': opt.compare.precise_flags = true; break;
+		case 'f':
+			if (tune_parse(&opt.tune, optarg))
+				usage();
+			opt.compare.precise_flags = opt.tune.on[TUNE_PRECISE_FLAGS];
+			break;
 		case 'c': opt.coverage = true; break;
 		case 'm': opt.failures = (unsigned)strtoul(optarg, 0, 0); break;
 		case 'k': opt.keep = optarg; break;

@@ -183,7 +183,7 @@ static void watch(void)
 		broken("no timer");
 }
 
-struct guest *guest_start(unsigned engine, enum paging_mode mode, bool precise)
+struct guest *guest_start(unsigned engine, enum paging_mode mode, const struct tune *tune)
 {
 	struct guest *g = aligned_alloc(PAGE_SIZE, ALIGN_UP(sizeof(*g), PAGE_SIZE)); /* the vcpu has aligned members */
 
@@ -192,9 +192,9 @@ struct guest *guest_start(unsigned engine, enum paging_mode mode, bool precise)
 	if (!g || memory_init(&g->memory, RAM, PLACEMENT_SCATTER, 1))
 		broken("memory");
 	g->engine = engine == RUN_BT ? &engine_bt : &engine_exec;
-	tune_defaults(&g->tune);
+	g->tune = *tune;
 	g->memory.tune = &g->tune;
-	g->precise = precise;
+	g->precise = tune->on[TUNE_PRECISE_FLAGS];
 	bus_init(&g->bus);
 	clock_init();
 	if (vcpu_init(&g->vcpu, &g->memory, &g->bus, mode, 0))

@@ -14,6 +14,7 @@
 #define INSN_FUZZ_H
 
 #include <stdatomic.h>
+#include "base/tune.h"
 #include "cpu/cpuid.h"
 #include "cpu/fpu.h"
 #include "cpu/vcpu.h"
@@ -113,8 +114,7 @@ void oracle_stop(struct oracle *o);
 /* guest.c: the same in a guest. */
 enum { RUN_EXEC = 1, RUN_BT = 2 };
 struct guest;
-/* precise: the translator keeps all flags (--tune precise-flags=on). */
-struct guest *guest_start(unsigned engine, enum paging_mode mode, bool precise);
+struct guest *guest_start(unsigned engine, enum paging_mode mode, const struct tune *tune);
 void guest_run(struct guest *g, const struct icase *c, struct outcome *out);
 /* For an executor's guest. Runs by single steps; false if an instruction outside the generator's classes was met (allowed). */
 bool guest_stays_inside(struct guest *g, const struct icase *c, bool (*allowed)(const struct insn *in, bool first));
@@ -203,6 +203,7 @@ struct options {
 	unsigned seconds, engines, failures;
 	enum paging_mode paging;
 	bool coverage, quiet;
+	struct tune tune;	/* the switches of `trifold run --tune` */
 	struct compare_options compare;
 	const char *keep;		/* where differing cases go */
 };

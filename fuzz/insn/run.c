@@ -251,7 +251,7 @@ static struct run *run_open(const struct options *opt, struct progress *progress
 	r->oracle = oracle_start();
 	for (unsigned e = 0; e < ARRAY_LEN(engine_names); e++)
 		if (e == 0 || opt->engines & engine_names[e].bit)
-			r->guest[e] = guest_start(engine_names[e].bit, opt->paging, opt->compare.precise_flags);
+			r->guest[e] = guest_start(engine_names[e].bit, opt->paging, &opt->tune);
 	forms_init(guest_features(r->guest[0]));
 	return r;
 }
