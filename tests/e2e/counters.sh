@@ -6,10 +6,10 @@ paging=$1
 machine="--kernel $GUESTS/vmlinuz --initrd $GUESTS/test.img --paging $paging"
 idle="quiet trifold.run=/tests/idle.sh"
 expect_status 0 $TRIFOLD run $machine --stats "$TMP/off.json" --timeout 60 --append "quiet trifold.run=/bin/true"
-expect_status 124 $TRIFOLD run $machine --stats "$TMP/timeout.json" --timeout 4 --append "$idle"
+expect_status 124 $TRIFOLD run $machine --stats "$TMP/timeout.json" --timeout 8 --append "$idle"
 $TRIFOLD run $machine --stats "$TMP/signal.json" --timeout 60 --append "$idle" >"$TMP/out" 2>&1 </dev/null &
 vm=$!
-sleep 4
+sleep 8
 kill $vm
 expect_end 143 "$TMP/out"
 python3 - "$TMP" $paging <<'PYTHON'
@@ -42,6 +42,6 @@ for name, status in (("off", 0), ("timeout", 124), ("signal", 143)):
     assert host["vcpu_cpu_ns"] <= host["cpu_ns"]
     if name == "timeout":
         busy = (host["vcpu_cpu_ns"] + host["idle_ns"]) / host["wall_ns"]
-        assert 4e9 <= host["wall_ns"] < 6e9 and busy < 1.05 and host["idle_ns"] > 0, f"running and idle are {busy:.2f} of the time"
+        assert 8e9 <= host["wall_ns"] < 12e9 and busy < 1.05 and host["idle_ns"] > 0, f"running and idle are {busy:.2f} of the time"
 print("all counters are documented")
 PYTHON
