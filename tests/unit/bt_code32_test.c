@@ -226,7 +226,7 @@ static void test_mode_changes_between_32_and_64_bit_code(void **state)
 	struct code32 *c = *state;
 	struct vcpu *v = c->m->v;
 
-	CODE(c->m, ".code32; xor %eax, %eax; mov $200, %ecx; 1: ljmp $0x8, $0x10000 + 2f - " CPU_LABEL "\n"
+	CODE(c->m, ".code32; 9: xor %eax, %eax; mov $200, %ecx; 1: ljmp $0x8, $0x10000 + 2f - 9b\n"
 		   ".code64; 2: inc %rax; lea 3f(%rip), %rdx; pushq $0x40; push %rdx; lretq; .code32; 3: inc %eax; dec %ecx; jnz 1b; hlt; .code64");
 	host_fault_take_signals();
 	start(c->m, true);
