@@ -289,6 +289,24 @@ mfn_t pool_reserve(struct pool *pool, uint64_t gfn)
 	return pool->used == pool->frames ? MFN_NONE : hand_out(pool, place(pool, gfn), gfn);
 }
 
+mfn_t pool_take(struct pool *pool, mfn_t m, uint64_t gfn)
+{
+	struct pool_private *priv = pool->priv;
+	uint64_t i = pool->used;
+
+	if (m.v >= pool->frames || is_allocated(pool, m.v))
+		return MFN_NONE;
+	if (pool->placement == PLACEMENT_SCATTER) {
+		uint64_t j = i;
+
+		while (order_get(priv, j) != m.v)
+			j++;
+		order_set(priv, j, order_get(priv, i));
+		order_set(priv, i, (uint32_t)m.v);
+	}
+	return hand_out(pool, m.v, gfn);
+}
+
 void pool_touch(struct pool *pool, mfn_t m)
 {
 	if (UNLIKELY(!is_populated(pool->priv, m.v)) && !populate(pool, m.v, 1))

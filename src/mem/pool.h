@@ -67,6 +67,8 @@ void pool_free(struct pool *pool, mfn_t m);
  */
 mfn_t pool_reserve(struct pool *pool, uint64_t gfn);
 void pool_touch(struct pool *pool, mfn_t m);
+/* The same for a frame of the caller's choice; MFN_NONE if it is not free. Set-up only: it searches. */
+mfn_t pool_take(struct pool *pool, mfn_t m, uint64_t gfn);
 
 /*
  * All of these guest frames are about to be written: linear placement gives whole chunks of them memory at once, in large pages of the

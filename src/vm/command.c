@@ -236,14 +236,14 @@ static void command_dirty(struct control_request *r)
 static void command_help(struct control_request *r);
 
 static const struct control_command control_commands[] = {
-	{ "audit", "", "check every invariant of p2m, TLB and shadow tables now", 0, 0, true, command_audit },
-	{ "dirty", "start|fetch|stop", "log which guest pages are written; fetch lists and clears them", 1, 1, true, command_dirty },
-	{ "exits", "", "what guest code was left for, by kind", 0, 0, false, command_exits },
-	{ "explain", "VA [--cr3 X] [read|write|fetch] [kernel|user]", "the whole way of an address, v to p to m, and what an access would meet", 1, 5, true, command_explain },
-	{ "help", "", "list the commands", 0, 0, false, command_help },
-	{ "move", "GPA", "move the guest-physical page to another machine frame", 1, 1, true, command_move },
-	{ "move-random", "N", "move so many random pages a second (0 stops)", 1, 1, false, command_move_random },
-	{ "stats", "", "all counters as JSON, as --stats writes them", 0, 0, false, command_stats },
+	{ "audit", "", "check every invariant of p2m, TLB and shadow tables now", 0, 0, false, true, command_audit },
+	{ "dirty", "start|fetch|stop", "log which guest pages are written; fetch lists and clears them", 1, 1, true, true, command_dirty },
+	{ "exits", "", "what guest code was left for, by kind", 0, 0, false, false, command_exits },
+	{ "explain", "VA [--cr3 X] [read|write|fetch] [kernel|user]", "the whole way of an address, v to p to m, and what an access would meet", 1, 5, false, true, command_explain },
+	{ "help", "", "list the commands", 0, 0, false, false, command_help },
+	{ "move", "GPA", "move the guest-physical page to another machine frame", 1, 1, true, true, command_move },
+	{ "move-random", "N", "move so many random pages a second (0 stops)", 1, 1, true, false, command_move_random },
+	{ "stats", "", "all counters as JSON, as --stats writes them", 0, 0, false, false, command_stats },
 };
 
 static void command_help(struct control_request *r)

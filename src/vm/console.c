@@ -17,7 +17,6 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "dev/uart.h"
 
 /* What the user types comes back at once; where much is printed, few writes matter more than a moment. */
 #define FLUSH_SOON_NS 1000000u
@@ -79,7 +78,7 @@ static void console_consumed(struct console *c, size_t n)
 	pthread_cond_broadcast(&c->room);
 	if (c->held && (c->used <= RING_RESUME || c->gone)) {
 		c->held = false;
-		uart_tx_room(c->uart);
+		c->ops->tx_room(c->port);
 	}
 }
 
@@ -146,7 +145,7 @@ static void console_flush(void *console, uint32_t events)
 static void console_deliver(struct console *c)
 {
 	bus_lock(c->bus);
-	const size_t taken = c->input_len ? uart_receive(c->uart, c->input, c->input_len) : 0;
+	const size_t taken = c->input_len ? c->ops->receive(c->port, c->input, c->input_len) : 0;
 	c->input_len -= taken;
 	if (taken)
 		c->input_taken_ns = clock_ns();
@@ -259,14 +258,15 @@ static int console_own_description(struct console *c, int fd)
 	return own >= 0 ? own : fd;
 }
 
-int console_init(struct console *c, struct loop *loop, struct bus *bus, struct uart *uart, int in, int out)
+int console_init(struct console *c, struct loop *loop, struct bus *bus, const struct console_port_ops *ops, void *port, int in, int out)
 {
 	int err;
 
 	memset(c, 0, sizeof(*c));
 	c->loop = loop;
 	c->bus = bus;
-	c->uart = uart;
+	c->ops = ops;
+	c->port = port;
 	c->flush_delay_ns = FLUSH_SOON_NS;
 	c->in = in;
 	c->in_eof = in < 0;

@@ -1,5 +1,5 @@
 /*
- * console.h - between the serial port and two file descriptors.
+ * console.h - between the guest's port (serial, or hvc0) and two file descriptors.
  *
  * Output: the vcpu's thread appends to a ring; the I/O thread writes it out a moment later (1 ms, or 10 ms after a
  * write of more than a few words), so that many bytes cost one write. When the reader is slow the ring fills, and the guest is held (the port says busy; a guest that sends nevertheless
@@ -19,14 +19,19 @@
 #include "base/loop.h"
 #include "mem/bus.h"
 
-struct uart;
+/* What the guest has. Both run under the device lock. */
+struct console_port_ops {
+	size_t (*receive)(void *port, const uint8_t *bytes, size_t n);	/* offers input; returns how many bytes were taken */
+	void (*tx_room)(void *port);					/* there is room for output again */
+};
 #define CONSOLE_RING 65536u
 #define CONSOLE_INPUT 4096u	/* more waits with its sender */
 
 struct console {
 	struct loop *loop;
 	struct bus *bus;
-	struct uart *uart;
+	const struct console_port_ops *ops;
+	void *port;
 	size_t (*keys)(void *opaque, uint8_t *bytes, size_t len);
 	void (*panic_seen)(void *opaque);
 	void *opaque;
@@ -52,7 +57,7 @@ struct console {
 };
 
 /* Takes in and out (either may be -1). 0 or -errno. */
-int console_init(struct console *c, struct loop *loop, struct bus *bus, struct uart *uart, int in, int out);
+int console_init(struct console *c, struct loop *loop, struct bus *bus, const struct console_port_ops *ops, void *port, int in, int out);
 void console_destroy(struct console *c);
 void console_start(struct console *c);		/* begin to read */
 void console_resume_input(struct console *c);
@@ -61,7 +66,7 @@ void console_close(struct console *c);
 /* Writes what is left; gives up at deadline_ns or when *abort becomes true. I/O thread, after console_close. */
 void console_drain(struct console *c, uint64_t deadline_ns, const bool *abort);
 
-/* For struct uart_host; under the device lock. */
+/* For the port (struct uart_host); under the device lock. */
 void console_tx(void *console, uint8_t byte);
 bool console_tx_ready(void *console);
 void console_rx_room(void *console);

@@ -196,6 +196,8 @@ static void client_request(struct client *k, bool too_long)
 		control_fail(r, "unknown command '%s' (help lists them)", r->argc ? r->argv[0] : "");
 	else if (r->argc - 1 < k->command->least || r->argc - 1 > k->command->most)
 		control_fail(r, "usage: %s%s%s", k->command->name, k->command->args[0] ? " " : "", k->command->args);
+	else if (k->command->moves && r->vm->xen)
+		control_fail(r, "%s: with --paging direct the guest knows its machine frames, so they can be neither moved nor watched", k->command->name);
 	if (r->failed) {
 		fclose(r->out);
 		r->out = 0;

@@ -40,6 +40,7 @@ struct control_request {
 struct control_command {
 	const char *name, *args, *help;
 	int least, most;		/* words after the name */
+	bool moves;			/* changes or watches which frames stand behind pages: not for a guest that knows them by number (direct) */
 	bool work;			/* runs on the vcpu's thread, outside generated code; otherwise on the I/O thread */
 	void (*run)(struct control_request *r);
 };

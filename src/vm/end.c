@@ -1,12 +1,5 @@
 /*
- * end.c - the ends of a run: what each is called, its exit status, what the user is told; and telling a guest's crash
- * from its orderly end.
- *
- * A Linux kernel resets the machine in the same way after `reboot` and after a panic (panic=N). The difference is what it did
- * before. An orderly restart, halt or power-off takes the machine down first: every IO-APIC pin and the LAPIC timer are
- * masked (native_machine_shutdown), and the KVM clock page is given back (kvm_pv_reboot_notify). An emergency restart skips all of
- * that; a panic masks the LAPIC (smp_send_stop) and nothing else. A reset or a final HLT of a guest that never
- * took an interrupt is a crash too: it died before it lived.
+ * end.c - the ends of a run: what each is called, its exit status, what the user is told. Telling a guest's crash from its orderly end is the machine's affair (pc.c, domain.c).
  */
 #include "vm/vm_internal.h"
 
@@ -14,7 +7,6 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "cpu/kvmclock.h"
 
 enum { STATUS_OK = 0, STATUS_GUEST_CRASH = 70, STATUS_TIMEOUT = 124, STATUS_ERROR = 125, STATUS_SIGNAL = 128 };
 
@@ -82,18 +74,7 @@ void vm_stop(struct vm *vm, enum vm_end_kind kind, unsigned value, const char *r
 	loop_stop(&vm->loop);
 }
 
-#define LVT_TIMER 1
-#define KVMCLOCK_ENABLED 1u
-#define LVT_MASKED (1u << 16)
-
-/* The clock page goes back before a restart only; but then, a panicked kernel never executes a final HLT. */
-bool vm_was_shut_down(const struct vm *vm, bool restart)
-{
-	const struct vcpu *v = &vm->vcpu[0]->v;
-
-	return v->counters.interrupts_injected && (v->lapic.lvt[LVT_TIMER] & LVT_MASKED) && ioapic_all_masked(&vm->ioapic) &&
-	       !(restart && (v->kvmclock->system_time & KVMCLOCK_ENABLED));
-}
+bool vm_was_shut_down(const struct vm *vm, bool restart) { return vm->machine->was_shut_down(vm, restart); }
 
 /*
  * A kernel that panicked and is not to reboot waits for ever in a delay loop with interrupts on. Its last words on the
@@ -110,7 +91,7 @@ static bool panic_activity(struct vm *vm)
 
 	vm->panic.syscalls = c->syscalls;
 	vm->panic.halts = c->halts;
-	return changed || vm->vcpu[0]->v.cpl == 3;
+	return changed || vcpu_user(&vm->vcpu[0]->v);
 }
 
 void vm_panic_suspected(void *opaque)

@@ -99,8 +99,7 @@ void vm_register_stats(struct vm *vm)
 	stats_add(&vm->stats, "host", host_rows, ARRAY_LEN(host_rows), &vm->host);
 	stats_add(&vm->stats, "exits", exit_rows, ARRAY_LEN(exit_rows), &vm->exits);
 	stats_add(&vm->stats, "devices", device_rows, ARRAY_LEN(device_rows), &vm->devices);
-	stats_add(&vm->stats, "uart", uart_stat_rows, uart_stat_row_count, &vm->uart.counters);
-	stats_add(&vm->stats, "ioapic", ioapic_stat_rows, ioapic_stat_row_count, &vm->ioapic.counters);
+	vm->machine->stats(vm);
 	if (vm->config.engine->stats)
 		vm->config.engine->stats(vm->engine_state, &vm->stats);
 	/* One vcpu: -c above 1 will want a group each, or sums. */
@@ -117,12 +116,14 @@ const char *vm_exit_name(enum exit_kind kind)
 	return "none";
 }
 
-const char *vm_paging_name(const struct vm *vm)
+const char *vm_paging_mode_name(enum paging_mode mode)
 {
 	static const char *const paging[] = { [PAGING_NESTED] = "nested", [PAGING_SHADOW] = "shadow", [PAGING_DIRECT] = "direct" };
 
-	return paging[vm->config.paging];
+	return paging[mode];
 }
+
+const char *vm_paging_name(const struct vm *vm) { return vm_paging_mode_name(vm->config.paging); }
 
 void vm_print_stats(struct vm *vm, FILE *f)
 {

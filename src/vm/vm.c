@@ -12,14 +12,9 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "boot/boot.h"
 #include "vm/profile.h"
 #include "vm/trace.h"
 
-#define UART_PORT 0x3f8u
-#define UART_GSI 4u
-#define LAPIC_BASE 0xfee00000u
-#define DELIVERY_LOWEST_PRIORITY 1u
 #define DRAIN_NS 1000000000u	/* how long a slow reader may hold up an end that the guest did not choose */
 
 static const struct engine *const vm_engines[] = { &engine_bt, &engine_exec };
@@ -42,31 +37,8 @@ struct loop *vm_loop(struct vm *vm)
 	return &vm->loop;
 }
 
-static void vm_send_irq(void *opaque, const struct irq_message *msg)
-{
-	struct vm *vm = opaque;
-
-	for (unsigned id = 0; id < vm->vcpus; id++) {
-		struct vcpu *v = &vm->vcpu[id]->v;
-		if (!lapic_matches(&v->lapic, msg->dest, msg->dest_logical))
-			continue;
-		lapic_post(v, msg);
-		if (msg->delivery_mode == DELIVERY_LOWEST_PRIORITY)
-			break;
-	}
-}
-
-static void vm_level_eoi(void *opaque, uint8_t vector)
-{
-	struct vm *vm = opaque;
-
-	bus_lock(&vm->bus);
-	ioapic_eoi(&vm->ioapic, vector);
-	bus_unlock(&vm->bus);
-}
-
 /* Under the device lock, on the vcpu's thread: it leaves the engine at once. */
-static void vm_on_power(void *opaque, enum power_event event, uint8_t value)
+void vm_on_power(void *opaque, enum power_event event, uint8_t value)
 {
 	struct vm *vm = opaque;
 
@@ -85,12 +57,9 @@ static size_t vm_keys(void *opaque, uint8_t *bytes, size_t len)
 	return vm->config.keys ? vm->config.keys(vm->config.keys_opaque, vm, bytes, len) : len;
 }
 
-static int vm_create_devices(struct vm *vm)
+int vm_console_open(struct vm *vm, const struct console_port_ops *ops, void *port)
 {
-	const struct irq_sink sink = { vm_send_irq, vm };
-	const struct irq_line uart_irq = { ioapic_set_pin, &vm->ioapic, UART_GSI };
-	const struct uart_host uart_host = { console_tx, console_tx_ready, console_rx_room, &vm->console };
-	int err = console_init(&vm->console, &vm->loop, &vm->bus, &vm->uart, vm->config.console_in, vm->config.console_out);
+	const int err = console_init(&vm->console, &vm->loop, &vm->bus, ops, port, vm->config.console_in, vm->config.console_out);
 
 	if (err)
 		return err;
@@ -99,43 +68,7 @@ static int vm_create_devices(struct vm *vm)
 	vm->console.panic_seen = vm_panic_suspected;
 	vm->console.opaque = vm;
 	vm->console.unbuffered = !tune_on(&vm->config.tune, TUNE_CONSOLE_BUFFER);
-	err = ioapic_init(&vm->ioapic, &vm->bus, 0, &sink);
-	if (!err)
-		err = uart_init(&vm->uart, &vm->bus, UART_PORT, &uart_irq, &uart_host);
-	if (!err)
-		err = rtc_init(&vm->rtc, &vm->bus, clock_realtime_ns);
-	if (!err)
-		err = power_init(&vm->power, &vm->bus, vm->config.debug_exit, vm_on_power, vm);
-	if (!err)
-		err = vm_frames_init(vm);
-	return err;
-}
-
-/* The state that boot/boot.h names, in a vcpu that was just reset. */
-static void vm_enter_kernel(struct vcpu *v, const struct boot_entry *entry)
-{
-	static const struct segment code = { .limit = UINT32_MAX, .selector = 0x10, .attr = SEG_P | SEG_S | SEG_L | SEG_GRAN | 0xb };
-	static const struct segment code32 = { .limit = UINT32_MAX, .selector = 0x10, .attr = SEG_P | SEG_S | SEG_DB | SEG_GRAN | 0xb };
-	static const struct segment data = { .limit = UINT32_MAX, .selector = 0x18, .attr = SEG_P | SEG_S | SEG_DB | SEG_GRAN | 0x3 };
-
-	memset(v->gpr, 0, sizeof(v->gpr));
-	for (int i = 0; i < SEG_COUNT; i++)
-		v->seg[i] = i == SEG_CS ? entry->mode32 ? code32 : code : data;
-	v->gdtr = (struct table_reg){ entry->gdt_base, entry->gdt_limit };
-	v->idtr = (struct table_reg){ 0, 0 };
-	v->rflags = FL_R1;
-	v->cpl = 0;
-	v->rip = entry->rip;
-	v->gpr[RSI] = entry->rsi;
-	v->gpr[RAX] = entry->rax;
-	v->gpr[RBX] = entry->rbx;
-	/* V2: the MMU follows the control registers. */
-	v->cr0 = CR0_PE | (entry->mode32 ? CR0_ET : CR0_PG);
-	v->cr4 = entry->mode32 ? 0 : CR4_PAE | (entry->la57 ? CR4_LA57 : 0);
-	v->efer = entry->mode32 ? 0 : EFER_LME | EFER_LMA;
-	v->cr3 = entry->cr3;
-	mmu_set_controls(&v->mmu, v->cr0, v->cr4, v->efer);
-	mmu_set_cr3(&v->mmu, v->cr3);
+	return 0;
 }
 
 static int vm_fail(char *error, size_t size, int err, const char *what)
@@ -152,7 +85,7 @@ static int vm_build(struct vm *vm, char *error, size_t size)
 	if (err)
 		return vm_fail(error, size, err, "the event loop");
 	vm->loop_ready = true;
-	err = memory_init_limited(&vm->memory, c->memory_bytes, c->machine_bytes ? c->machine_bytes : ~0ull, c->placement, c->placement_seed);
+	err = vm->machine->memory(vm);
 	if (err)
 		return vm_fail(error, size, err, "guest memory of the size given with -m");
 	vm->memory_ready = true;
@@ -164,22 +97,8 @@ static int vm_build(struct vm *vm, char *error, size_t size)
 	vm->bus_ready = true;
 
 	/* The kernel first: most failures are its. */
-	struct boot_config boot_config = {
-		.kernel = c->kernel, .initrds = c->initrds, .cmdline = c->cmdline, .args = c->args, .la57 = c->cpu_offers >> CPU_OFFER_LA57 & 1,
-		.acpi = {
-			.cpus = c->cpus, .lapic_base = LAPIC_BASE, .ioapic_base = IOAPIC_BASE, .ioapic_id = 0,
-			.sleep_control = POWER_SLEEP_CONTROL, .sleep_status = POWER_SLEEP_STATUS,
-			.reset_port = POWER_ACPI_RESET, .reset_value = POWER_ACPI_RESET_VALUE, .s5_type = POWER_S5_TYPE,
-			.uart_port = UART_PORT, .uart_gsi = UART_GSI, .rtc_port = RTC_PORT,
-		},
-	};
-	struct boot_context boot = { .memory = &vm->memory, .config = &boot_config };
-	struct boot_entry entry;
-
-	memcpy(boot_config.initrd, c->initrd, sizeof(boot_config.initrd));
-	if (!boot_load(&boot, &entry)) {
-		if (!vm_room_failure(vm, error, size))
-			snprintf(error, size, "%s", boot.error);
+	if (!vm->machine->load(vm, error, size)) {
+		vm_room_failure(vm, error, size);
 		return -EINVAL;
 	}
 	err = c->engine->vm_init(&vm->memory, &vm->engine_state);
@@ -191,16 +110,14 @@ static int vm_build(struct vm *vm, char *error, size_t size)
 		if (err)
 			return vm_fail(error, size, err, "a vcpu");
 	}
-	err = vm_create_devices(vm);
+	err = vm->machine->devices(vm);
 	if (!err)
 		err = loop_add_timer(&vm->loop, &vm->panic_check, vm_panic_check, vm);
 	if (err)
 		return vm_fail(error, size, err, "the devices");
-	for (unsigned id = 0; id < vm->vcpus; id++) {
-		vm->vcpu[id]->v.lapic.level_eoi = vm_level_eoi;
-		vm->vcpu[id]->v.lapic.eoi_opaque = vm;
-	}
-	vm_enter_kernel(&vm->vcpu[0]->v, &entry);
+	err = vm->machine->enter(vm);
+	if (err)
+		return vm_fail(error, size, err, "the kernel's first state");
 	vm_room_start(vm);
 	err = vm_moves_init(vm);
 	if (err)
@@ -208,7 +125,7 @@ static int vm_build(struct vm *vm, char *error, size_t size)
 	vm_register_stats(vm);
 	/* A trace wants the names. */
 	if (c->profile || c->perf_map || c->trace)
-		err = vm_profile_create(vm, entry.kernel_low, entry.kernel_high, error, size);
+		err = vm_profile_create(vm, vm->kernel_low, vm->kernel_high, error, size);
 	if (!err && c->trace)
 		err = vm_trace_create(vm, error, size);
 	if (!err && c->control)
@@ -236,6 +153,7 @@ int vm_create(const struct vm_config *config, struct vm **out, char *error, size
 	clock_init();
 	ASSERT(config->cpus >= 1 && config->cpus <= VM_MAX_CPUS);
 	vm->config = *config;
+	vm->machine = config->paging == PAGING_DIRECT ? &vm_machine_domain : &vm_machine_pc;
 	vm_new_id(vm);
 	pthread_mutex_init(&vm->end_lock, 0);
 	err = vm_build(vm, error, error_size);
@@ -314,6 +232,7 @@ void vm_destroy(struct vm *vm)
 		free(vm->bus.lock);
 	}
 	vm_room_destroy(vm);
+	xen_destroy(vm->xen);
 	if (vm->memory_ready)
 		memory_destroy(&vm->memory);
 	if (vm->loop_ready)

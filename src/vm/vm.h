@@ -86,6 +86,7 @@ struct vm_config {
 /* By the name that --engine and TRIFOLD_ENGINE use; 0 if there is none. */
 const struct engine *vm_engine_find(const char *name);
 const char *vm_engine_name(const struct engine *engine);
+const char *vm_paging_mode_name(enum paging_mode mode);
 
 /* Features of the processor that are offered on request: name and help of number n (a bit of vm_config.cpu_offers); 0 past the last. */
 const char *vm_cpu_offer(unsigned n, const char **help);

@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 #include <time.h>
 #include "base/stats.h"
+#include "boot/boot.h"
 #include "cpu/engine.h"
 #include "cpu/vcpu.h"
 #include "dev/ioapic.h"
@@ -16,7 +17,9 @@
 #include "dev/uart.h"
 #include "vm/console.h"
 #include "vm/control.h"
+#include "vm/hvc.h"
 #include "vm/vm.h"
+#include "xen/domain.h"
 
 #define VM_MAX_CPUS 1u
 
@@ -68,8 +71,23 @@ struct vm_host_stats {
 };
 struct vm_device_stats { uint64_t port_accesses, mmio_accesses; };
 
+/*
+ * The two machines that a kernel can boot on: a PC (pc.c), and a domain with direct paging (domain.c). In the order in which they are called; 0 or -errno, load with one
+ * clear reason. Set-up only, but was_shut_down: whether a guest that resets or halts for good (restart: resets) had ended in good order.
+ */
+struct vm_machine {
+	int (*memory)(struct vm *vm);
+	bool (*load)(struct vm *vm, char *error, size_t size);
+	int (*devices)(struct vm *vm);	/* vcpus exist */
+	int (*enter)(struct vm *vm);
+	void (*stats)(struct vm *vm);
+	bool (*was_shut_down)(const struct vm *vm, bool restart);
+};
+extern const struct vm_machine vm_machine_pc, vm_machine_domain;
+
 struct vm {
 	struct vm_config config;
+	const struct vm_machine *machine;
 	struct memory memory;
 	struct bus bus;
 	struct loop loop;
@@ -77,6 +95,8 @@ struct vm {
 	struct ioapic ioapic;
 	struct rtc rtc;
 	struct power power;
+	struct xen *xen;		/* domain.c, with its console; 0: a PC */
+	struct hvc hvc;
 	struct console console;
 	struct control *control;	/* 0: no control socket */
 	void *engine_state;
@@ -92,6 +112,10 @@ struct vm {
 	struct loop_source timeout;
 	struct loop_source panic_check;
 	struct { uint64_t syscalls, halts; unsigned rounds; } panic;
+
+	/* What the loader says, for `enter`; and where the kernel lies. */
+	union { struct boot_entry pc; struct boot_xen_entry xen; } start;
+	uint64_t kernel_low, kernel_high;
 
 	uint64_t start_ns, create_ns;
 	struct vm_host_stats host;
@@ -123,6 +147,10 @@ void vm_vcpu_timer_changed(void *vm_vcpu);
 void vm_vcpu_timer_pause(struct vm_vcpu *t);
 void vm_vcpu_timer_fired(void *vm_vcpu, uint32_t events);
 void vm_futex_wait(_Atomic uint32_t *word, uint32_t value, uint64_t deadline_ns);
+
+/* vm.c, for machines */
+int vm_console_open(struct vm *vm, const struct console_port_ops *ops, void *port);
+void vm_on_power(void *vm, enum power_event event, uint8_t value);
 
 /* end.c */
 bool vm_was_shut_down(const struct vm *vm, bool restart);

@@ -43,6 +43,17 @@ static int own(struct xen *xen, mfn_t *m)
 
 static uint64_t *table_at(const struct xen *xen, mfn_t m) { return pool_ptr(&xen->memory->pool, m); }
 
+/* Machine frame 0 is nobody's: as a base pointer it means none. */
+static int keep_frame_0(struct xen *xen)
+{
+	const mfn_t m = pool_take(&xen->memory->pool, mfn(0), ~0ull);
+
+	if (!mfn_valid(m))
+		return -ENOMEM;
+	pool_frame(&xen->memory->pool, m)->flags |= FRAME_VMM;
+	return 0;
+}
+
 /* The entry for index i in table m, whose table is made if need be. */
 static int next_table(struct xen *xen, mfn_t m, unsigned i, mfn_t *out)
 {
@@ -178,7 +189,9 @@ int xen_create(const struct xen_config *config, struct xen **out)
 	xen->config = *config;
 	xen->memory = config->memory;
 	xen->nr_pages = config->pages;
-	err = make_m2p(xen);
+	err = keep_frame_0(xen);
+	if (!err)
+		err = make_m2p(xen);
 	if (!err)
 		err = make_descriptors(xen);
 	if (!err)
@@ -217,7 +230,7 @@ void xen_move_info(struct xen_vcpu *xv, struct vcpu_info *info, mfn_t m)
 	info->evtchn_pending_sel = ~0ul;
 	info->evtchn_upcall_pending = 1;
 	pthread_mutex_unlock(xen->lock);
-	xen_info_written(xen, m);
+	xen_frame_written(xen, m);
 }
 
 static const struct personality personality_xen = {

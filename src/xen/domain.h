@@ -32,6 +32,14 @@ struct xen_config {
 	void *opaque;
 };
 
+/* How its first vcpu starts, from boot_xen_entry (boot/boot.h). */
+struct xen_boot {
+	uint64_t rip, rsi, rsp;
+	mfn_t root;			/* of the bootstrap tables */
+	uint64_t hypercall_page;	/* guest-virtual, to be filled; 0: none */
+	mfn_t ring[2];			/* pages that back-ends write: console, xenstore */
+};
+
 /* Frames that a domain of so many pages needs beside its own. */
 uint64_t xen_spare_frames(uint64_t pages);
 /* 0 or -errno. */
@@ -42,6 +50,15 @@ mfn_t xen_shared_info_mfn(const struct xen *xen);
 
 /* Adds a vcpu that vcpu_init has set up; its personality is the domain's from now on. 0 or -errno. */
 int xen_add_vcpu(struct xen *xen, struct vcpu *v);
+
+/*
+ * Memory is filled, every guest page has its frame, the first vcpu is there: writes the M2P, makes the bootstrap tables the domain's, sets the vcpu's registers. 0 or
+ * -errno (-EINVAL: the bootstrap tables are not what the ABI allows).
+ */
+int xen_start(struct xen *xen, const struct xen_boot *boot);
+
+/* After a store of ours to a frame that the guest has too: it may hold code. Any thread. */
+void xen_frame_written(struct xen *xen, mfn_t m);
 
 /*
  * Event channels whose other end is in this process (domain 0, as the guest sees it). notify is called when the guest sends, as cold code on its thread, with no

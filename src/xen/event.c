@@ -21,7 +21,7 @@ static bool test_and_set(xen_ulong_t *word, unsigned bit)
 	return __atomic_fetch_or(word, 1ul << bit, __ATOMIC_SEQ_CST) >> bit & 1;
 }
 
-void xen_info_written(struct xen *xen, mfn_t m)
+void xen_frame_written(struct xen *xen, mfn_t m)
 {
 	if (UNLIKELY(pool_frame(&xen->memory->pool, m)->flags & FRAME_TRACKED)) {
 		memory_lock(xen->memory);
@@ -35,7 +35,7 @@ static void upcall(struct xen *xen, struct xen_vcpu *xv, uint32_t port)
 {
 	if (!test_and_set(&xv->info->evtchn_pending_sel, port / PORT_BITS)) {
 		__atomic_store_n(&xv->info->evtchn_upcall_pending, 1, __ATOMIC_SEQ_CST);
-		xen_info_written(xen, xv->info_m);
+		xen_frame_written(xen, xv->info_m);
 	}
 	if (xv->v)
 		vcpu_request(xv->v, REQ_INTERRUPT);
@@ -51,7 +51,7 @@ void xen_port_raise(struct xen *xen, uint32_t port)
 		upcall(xen, xv, port);
 	else if (xv->polling && xv->v)
 		vcpu_request(xv->v, REQ_INTERRUPT);
-	xen_info_written(xen, xen->shared_m);
+	xen_frame_written(xen, xen->shared_m);
 }
 
 bool xen_port_is_pending(const struct xen *xen, uint32_t port)
@@ -289,7 +289,7 @@ static int64_t op_unmask(struct xen_call *c, union evtchn_args *u)
 	mask = &xen->shared->evtchn_mask[port / PORT_BITS];
 	if ((__atomic_fetch_and(mask, ~(1ul << port % PORT_BITS), __ATOMIC_SEQ_CST) >> port % PORT_BITS & 1) && xen_port_is_pending(xen, port))
 		upcall(xen, &xen->vcpu[xen->port[port].vcpu], port);
-	xen_info_written(xen, xen->shared_m);
+	xen_frame_written(xen, xen->shared_m);
 	return 0;
 }
 

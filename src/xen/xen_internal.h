@@ -129,8 +129,6 @@ void xen_cpuid(struct vcpu *v, uint32_t leaf, uint32_t sub, uint32_t reg[4]);
 void xen_port_raise(struct xen *xen, uint32_t port);
 bool xen_port_is_pending(const struct xen *xen, uint32_t port);
 void xen_virq_raise(struct xen_vcpu *xv, unsigned virq);
-/* After a store of ours to a frame that the guest has too: it may hold code. */
-void xen_info_written(struct xen *xen, mfn_t m);
 
 /* time.c. Times are system time, ns. */
 uint64_t xen_time_now(const struct xen_vcpu *xv);

@@ -18,7 +18,10 @@ tmp, paging = sys.argv[1:]
 documented, group = {}, None
 for line in open("docs/stats.md"):
     if m := re.match(r"## (\w+)$", line):
-        group = documented.setdefault(m[1], set())
+        group, name = documented.setdefault(m[1], set()), m[1]
+    elif m := re.match(r"(Only|Not) with `--paging direct`", line):
+        if (m[1] == "Only") != (paging == "direct"):
+            del documented[name]
     elif m := re.match(r"\| `(\w+)` \|", line):
         group.add(m[1])
 for name, status in (("off", 0), ("timeout", 124), ("signal", 143)):

@@ -40,13 +40,17 @@ static size_t drop_stars(void *opaque, uint8_t *bytes, size_t len)
 }
 static void saw_panic(void *opaque) { ((struct rig *)opaque)->panics++; }
 
+static size_t port_receive(void *uart, const uint8_t *bytes, size_t n) { return uart_receive(uart, bytes, n); }
+static void port_tx_room(void *uart) { uart_tx_room(uart); }
+
 static int open_rig(struct rig *r, int in, int out)
 {
 	const struct uart_host host = { console_tx, console_tx_ready, console_rx_room, &r->console };
+	static const struct console_port_ops port = { port_receive, port_tx_room };
 	const struct irq_line irq = { 0 };
 	int err = loop_init(&r->loop);
 	bus_init(&r->bus);
-	err = err ? err : console_init(&r->console, &r->loop, &r->bus, &r->uart, in, out);
+	err = err ? err : console_init(&r->console, &r->loop, &r->bus, &port, &r->uart, in, out);
 	r->console.keys = drop_stars;
 	r->console.panic_seen = saw_panic;
 	r->console.opaque = r;
