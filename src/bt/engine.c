@@ -334,6 +334,15 @@ static bool host_fault(struct vcpu *v)
 	return exec_deliver(v, &exc) == EXEC_NEXT;
 }
 
+/*
+ * Whether a fault of an access stands as it is. A paravirtualized kernel's write to a page that it may only read does not: the executor
+ * asks the personality, which knows page tables when it sees them.
+ */
+static bool fault_stands(const struct vcpu *v, const struct exception *exc)
+{
+	return !v->ring3_kernel || exc->vector != VEC_PF || (exc->error & (PF_P | PF_W)) != (PF_P | PF_W);
+}
+
 /* Acts on why the code left; *site gets the link to patch. False: v->exit says why to stop. */
 static bool handle(struct vcpu *v, uint32_t *site)
 {
@@ -366,7 +375,7 @@ static bool handle(struct vcpu *v, uint32_t *site)
 		if (bt->site[n].flags_saved)
 			v->rflags = (v->rflags & ~(uint64_t)FL_ARITH) | bt_flags_unpack(v->bt_scratch[S_FLAGS]);
 		bt->counters.slow_accesses++;
-		if (bv->slow_inject)
+		if (bv->slow_inject && fault_stands(v, &bv->slow_exc))
 			return exec_deliver(v, &bv->slow_exc) == EXEC_NEXT;
 		return exec_one(v);
 	case LEAVE_FAULT:

@@ -151,6 +151,10 @@ static enum vmem_status map_part(struct vcpu *v, uint64_t la, unsigned len, unsi
 		part->gpa = r.gpa;
 		return VMEM_OK;
 	case MMU_INJECT:
+		if (UNLIKELY(v->redirect.copy != NULL) && (acc & ACC_WRITE) && len <= 8 && la - v->redirect.la <= 8 - len) {
+			part->hva = v->redirect.copy + (la - v->redirect.la);
+			return VMEM_OK;
+		}
 		*exc = r.exc;
 		return VMEM_FAULT;
 	case MMU_HOST_ERROR:
@@ -216,6 +220,8 @@ void vmem_written(struct vcpu *v, const struct vmem_part *part)
 	/* Asked for at the time of the store: mapping the second page may have made the first a watched one. */
 	mfn_t m = pool_mfn_of(&v->memory->pool, part->hva);
 
+	if (UNLIKELY(m.v >= v->memory->pool.frames)) /* redirected */
+		return;
 	if (UNLIKELY(pool_frame(&v->memory->pool, m)->flags & FRAME_TRACKED))
 		mmu_written(&v->mmu, m, (unsigned)((uintptr_t)part->hva & ~PAGE_MASK), part->len);
 }

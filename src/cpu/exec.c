@@ -162,6 +162,18 @@ bool exec_must_step(const struct vcpu *v)
 	       (v->cpl == 3 && (v->rflags & FL_AC) && (v->cr0 & CR0_AM));
 }
 
+enum exec_op exec_on_copy(struct exec *x, uint64_t la, uint64_t *copy)
+{
+	struct vcpu *v = x->v;
+	enum exec_op op;
+
+	v->redirect.la = la;
+	v->redirect.copy = (uint8_t *)copy;
+	op = handlers[x->in->cls](x);
+	v->redirect.copy = NULL;
+	return op;
+}
+
 /* Traps of the instruction just finished: single step and data breakpoints (AMD APM vol. 2, "Debug Exception"). */
 static enum exec_result after(struct vcpu *v, const struct exec *x)
 {

@@ -83,6 +83,11 @@ enum exec_op exec_write_operand(struct exec *x, uint64_t value, unsigned size);
  * the vcpu does.
  */
 enum exec_op exec_privileged(struct exec *x, uint64_t iopl);
+/*
+ * Runs x->in's handler again, on a copy of the 8 bytes at la, a multiple of 8, which it may not write: what it would have stored is in the copy when it
+ * is OP_DONE, and nothing else has changed but registers.
+ */
+enum exec_op exec_on_copy(struct exec *x, uint64_t la, uint64_t *copy);
 /* Sets RFLAGS bits in `mask` from value; notices IF becoming 1. */
 void exec_set_flags(struct vcpu *v, uint64_t value, uint64_t mask);
 

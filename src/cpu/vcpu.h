@@ -116,6 +116,7 @@ struct vcpu {
 	struct host_stub *stub;		/* runs single instructions on the host (cpu/host_stub) */
 	const struct personality *personality;	/* cpu/personality.h */
 	void *domain;			/* its own, per vcpu */
+	struct { uint64_t la; uint8_t *copy; } redirect; /* stores of up to 8 bytes at la that the tables refuse go to copy, if it is not 0 (exec_on_copy) */
 	struct lapic lapic;
 	struct fpu fpu;
 	struct mmu mmu;

@@ -27,6 +27,7 @@
  * which is not there, and then real-mode code. The user's --append comes after and wins.
  */
 #define DEFAULT_CMDLINE "console=ttyS0 panic=-1 reboot=a"
+#define DEFAULT_CMDLINE_DIRECT "console=hvc0 panic=-1"
 
 static bool option_error(struct options *o, const char *fmt, ...) PRINTF_LIKE(2, 3);
 static bool option_error(struct options *o, const char *fmt, ...)
@@ -148,10 +149,12 @@ static bool set_paging(struct options *o, const char *arg)
 		o->vm.paging = PAGING_NESTED;
 	else if (!strcmp(arg, "shadow"))
 		o->vm.paging = PAGING_SHADOW;
-	else if (!strcmp(arg, "direct") || !strcmp(arg, "auto"))
-		return option_error(o, "--paging %s is not available in this version (nested and shadow are)", arg);
+	else if (!strcmp(arg, "direct"))
+		o->vm.paging = PAGING_DIRECT;
+	else if (!strcmp(arg, "auto"))
+		o->vm.paging = DEFAULT_PAGING; /* any kernel: never direct */
 	else
-		return option_error(o, "--paging %s: no such mode (nested, shadow)", arg);
+		return option_error(o, "--paging %s: no such mode (nested, shadow, direct, auto)", arg);
 	return true;
 }
 
@@ -174,6 +177,7 @@ static bool set_placement(struct options *o, const char *arg)
 		o->vm.placement = PLACEMENT_SCATTER;
 	else
 		return option_error(o, "--placement %s: no such placement (linear, scatter)", arg);
+	o->placement_given = true;
 	return true;
 }
 
@@ -222,15 +226,15 @@ static const struct option_row {
 } option_rows[] = {
 	{ "--kernel", "FILE", "bzImage (LZ4, gzip, xz, zstd), ELF vmlinux or multiboot kernel to boot; required", set_kernel },
 	{ "--initrd", "FILE", "initial RAM disk, or \"FILE ARGUMENTS\", a module of a multiboot kernel; may be repeated", set_initrd },
-	{ "--append", "STR", "added to the kernel command line \"" DEFAULT_CMDLINE "\"", set_append },
+	{ "--append", "STR", "added to the kernel command line \"" DEFAULT_CMDLINE "\" (direct: \"" DEFAULT_CMDLINE_DIRECT "\")", set_append },
 	{ "-m", "SIZE", "guest memory, with K, M or G; a bare number means MiB (default 512M)", set_memory },
 	{ "--machine-memory", "SIZE", "machine memory behind it; what does not fit is swapped to a file (default: all of it)", set_machine_memory },
 	{ "--swap", "DIR", "directory of that file, which has no name (default " DEFAULT_SWAP_DIR ")", set_swap },
 	{ "-c", "CPUS", "number of CPUs (1)", set_cpus },
 	{ "--cpu", "NAME=on|off", "offer a feature of the processor (see below) to the guest; may be repeated", set_cpu },
-	{ "--paging", "MODE", "how guest memory is virtualized: nested (default) or shadow", set_paging },
+	{ "--paging", "MODE", "how guest memory is virtualized: nested (default), shadow, or direct (Xen paravirtualized kernels)", set_paging },
 	{ "--engine", "ENGINE", "what runs guest code: bt (binary translation) or auto (default)", set_engine },
-	{ "--placement", "ORDER", "machine frames for guest pages: linear (default) or scatter (random)", set_placement },
+	{ "--placement", "ORDER", "machine frames for guest pages: linear (default) or scatter (random, default of direct)", set_placement },
 	{ "--stats", "FILE", "write all counters to FILE as JSON at the end of the run", set_stats },
 	{ "--trace", "FILE", "write what happens, as it happens, to FILE for Perfetto (JSON)", set_trace },
 	{ "--trace-events", "LIST", "what of it, with commas between, or all (default: all but miss and exec):\n"
@@ -289,8 +293,22 @@ static const struct option_row *option_find(const char *word, const char **arg)
 	return 0;
 }
 
+/* What a paravirtualized guest cannot have: it knows its machine frames by number, so they stay where they are. */
+static bool options_finish_direct(struct options *o)
+{
+	if (o->vm.machine_bytes && o->vm.machine_bytes < o->vm.memory_bytes)
+		return option_error(o, "--machine-memory: with --paging direct the guest knows its machine frames, so its memory cannot be swapped");
+	if (o->vm.cpu_offers)
+		return option_error(o, "--cpu: with --paging direct the processor's features are what the Xen interface fixes");
+	if (!o->placement_given)
+		o->vm.placement = PLACEMENT_SCATTER;
+	return true;
+}
+
 static bool options_finish(struct options *o)
 {
+	const bool direct = o->vm.paging == PAGING_DIRECT;
+
 	const char *override = getenv("TRIFOLD_ENGINE"); /* for developers: the executor alone */
 
 	if (override && override[0]) {
@@ -300,12 +318,12 @@ static bool options_finish(struct options *o)
 	}
 	if (!o->vm.kernel)
 		return option_error(o, "run: --kernel FILE is missing (see trifold run --help)");
-	const int n = snprintf(o->cmdline, sizeof(o->cmdline), "%s%s%s", DEFAULT_CMDLINE, o->append ? " " : "", o->append ? o->append : "");
+	const int n = snprintf(o->cmdline, sizeof(o->cmdline), "%s%s%s", direct ? DEFAULT_CMDLINE_DIRECT : DEFAULT_CMDLINE, o->append ? " " : "", o->append ? o->append : "");
 	if (n >= (int)sizeof(o->cmdline))
 		return option_error(o, "--append: the kernel command line would be %d bytes long, at most %zu fit", n, sizeof(o->cmdline) - 1);
 	o->vm.cmdline = o->cmdline;
 	o->vm.args = o->append;
-	return true;
+	return !direct || options_finish_direct(o);
 }
 
 bool options_parse(struct options *o, int argc, char **argv)

@@ -90,10 +90,14 @@ static void command_audit(struct control_request *r)
 	char msg[300] = "";
 
 	_Static_assert(VM_MAX_CPUS == 1, "each vcpu's MMU would be checked on its own thread");
-	if (mmu_audit(&r->vm->vcpu[0]->v.mmu, msg, sizeof(msg)))
+	static const char *const checked[] = {
+		[PAGING_NESTED] = "p2m, TLB", [PAGING_SHADOW] = "p2m, TLB, shadow tables", [PAGING_DIRECT] = "TLB, page types",
+	};
+
+	if (mmu_audit(&r->vm->vcpu[0]->v.mmu, msg, sizeof(msg)) || (r->vm->xen && xen_audit(r->vm->xen, msg, sizeof(msg))))
 		control_fail(r, "audit: %s", msg);
 	else
-		fprintf(r->out, "clean: p2m, TLB%s\n", r->vm->config.paging == PAGING_SHADOW ? ", shadow tables" : "");
+		fprintf(r->out, "clean: %s\n", checked[r->vm->config.paging]);
 }
 
 /* A number (0x for hexadecimal), or a register of the vcpu's by name. */
@@ -125,6 +129,10 @@ static void command_explain(struct control_request *r)
 	struct explain_filter filter = { 0 };
 	struct explain x;
 
+	if (r->vm->xen) {
+		control_fail(r, "explain: not available in this version with --paging direct");
+		return;
+	}
 	for (int i = 2; i < r->argc; i++) {
 		if (!strcmp(r->argv[i], "--cr3") && i + 1 < r->argc) {
 			if (!parse_address(r, r->argv[++i], &cr3))

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "xen/page.h"
 
 /* The vcpu's thread, as cold code. */
 static void domain_ended(void *opaque, enum xen_end end)
@@ -109,6 +110,7 @@ static int domain_enter(struct vm *vm)
 static void domain_stats(struct vm *vm)
 {
 	stats_add(&vm->stats, "xen", xen_stat_rows, xen_stat_row_count, xen_counters(vm->xen));
+	stats_add(&vm->stats, "pages", pv_stat_rows, pv_stat_row_count, xen_page_counters(vm->xen));
 	stats_add(&vm->stats, "hvc", hvc_stat_rows, hvc_stat_row_count, &vm->hvc.counters);
 }
 

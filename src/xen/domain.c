@@ -284,3 +284,4 @@ const struct stat_row xen_stat_rows[] = {
 };
 const size_t xen_stat_row_count = ARRAY_LEN(xen_stat_rows);
 const void *xen_counters(const struct xen *xen) { return &xen->counters; }
+const void *xen_page_counters(const struct xen *xen) { return &xen->pages->counters; }

@@ -76,5 +76,6 @@ int xen_audit(struct xen *xen, char *msg, size_t size);
 extern const struct stat_row xen_stat_rows[];
 extern const size_t xen_stat_row_count;
 const void *xen_counters(const struct xen *xen);
+const void *xen_page_counters(const struct xen *xen);	/* rows: pv_stat_rows, xen/page.h */
 
 #endif

@@ -7,6 +7,7 @@
 #include "cpu/access.h"
 #include "cpu/cpuid.h"
 #include "cpu/msr.h"
+#include "xen/page.h"
 #include "xen/xen_internal.h"
 
 /* What a guest may change in CR4, and what it sees besides. */
@@ -179,6 +180,49 @@ static enum exec_op forced(struct exec *x)
 	return OP_DONE;
 }
 
+/* To the end: an instruction cannot be made again half done. */
+static bool table_update(struct xen *xen, uint64_t at, uint64_t entry)
+{
+	int err = -PV_AGAIN;
+
+	while (err == -PV_AGAIN) {
+		xen->pages->budget = PV_BUDGET;
+		if (!xen_pages_lock(xen))
+			continue;
+		err = pv_update(xen->pages, at, entry, false);
+		memory_unlock(xen->memory);
+	}
+	return !err;
+}
+
+/*
+ * A store of the guest's kernel to one of its level-1 tables, which it sees read-only: the entry is changed as a hypercall would, if the entry may be
+ * (VMASST_TYPE_writable_pagetables). Whatever the instruction is, it runs on a copy of the entry.
+ */
+static enum exec_op table_store(struct exec *x)
+{
+	struct vcpu *v = x->v;
+	struct xen_vcpu *xv = xen_vcpu_of(v);
+	const uint64_t la = x->exc.cr2 & ~7ull;
+	struct exception ignored;
+	uint64_t entry;
+	struct vmem_span span;
+	enum exec_op op;
+	uint64_t at;
+
+	if (!(xv->assist & 1u << VMASST_TYPE_writable_pagetables) || vmem_map(v, la, 8, vmem_data(v) | ACC_READ | VMEM_NO_ALIGN, &span, &ignored) != VMEM_OK ||
+	    !span.part[0].hva)
+		return OP_FAULT;
+	at = pool_mfn_of(&v->memory->pool, span.part[0].hva).v << PAGE_SHIFT | (la & ~PAGE_MASK);
+	vmem_load(v, &span, &entry);
+	if (xv->xen->pages->page[at >> PAGE_SHIFT].type != PV_L1)
+		return OP_FAULT;
+	op = exec_on_copy(x, la, &entry);
+	if (op == OP_DONE && !table_update(xv->xen, at, entry))
+		return OP_FAULT;
+	return op;
+}
+
 enum exec_op xen_refused(struct exec *x)
 {
 	struct vcpu *v = x->v;
@@ -188,6 +232,8 @@ enum exec_op xen_refused(struct exec *x)
 
 	if (exc.vector == VEC_UD && x->in->cls == INSN_UD && vcpu_long64(v)) {
 		op = forced(x);
+	} else if (exc.vector == VEC_PF && v->ring3_kernel && (exc.error & (PF_P | PF_W)) == (PF_P | PF_W)) {
+		op = table_store(x);
 	} else if (exc.vector == VEC_GP && !exc.error) {
 		if ((x->in->cls == INSN_CLI || x->in->cls == INSN_STI) && xv->iopl >= (v->ring3_kernel ? 1 : 3))
 			op = OP_DONE;

@@ -71,14 +71,15 @@ static void set_registers(struct vcpu *v, const struct xen_boot *boot)
 int xen_start(struct xen *xen, const struct xen_boot *boot)
 {
 	struct xen_vcpu *xv = &xen->vcpu[0];
-	uint64_t *root = pool_ptr(&xen->memory->pool, boot->root);
+	int err;
 
 	write_m2p(xen);
+	err = xen_pages_start(xen, boot->root);
+	if (err)
+		return err;
 	for (unsigned i = 0; i < ARRAY_LEN(boot->ring); i++)
 		if (mfn_valid(boot->ring[i]) && !xen_hold_writable(xen, boot->ring[i]))
 			return -EINVAL;
-	for (unsigned i = 0; i < ARRAY_LEN(xen->l4_slot); i++)
-		root[XEN_L4_FIRST + i] = xen->l4_slot[i];
 	set_registers(xv->v, boot);
 	xv->kernel_ss = FLAT_KERNEL_SS64;
 	xv->kernel_sp = boot->rsp;

@@ -1,6 +1,6 @@
 #!/bin/sh
 # However a guest ends, trifold's status says how.
-# each: nested shadow
+# each: nested shadow direct
 . tests/e2e/lib/lib.sh
 paging=$1
 guest() { $TRIFOLD run --kernel $GUESTS/vmlinuz --initrd $GUESTS/test.img --paging $paging --append "quiet $1" --timeout 60 ${2:-}; }

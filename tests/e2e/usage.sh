@@ -16,7 +16,7 @@ refuse() {
 kernel=$GUESTS/vmlinuz
 refuse kernel run
 refuse such-option run --such-option --kernel $kernel
-for option in "--disk x" "--net user" "--share a=b" "--root x" "--gdb" "--paging direct" "--engine kvm"; do
+for option in "--disk x" "--net user" "--share a=b" "--root x" "--gdb" "--engine kvm"; do
 	refuse "$(echo "$option" | cut -d' ' -f1)" run --kernel $kernel $option
 done
 refuse "-c" run --kernel $kernel -c 2

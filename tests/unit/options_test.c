@@ -105,8 +105,15 @@ static void options_of_later_versions_are_refused_by_name(void **state)
 	REFUSES("--gdb is not available", "--gdb");
 	REFUSES("COMMAND is not available", "--", "ls");
 	REFUSES("--engine kvm is not available", "--engine", "kvm");
-	REFUSES("--paging direct is not available", "--paging", "direct");
-	REFUSES("--paging auto is not available", "--paging", "auto");
+	ACCEPTS("--paging", "direct");
+	assert_int_equal(o.vm.placement, PLACEMENT_SCATTER);
+	assert_non_null(strstr(o.vm.cmdline, "console=hvc0"));
+	ACCEPTS("--paging", "direct", "--placement", "linear");
+	assert_int_equal(o.vm.placement, PLACEMENT_LINEAR);
+	REFUSES("knows its machine frames", "--paging", "direct", "-m", "64M", "--machine-memory", "32M");
+	REFUSES("the Xen interface fixes", "--paging", "direct", "--cpu", "la57=on");
+	ACCEPTS("--paging", "auto");
+	assert_int_equal(o.vm.paging, PAGING_NESTED);
 	REFUSES("more than one CPU is not available", "-c", "2");
 }
 

@@ -30,7 +30,7 @@ struct rig {
 	struct xen *xen;
 	struct vcpu *v;
 	struct xen_vcpu *xv;
-	mfn_t page[3];
+	mfn_t page[3], root, l1;
 };
 
 static struct rig *rig;
@@ -66,7 +66,7 @@ static int set_up(void **state)
 	assert_int_equal(vcpu_init(rig->v, &rig->memory, &rig->bus, PAGING_DIRECT, 0), 0);
 	assert_int_equal(xen_add_vcpu(rig->xen, rig->v), 0);
 	rig->xv = rig->v->domain;
-	root = frame(), l3 = frame(), l2 = frame(), l1 = frame();
+	root = rig->root = frame(), l3 = frame(), l2 = frame(), l1 = rig->l1 = frame();
 	table(root)[0] = l3.v << PAGE_SHIFT | flags;
 	table(l3)[0] = l2.v << PAGE_SHIFT | flags;
 	table(l2)[CODE >> 21] = l1.v << PAGE_SHIFT | flags;
@@ -396,6 +396,58 @@ static void guest_pointers_into_the_hypervisors_hole_are_refused(void **state)
 	assert_int_equal(hypercall(__HYPERVISOR_xen_version, XENVER_capabilities, XEN_M2P_START, 0), -XEN_EFAULT);
 }
 
+/* The kernel sees its level-1 table read-only at TABLE; its entry for DATA is the second. */
+#define TABLE 0x403000ull
+
+static void stores_to_level_1_tables_change_their_entries_if_they_may(void **state)
+{
+	struct vcpu *v = rig->v;
+	uint64_t *l1 = &table(rig->l1)[CODE >> 12 & 511], old = l1[1];
+	const uint64_t entry = TABLE + ((CODE >> 12 & 511) + 1) * 8;
+	const struct trap_info pf = { VEC_PF, 4, FLAT_KERNEL_CS64, HANDLER };
+
+	(void)state;
+	l1[3] = rig->l1.v << PAGE_SHIFT | PTE_P | PTE_U;
+	rig->xen->pages->budget = PV_BUDGET;
+	assert_int_equal(pv_pin(rig->xen->pages, rig->root, PV_L4), 0);
+	rig->xv->trap[VEC_PF] = pf;
+
+	/* Nobody has asked for it: a page fault. */
+	v->gpr[RAX] = entry;
+	v->gpr[RDX] = 0;
+	STEP(0x48, 0x87, 0x10);			/* xchg [rax], rdx */
+	assert_int_equal(v->rip, HANDLER);
+	assert_int_equal(l1[1], old);
+
+	rig->xv->assist |= 1u << VMASST_TYPE_writable_pagetables;
+	v->rip = CODE;
+	STEP(0x48, 0x87, 0x10);
+	assert_int_equal(v->rip, CODE + 3);
+	assert_int_equal(v->gpr[RDX] & ~(uint64_t)(PTE_A | PTE_D), old & ~(uint64_t)(PTE_A | PTE_D));
+	assert_int_equal(l1[1], 0);
+	assert_int_equal(rig->xen->pages->page[rig->page[1].v].refs, 1);
+	STEP(0x48, 0x87, 0x10);			/* and back */
+	assert_int_equal(l1[1] & ~(uint64_t)(PTE_A | PTE_D), old & ~(uint64_t)(PTE_A | PTE_D));
+	assert_int_equal(rig->xen->pages->page[rig->page[1].v].type, PV_WRITABLE);
+	STEP(0xf0, 0x80, 0x20, 0xfd);		/* lock and byte [rax], ~2: read-only from now on */
+	assert_false(l1[1] & PTE_W);
+	assert_int_equal(rig->xen->pages->page[rig->page[1].v].type_count, 0);
+
+	/* A frame that is not the domain's, and a table as writable memory: the fault stands, and nothing has changed. */
+	old = l1[1];
+	for (unsigned i = 0; i < 2; i++) {
+		v->gpr[RDX] = (i ? rig->l1.v : 0) << PAGE_SHIFT | PTE_P | PTE_W | PTE_U;
+		v->rip = CODE;
+		STEP(0x48, 0x89, 0x10);		/* mov [rax], rdx */
+		assert_int_equal(v->rip, HANDLER);
+		assert_int_equal(l1[1], old);
+	}
+	assert_int_equal(rig->xv->info->arch.cr2, entry);
+	assert_int_equal(pv_unpin(rig->xen->pages, rig->root), 0);
+	while (!pv_ready(rig->xen->pages))
+		rig->xen->pages->budget = PV_BUDGET;
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 int main(void)
 {
@@ -404,7 +456,7 @@ int main(void)
 		T(exceptions_bounce_with_their_error_code_and_the_event_mask), T(software_interrupts_go_by_the_tables_privilege),
 		T(a_guest_without_a_handler_or_a_stack_is_lost), T(events_come_when_they_are_open), T(timers_end_in_the_timer_virq),
 		T(a_multicall_makes_each_call_and_keeps_its_result), T(privileged_instructions_of_the_kernel_are_emulated_and_only_the_listed_ones),
-		T(guest_pointers_into_the_hypervisors_hole_are_refused),
+		T(guest_pointers_into_the_hypervisors_hole_are_refused), T(stores_to_level_1_tables_change_their_entries_if_they_may),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
