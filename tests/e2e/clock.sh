@@ -1,7 +1,7 @@
 #!/bin/sh
 # Guest time and host time agree within 0.1% over 20 seconds, and the guest's calendar is the host's.
 # alone
-# each: nested shadow
+# each: nested shadow direct
 . tests/e2e/lib/lib.sh
 python3 - $TRIFOLD $GUESTS/vmlinuz $GUESTS/test.img $1 <<'PYTHON'
 import re, subprocess, sys, time

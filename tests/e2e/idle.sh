@@ -1,7 +1,7 @@
 #!/bin/sh
 # An idle guest costs next to nothing: under 0.5% of a core is the aim; a loaded host gets some grace before this fails.
 # alone
-# each: nested shadow
+# each: nested shadow direct
 . tests/e2e/lib/lib.sh
 python3 - $TRIFOLD $GUESTS/vmlinuz $GUESTS/test.img $1 <<'PYTHON'
 import os, subprocess, sys, time

@@ -1,6 +1,6 @@
 #!/bin/sh
 # What is piped into the console before the guest has a driver for it reaches the shell, whole.
-# each: nested shadow
+# each: nested shadow direct
 # timeout: 300
 . tests/e2e/lib/lib.sh
 for round in 1 2 3 4 5 6 7 8; do

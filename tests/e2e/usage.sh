@@ -20,6 +20,8 @@ for option in "--disk x" "--net user" "--share a=b" "--root x" "--gdb" "--engine
 	refuse "$(echo "$option" | cut -d' ' -f1)" run --kernel $kernel $option
 done
 refuse "-c" run --kernel $kernel -c 2
+refuse "machine-memory" run --kernel $kernel --paging direct -m 128M --machine-memory 64M
+refuse "cpu" run --kernel $kernel --paging direct --cpu la57=on
 refuse "-m" run --kernel $kernel -m 0
 refuse "-m" run --kernel $kernel -m lots
 refuse "-m" run --kernel $kernel -m 99999999999999999999G

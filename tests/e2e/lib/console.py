@@ -81,7 +81,7 @@ def typing():
     s.type("\x03")	# Ctrl-c reaches the guest
     s.shell()
     s.type("stty -a | head -n 1; tty\n")
-    s.expect("/dev/ttyS0")
+    s.expect("/dev/hvc0" if paging == "direct" else "/dev/ttyS0")
     # A paste longer than any FIFO arrives whole.
     s.type("stty -echo; echo read''y; cat >/tmp/pasted\n")
     s.expect("ready")
