@@ -175,10 +175,19 @@ $(GUESTS)/stress.img: tools/make-stress-root tests/e2e/stress/stress.sh $(INITRD
 	@cp tests/e2e/stress/stress.sh $(GUESTS)/stress-root/stress/
 	@tools/make-initrd $@ $(INITRD) $(GUESTS)/stress-root
 
+# A disk's front end, which is a module.
+$(GUESTS)/disk-root/modules/xen-blkfront.ko: tools/make-modules tools/fetch-deb | $(SETUP)guests
+	@tools/make-modules $(DEBS) linux-image-cloud-amd64 $(@D) xen-blkfront
+	@touch $@
+$(GUESTS)/disk.img: $(GUESTS)/disk-root/modules/xen-blkfront.ko tests/e2e/disk/disk.sh $(INITRD) tools/make-initrd tools/guest-init
+	@mkdir -p $(GUESTS)/disk-root/disk
+	@cp tests/e2e/disk/disk.sh $(GUESTS)/disk-root/disk/
+	@tools/make-initrd $@ $(INITRD) $(GUESTS)/disk-root
+
 # The second compiler, and everything that tests run under sanitizers, have build directories of their own.
 check: $(SETUP)build $(SETUP)check guests
 	@tools/setup browser || echo "no browser, so that test is skipped" >&2
-	@$(MAKE) --no-print-directory -j$(JOBS) all unit fuzzers bare $(GUESTS)/vmlinuz-amd64 $(GUESTS)/test.img $(GUESTS)/stress.img $(GUESTS)/programs.img
+	@$(MAKE) --no-print-directory -j$(JOBS) all unit fuzzers bare $(GUESTS)/vmlinuz-amd64 $(GUESTS)/test.img $(GUESTS)/stress.img $(GUESTS)/programs.img $(GUESTS)/disk.img
 	@$(MAKE) --no-print-directory -j$(JOBS) BUILD=$(BUILD)/clang CC=clang all unit
 	@$(MAKE) --no-print-directory -j$(JOBS) BUILD=$(BUILD)/san SAN=address,undefined OPT=-O1 unit fuzzers
 	@tools/run-tests --build $(BUILD) --jobs $(JOBS) $(if $(ONLY),--only '$(ONLY)') $(TESTS)

@@ -26,13 +26,13 @@ const struct stat_row block_stat_rows[] = {
 };
 const size_t block_stat_row_count = ARRAY_LEN(block_stat_rows);
 
-int block_open(struct block *b, const char *path, bool read_only, char *error, size_t error_size)
+int block_open(struct block *b, const char *path, bool read_only, struct block_counters *counters, char *error, size_t error_size)
 {
 	struct stat st;
 	uint64_t bytes = 0;
 	int err = 0;
 
-	*b = (struct block){ .fd = open(path, (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC), .read_only = read_only, .path = path };
+	*b = (struct block){ .fd = open(path, (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC), .read_only = read_only, .path = path, .counters = counters };
 	if (b->fd < 0) {
 		err = -errno;
 		snprintf(error, error_size, "disk %s: %s%s", path, strerror(-err), err == -EACCES && !read_only ? " (with ,ro it need only be readable)" : "");
@@ -67,7 +67,7 @@ void block_close(struct block *b)
 
 static int failed(struct block *b, const char *what, uint64_t sector, int err)
 {
-	if (!b->counters.errors++)
+	if (!b->counters->errors++)
 		log_error("disk %s: cannot %s at sector %llu: %s", b->path, what, (unsigned long long)sector, strerror(-err));
 	return err;
 }
@@ -95,8 +95,8 @@ static int transfer(struct block *b, bool write, uint64_t sector, struct iovec *
 			io->iov_len -= (size_t)done;
 		}
 	}
-	++*(write ? &b->counters.writes : &b->counters.reads);
-	*(write ? &b->counters.written_bytes : &b->counters.read_bytes) += (uint64_t)at - from * BLOCK_SECTOR;
+	++*(write ? &b->counters->writes : &b->counters->reads);
+	*(write ? &b->counters->written_bytes : &b->counters->read_bytes) += (uint64_t)at - from * BLOCK_SECTOR;
 	return 0;
 }
 
@@ -107,7 +107,7 @@ int block_flush(struct block *b)
 {
 	if (!b->read_only && fdatasync(b->fd))
 		return failed(b, "flush", 0, -errno);
-	b->counters.flushes++;
+	b->counters->flushes++;
 	return 0;
 }
 
@@ -117,6 +117,6 @@ int block_discard(struct block *b, uint64_t sector, uint64_t count)
 		return -EROFS;
 	if (count && fallocate(b->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)(sector * BLOCK_SECTOR), (off_t)(count * BLOCK_SECTOR)))
 		return errno == EOPNOTSUPP || errno == ENODEV ? -EOPNOTSUPP : failed(b, "discard", sector, -errno);
-	b->counters.discards++;
+	b->counters->discards++;
 	return 0;
 }

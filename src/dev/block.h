@@ -21,14 +21,14 @@ struct block {
 	uint64_t sectors;
 	bool read_only;
 	const char *path;		/* the caller's, for messages */
-	struct block_counters counters;
+	struct block_counters *counters;	/* the caller's; several disks of one thread may share them */
 };
 
 /*
  * Opens a regular file or a block device, and keeps others from writing it while we do (a lock as flock(2) has it, shared if read_only). 0, or -errno with one
  * clear reason.
  */
-int block_open(struct block *b, const char *path, bool read_only, char *error, size_t error_size);
+int block_open(struct block *b, const char *path, bool read_only, struct block_counters *counters, char *error, size_t error_size);
 void block_close(struct block *b);
 
 /* [sector, sector + count) lies on the disk. */

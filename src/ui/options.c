@@ -218,6 +218,23 @@ static bool set_symbols(struct options *o, const char *arg)
 	return true;
 }
 
+static bool set_disk(struct options *o, const char *arg)
+{
+	const size_t len = strlen(arg);
+	const bool read_only = len > 3 && !strcmp(arg + len - 3, ",ro");
+
+	if (o->vm.disks == VM_DISKS)
+		return option_error(o, "--disk %s: at most %u disks", arg, VM_DISKS);
+	if (!len || (!read_only && strchr(arg, ',')))
+		return option_error(o, "--disk %s: not FILE or FILE,ro", arg);
+	if (len >= sizeof(o->disk_path[0]))
+		return option_error(o, "--disk %s: the name is too long", arg);
+	memcpy(o->disk_path[o->vm.disks], arg, read_only ? len - 3 : len);
+	o->vm.disk[o->vm.disks] = (struct vm_disk){ o->disk_path[o->vm.disks], read_only };
+	o->vm.disks++;
+	return true;
+}
+
 static const struct option_row {
 	const char *name;
 	const char *arg;	/* 0: takes none */
@@ -235,6 +252,7 @@ static const struct option_row {
 	{ "--paging", "MODE", "how guest memory is virtualized: nested (default), shadow, or direct (Xen paravirtualized kernels)", set_paging },
 	{ "--engine", "ENGINE", "what runs guest code: bt (binary translation) or auto (default)", set_engine },
 	{ "--placement", "ORDER", "machine frames for guest pages: linear (default) or scatter (random, default of direct)", set_placement },
+	{ "--disk", "FILE[,ro]", "a disk in a raw file (xvda, xvdb...), with --paging direct; may be repeated", set_disk },
 	{ "--stats", "FILE", "write all counters to FILE as JSON at the end of the run", set_stats },
 	{ "--trace", "FILE", "write what happens, as it happens, to FILE for Perfetto (JSON)", set_trace },
 	{ "--trace-events", "LIST", "what of it, with commas between, or all (default: all but miss and exec):\n"
@@ -248,7 +266,6 @@ static const struct option_row {
 	{ "--perf-map", 0, "write /tmp/perf-PID.map, so that perf can name translated guest code", set_perf_map },
 	{ "--symbols", "FILE[@BASE]", "System.map or ELF file with names for both of these; may be repeated", set_symbols },
 	{ "--help", 0, "print this", set_help },
-	{ "--disk", "FILE", 0, 0 },
 	{ "--net", "user", 0, 0 },
 	{ "--share", "TAG=DIR", 0, 0 },
 	{ "--root", "DIR", 0, 0 },
@@ -316,6 +333,8 @@ static bool options_finish(struct options *o)
 		if (!o->vm.engine)
 			return option_error(o, "TRIFOLD_ENGINE=%s: no such engine", override);
 	}
+	if (o->vm.disks && !direct)
+		return option_error(o, "--disk is available with --paging direct only in this version");
 	if (!o->vm.kernel)
 		return option_error(o, "run: --kernel FILE is missing (see trifold run --help)");
 	const int n = snprintf(o->cmdline, sizeof(o->cmdline), "%s%s%s", direct ? DEFAULT_CMDLINE_DIRECT : DEFAULT_CMDLINE, o->append ? " " : "", o->append ? o->append : "");

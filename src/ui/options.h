@@ -17,6 +17,7 @@ struct options {
 	const char *stats;
 	const char *profile;
 	char cmdline[OPTIONS_CMDLINE_MAX];
+	char disk_path[VM_DISKS][4096];
 	bool placement_given;
 	bool help;
 	char error[240];

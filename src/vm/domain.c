@@ -50,6 +50,27 @@ static int domain_memory(struct vm *vm)
 	return err;
 }
 
+/* Domain 0 with what it offers. */
+static bool open_disks(struct vm *vm, char *error, size_t size)
+{
+	const struct vm_config *c = &vm->config;
+
+	if (xenback_create(vm->xen, &vm->memory, &vm->xenback)) {
+		snprintf(error, size, "cannot set up xenstore");
+		return false;
+	}
+	for (unsigned i = 0; i < c->disks; i++) {
+		if (block_open(&vm->disk[i], c->disk[i].path, c->disk[i].read_only, &vm->disk_counters, error, size))
+			return false;
+		vm->disks++;
+		if (xenback_add_disk(vm->xenback, &vm->disk[i])) {
+			snprintf(error, size, "disk %s: out of memory", c->disk[i].path);
+			return false;
+		}
+	}
+	return true;
+}
+
 static bool domain_load(struct vm *vm, char *error, size_t size)
 {
 	const struct vm_config *c = &vm->config;
@@ -61,7 +82,11 @@ static bool domain_load(struct vm *vm, char *error, size_t size)
 		snprintf(error, size, "cannot set up the console's event channel");
 		return false;
 	}
-	const struct boot_xen xen = { .shared_info = xen_shared_info_mfn(vm->xen), .console_port = vm->hvc.port };
+	if (!open_disks(vm, error, size))
+		return false;
+	const struct boot_xen xen = {
+		.shared_info = xen_shared_info_mfn(vm->xen), .console_port = vm->hvc.port, .store_port = xenback_store_port(vm->xenback),
+	};
 	if (!boot_load_xen(&boot, &xen, &vm->start.xen)) {
 		snprintf(error, size, "%s", boot.error);
 		return false;
@@ -104,13 +129,17 @@ static int domain_enter(struct vm *vm)
 	if (!mfn_valid(boot.ring[0]) || !mfn_valid(boot.ring[1]))
 		return -EINVAL;
 	hvc_set_ring(&vm->hvc, &vm->memory.pool, boot.ring[0]);
-	return xen_start(vm->xen, &boot);
+	const int err = xen_start(vm->xen, &boot);
+
+	return err ? err : xenback_start(vm->xenback, boot.ring[1]);
 }
 
 static void domain_stats(struct vm *vm)
 {
 	stats_add(&vm->stats, "xen", xen_stat_rows, xen_stat_row_count, xen_counters(vm->xen));
 	stats_add(&vm->stats, "pages", pv_stat_rows, pv_stat_row_count, xen_page_counters(vm->xen));
+	stats_add(&vm->stats, "back", xenback_stat_rows, xenback_stat_row_count, xenback_counters(vm->xenback));
+	stats_add(&vm->stats, "disk", block_stat_rows, block_stat_row_count, &vm->disk_counters);
 	stats_add(&vm->stats, "hvc", hvc_stat_rows, hvc_stat_row_count, &vm->hvc.counters);
 }
 

@@ -213,6 +213,10 @@ void vm_destroy(struct vm *vm)
 {
 	if (!vm || vm->stuck)
 		return;
+	/* Its thread kicks vcpus. */
+	xenback_destroy(vm->xenback);
+	for (unsigned i = 0; i < vm->disks; i++)
+		block_close(&vm->disk[i]);
 	control_destroy(vm->control);
 	vm_moves_destroy(vm);
 	vm_trace_destroy(vm);

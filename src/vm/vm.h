@@ -51,6 +51,8 @@ const char *vm_end_name(const struct vm_end *end);
 const char *vm_end_text(const struct vm_end *end, char *text, size_t size);
 
 #define VM_SYMBOL_FILES 8u
+#define VM_DISKS 4u
+struct vm_disk { const char *path; bool read_only; };
 struct vm_config {
 	const struct engine *engine;
 	enum paging_mode paging;
@@ -74,6 +76,8 @@ struct vm_config {
 	bool perf_map;			/* write /tmp/perf-PID.map */
 	const char *symbol_file[VM_SYMBOL_FILES];	/* for both: "PATH" or "PATH@BASE", vm/symbols.h */
 	unsigned symbol_files;
+	struct vm_disk disk[VM_DISKS];	/* raw files, for --paging direct */
+	unsigned disks;
 	uint64_t timeout_ns;		/* of vm_run; 0: none */
 	const char *control;		/* path of the control socket (docs/control.md); 0: none */
 	struct tune tune;

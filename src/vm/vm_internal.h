@@ -14,11 +14,13 @@
 #include "dev/ioapic.h"
 #include "dev/power.h"
 #include "dev/rtc.h"
+#include "dev/block.h"
 #include "dev/uart.h"
 #include "vm/console.h"
 #include "vm/control.h"
 #include "vm/hvc.h"
 #include "vm/vm.h"
+#include "xenback/backend.h"
 #include "xen/domain.h"
 
 #define VM_MAX_CPUS 1u
@@ -97,6 +99,10 @@ struct vm {
 	struct power power;
 	struct xen *xen;		/* domain.c, with its console; 0: a PC */
 	struct hvc hvc;
+	struct xenback *xenback;	/* its domain 0; disks are served by its thread */
+	struct block disk[VM_DISKS];
+	struct block_counters disk_counters;
+	unsigned disks;			/* opened */
 	struct console console;
 	struct control *control;	/* 0: no control socket */
 	void *engine_state;

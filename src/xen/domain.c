@@ -28,7 +28,7 @@ uint64_t xen_spare_frames(uint64_t pages)
 	/* The pool is a little larger than pages and what is asked here (mem/memory.c rounds up): an M2P for twice as many is enough. */
 	uint64_t m2p = m2p_frames_for(2 * pages + MIB(16) / PAGE_SIZE);
 
-	return m2p + tables_for(m2p) + tables_for(tables_for(m2p)) + 64;
+	return m2p + tables_for(m2p) + tables_for(tables_for(m2p)) + XEN_GRANT_FRAMES + 64;
 }
 
 /* A frame of ours, zeroed. */

@@ -90,7 +90,7 @@ static size_t held_by_vcpu(const struct xen_vcpu *xv, struct pv_held *held)
 
 int xen_audit(struct xen *xen, char *msg, size_t size)
 {
-	struct pv_held held[XEN_VCPUS_MAX * 32 + ARRAY_LEN(xen->held)];
+	struct pv_held held[XEN_VCPUS_MAX * 34 + ARRAY_LEN(xen->held) + XEN_GRANT_USES];
 	size_t n = 0;
 	int err;
 
@@ -99,6 +99,8 @@ int xen_audit(struct xen *xen, char *msg, size_t size)
 	for (unsigned i = 0; i < xen->vcpus; i++)
 		n += held_by_vcpu(&xen->vcpu[i], held + n);
 	memory_lock(xen->memory);
+	for (unsigned i = 0; i < xen->grant_uses; i++)
+		held[n++] = (struct pv_held){ xen->grant_use[i].m, xen->grant_use[i].write ? PV_WRITABLE : PV_NONE };
 	err = pv_audit(xen->pages, held, n, msg, size);
 	memory_unlock(xen->memory);
 	return err;

@@ -35,6 +35,7 @@ static const struct hypercall_row {
 	{ __HYPERVISOR_update_va_mapping_otherdomain, "update_va_mapping_otherdomain", xen_do_update_va_mapping_otherdomain },
 	{ __HYPERVISOR_vm_assist, "vm_assist", xen_do_vm_assist },
 	{ __HYPERVISOR_physdev_op, "physdev_op", xen_do_physdev_op },
+	{ __HYPERVISOR_grant_table_op, "grant_table_op", xen_do_grant_table_op },
 	{ __HYPERVISOR_console_io, "console_io", xen_do_console_io },
 };
 

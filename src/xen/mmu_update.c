@@ -11,6 +11,8 @@
 bool xen_pages_lock(struct xen *xen)
 {
 	memory_lock(xen->memory);
+	if (UNLIKELY(xen->grant_uses))
+		xen_grant_drain(xen);
 	if (LIKELY(pv_ready(xen->pages)))
 		return true;
 	memory_unlock(xen->memory);

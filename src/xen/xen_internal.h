@@ -13,6 +13,7 @@
 #include "cpu/personality.h"
 #include "xen/abi.h"
 #include "xen/domain.h"
+#include "xen/grant.h"
 
 #define XEN_VCPUS_MAX 1u
 #define XEN_PORTS 4096u		/* 2-level event channels: 64 words of 64 bits */
@@ -66,6 +67,10 @@ struct xen_port {
 	void *opaque;
 };
 
+/* Pages that domain 0 uses by grants (grant.c), and those that it is done with but whose reference only a vcpu's thread may give back. */
+#define XEN_GRANT_USES 512u
+struct xen_grant_use { mfn_t m; uint32_t ref; bool write, done; };
+
 #define XEN_DOMID 1u		/* as others would call this domain; it calls itself DOMID_SELF */
 
 struct xen {
@@ -74,6 +79,10 @@ struct xen {
 	struct pv_pages *pages;
 	mfn_t held[8];			/* frames that we write by pointers of our own (xen_hold_writable) */
 	unsigned helds;
+	mfn_t grant_frame[XEN_GRANT_FRAMES];	/* of the grant table */
+	unsigned grant_frames;
+	struct xen_grant_use grant_use[XEN_GRANT_USES];
+	unsigned grant_uses;
 	struct xen_vcpu vcpu[XEN_VCPUS_MAX];
 	unsigned vcpus;
 	struct shared_info *shared;
@@ -164,6 +173,9 @@ bool xen_pages_lock(struct xen *xen);
 typedef int xen_request(struct xen_call *c, const void *request);
 int64_t xen_batch(struct xen_call *c, size_t size, xen_request *one);
 
+/* grant.c: gives back what domain 0 is done with. Lock held, on a vcpu's thread. */
+void xen_grant_drain(struct xen *xen);
+
 /* mmuext.c. Sets of vcpus: one bit each; xen_vcpu_set reads one from a bitmap of the guest's. */
 int xen_vcpu_set(struct xen_call *c, uint64_t bitmap, uint64_t *set);
 void xen_flush_tlb(struct xen_call *c, uint64_t set);
@@ -181,6 +193,7 @@ xen_handler xen_do_mmu_update, xen_do_update_va_mapping, xen_do_update_va_mappin
 xen_handler xen_do_mmuext_op;									/* mmuext.c */
 xen_handler xen_do_memory_op;									/* memory_op.c */
 xen_handler xen_do_set_gdt, xen_do_update_descriptor;						/* descriptor.c */
+xen_handler xen_do_grant_table_op;								/* grant.c */
 xen_handler xen_do_iret;									/* entry.c */
 xen_handler xen_do_event_channel_op;								/* event.c */
 xen_handler xen_do_set_timer_op;								/* time.c */

@@ -100,6 +100,10 @@ int xenback_create(struct xen *xen, struct memory *memory, struct xenback **out)
 	b->memory = memory;
 	b->store = store_create();
 	err = b->store ? furnish(b->store) : -ENOMEM;
+	if (!err) {
+		b->ring.port = xen_port_backend(xen, xenback_kick, b);
+		err = b->ring.port ? 0 : -ENOSPC;
+	}
 	if (err) {
 		xenback_destroy(b);
 		return err;
@@ -108,21 +112,16 @@ int xenback_create(struct xen *xen, struct memory *memory, struct xenback **out)
 	return 0;
 }
 
-uint32_t xenback_store_ring(struct xenback *b, mfn_t ring)
-{
-	b->ring.m = ring;
-	b->ring.ring = pool_ptr(&b->memory->pool, ring);
-	b->ring.port = xen_port_backend(b->xen, xenback_kick, b);
-	return b->ring.port;
-}
-
+uint32_t xenback_store_port(const struct xenback *b) { return b->ring.port; }
 int xenback_add_disk(struct xenback *b, struct block *block) { return blkback_offer(b, block); }
 
-int xenback_start(struct xenback *b)
+int xenback_start(struct xenback *b, mfn_t store_ring)
 {
 	sigset_t all, before;
 	int err;
 
+	b->ring.m = store_ring;
+	b->ring.ring = pool_ptr(&b->memory->pool, store_ring);
 	/* Signals are the other threads' business. */
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);

@@ -1,8 +1,8 @@
 /*
  * backend.h - domain 0 as a paravirtualized guest sees it: xenstore and the back ends of its devices, on one thread.
  *
- * Lifecycle: xenback_create (the domain exists, the guest does not run) -> xenback_store_ring says where the guest finds xenstore -> xenback_add_disk for each
- * disk -> xenback_start -> ... -> xenback_destroy (after the vcpus have stopped; finishes no request).
+ * Lifecycle: xenback_create (the domain exists, the guest does not run) -> xenback_add_disk for each disk -> the guest is loaded, and told of the store's port ->
+ * xenback_start, with the frame of the store's ring -> ... -> xenback_destroy (after the vcpus have stopped; what it has begun it finishes).
  *
  * Threads: the guest's notifications, on its vcpus' threads, only wake ours; the store and all devices belong to that thread alone.
  */
@@ -18,11 +18,11 @@ struct xenback;
 
 /* 0 or -errno. */
 int xenback_create(struct xen *xen, struct memory *memory, struct xenback **out);
-/* The frame of the store's ring, which the guest has been given; returns the port for start_info.store_evtchn, 0: none is free. */
-uint32_t xenback_store_ring(struct xenback *b, mfn_t ring);
+/* For start_info.store_evtchn. */
+uint32_t xenback_store_port(const struct xenback *b);
 /* Offers the disk as xvda, xvdb... The block stays the caller's, and open until xenback_destroy. 0 or -errno. */
 int xenback_add_disk(struct xenback *b, struct block *block);
-int xenback_start(struct xenback *b);
+int xenback_start(struct xenback *b, mfn_t store_ring);
 void xenback_destroy(struct xenback *b);
 
 struct xenback_counters { uint64_t store_requests, store_events, disk_requests, disk_segments, disk_refused, store_errors; };

@@ -150,7 +150,12 @@ static int16_t do_request(struct blkback *d, const struct blkif_request *r)
 
 static void respond(struct blkback *d, struct blkif_sring *ring, const struct blkif_request *r, int16_t status)
 {
-	const struct blkif_response answer = { .id = r->id, .operation = r->operation, .status = status };
+	/* An indirect request is answered as what it stands for: front ends check that. */
+	const struct blkif_request_indirect *in = (const void *)r;
+	const bool indirect = r->operation == BLKIF_OP_INDIRECT;
+	const struct blkif_response answer = {
+		.id = indirect ? in->id : r->id, .operation = indirect ? in->indirect_op : r->operation, .status = status,
+	};
 	uint32_t event;
 
 	memcpy(&ring->ring[d->rsp_prod % RING_ENTRIES].rsp, &answer, sizeof(answer));

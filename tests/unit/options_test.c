@@ -98,7 +98,8 @@ static void sizes_take_suffixes_and_refuse_nonsense(void **state)
 static void options_of_later_versions_are_refused_by_name(void **state)
 {
 	(void)state;
-	REFUSES("--disk is not available", "--disk", "d.img");
+	REFUSES("--disk is available with --paging direct only", "--kernel", "k", "--disk", "d.img");
+	REFUSES("not FILE or FILE,ro", "--disk", "");
 	REFUSES("--net is not available", "--net", "user");
 	REFUSES("--share is not available", "--share", "a=b");
 	REFUSES("--root is not available", "--root=/");
