@@ -56,6 +56,7 @@ struct memory {
 	struct memory_counters counters;	/* under the lock */
 	struct memory_swap swap;
 	void *shadow;			/* mmu/: the VM's shadow tables, 0 if none */
+	uint32_t shadow_pages;		/* most shadow pages there may be; 0: mmu/ decides. Set before the first vcpu */
 	const struct tune *tune;	/* the VM's switches (base/tune.h), 0 for the defaults */
 };
 

@@ -79,7 +79,10 @@ struct shadow {
 /* shadow_page.c. */
 int shadow_attach(struct memory *memory);	/* 0 or -errno; the first vcpu makes the tables */
 void shadow_detach(struct memory *memory);
-/* Bounds the number of pages, dropping all there are. At least SHADOW_MIN_PAGES. For tests. */
+/*
+ * Bounds the number of pages, dropping all there are; at most as many as memory->shadow_pages, or the default, made room for. At least SHADOW_MIN_PAGES: more than
+ * one operation holds (a root, the tables below it, and direct pages), so that reclaim always finds another. For tests.
+ */
 #define SHADOW_MIN_PAGES 16
 void shadow_set_limit(struct mmu *mmu, uint32_t limit);
 /* The page for a table in frame m, or for the range at gfn if role is direct (then m is MFN_NONE); made if need be. */

@@ -28,7 +28,8 @@ int shadow_attach(struct memory *memory)
 	if (!s)
 		return -ENOMEM;
 	s->memory = memory;
-	s->limit = default_limit(memory);
+	s->limit = memory->shadow_pages ? memory->shadow_pages : default_limit(memory);
+	ASSERT(s->limit >= SHADOW_MIN_PAGES && s->limit <= SHADOW_MAX_PAGES);
 	s->page_bytes = s->limit * sizeof(*s->page);
 	s->table_bytes = s->limit * PAGE_SIZE;
 	s->page = mmap(NULL, s->page_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

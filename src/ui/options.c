@@ -16,6 +16,8 @@
 #define MEMORY_MIN MIB(2)
 #define MEMORY_MAX GIB(256)
 #define MACHINE_MIN MIB(8)
+#define SHADOW_MIN KIB(64)	/* SHADOW_MIN_PAGES and SHADOW_MAX_PAGES of mmu/shadow.h */
+#define SHADOW_MAX GIB(4)
 #define DEFAULT_SWAP_DIR "/var/tmp"	/* /tmp is memory on many machines */
 #define TIMEOUT_MAX 1e9
 #define PROFILE_EVERY 1000u	/* microseconds */
@@ -112,6 +114,16 @@ static bool set_machine_memory(struct options *o, const char *arg)
 	if (!memory_size(o, "--machine-memory", arg, MACHINE_MIN, &bytes))
 		return false;
 	o->vm.machine_bytes = ALIGN_UP(bytes, MIB(2));
+	return true;
+}
+
+static bool set_shadow_memory(struct options *o, const char *arg)
+{
+	if (!options_parse_size(arg, &o->vm.shadow_bytes))
+		return option_error(o, "--shadow-memory %s: not a memory size (a number with K, M or G, such as 4M)", arg);
+	if (o->vm.shadow_bytes < SHADOW_MIN || o->vm.shadow_bytes > SHADOW_MAX)
+		return option_error(o, "--shadow-memory %s: must be from 64 KiB to 4 GiB", arg);
+	o->vm.shadow_bytes = ALIGN_UP(o->vm.shadow_bytes, 4096);
 	return true;
 }
 
@@ -247,6 +259,7 @@ static const struct option_row {
 	{ "-m", "SIZE", "guest memory, with K, M or G; a bare number means MiB (default 512M)", set_memory },
 	{ "--machine-memory", "SIZE", "machine memory behind it; what does not fit is swapped to a file (default: all of it)", set_machine_memory },
 	{ "--swap", "DIR", "directory of that file, which has no name (default " DEFAULT_SWAP_DIR ")", set_swap },
+	{ "--shadow-memory", "SIZE", "most memory for shadow tables (default: 4 MiB and 1/128 of guest memory, 64 MiB at most)", set_shadow_memory },
 	{ "-c", "CPUS", "number of CPUs (1)", set_cpus },
 	{ "--cpu", "NAME=on|off", "offer a feature of the processor (see below) to the guest; may be repeated", set_cpu },
 	{ "--paging", "MODE", "how guest memory is virtualized: nested (default), shadow, or direct (Xen paravirtualized kernels)", set_paging },
@@ -335,6 +348,8 @@ static bool options_finish(struct options *o)
 	}
 	if (o->vm.disks && !direct)
 		return option_error(o, "--disk is available with --paging direct only in this version");
+	if (o->vm.shadow_bytes && o->vm.paging == PAGING_NESTED)
+		return option_error(o, "--shadow-memory: the paging mode nested has no shadow tables");
 	if (!o->vm.kernel)
 		return option_error(o, "run: --kernel FILE is missing (see trifold run --help)");
 	const int n = snprintf(o->cmdline, sizeof(o->cmdline), "%s%s%s", direct ? DEFAULT_CMDLINE_DIRECT : DEFAULT_CMDLINE, o->append ? " " : "", o->append ? o->append : "");

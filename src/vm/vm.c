@@ -93,6 +93,7 @@ static int vm_build(struct vm *vm, char *error, size_t size)
 	if (err)
 		return err;
 	vm->memory.tune = &vm->config.tune;
+	vm->memory.shadow_pages = (uint32_t)(c->shadow_bytes / PAGE_SIZE);
 	bus_init(&vm->bus);
 	vm->bus_ready = true;
 

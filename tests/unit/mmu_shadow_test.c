@@ -329,6 +329,137 @@ static void two_vcpus_share_the_shadow_tables_of_a_vm(void **state)
 	guest_free(g);
 }
 
+/* KVM's shadow bug of reusing a page of the right frame and the wrong role: one frame used as tables of two levels, and as the first of a large page that is split. */
+static void one_frame_in_several_roles_has_a_shadow_page_for_each(void **state)
+{
+	struct guest *g = shadow_guest();
+	uint64_t table = MIB(6), large = 0x40000000, twice = 0x80000000;
+	struct shadow *s = shadow_of(g);
+	mfn_t m;
+
+	(void)state;
+	/* The page at 6 MiB: page table for V; page directory for `twice`; first page of the range that a large page maps. */
+	guest_write(g, guest_slot(g, g->root, V, 2), table | PWU);
+	guest_write(g, guest_slot(g, g->root, twice, 3), table | PWU);
+	guest_write(g, guest_slot(g, g->root, large, 2), table | PWU | PTE_PS);
+	guest_write(g, table + (V >> 12 & 511) * 8, 0x5000 | PWU);
+	guest_write(g, 0x5000 + 7 * 8, 0x9000 | PWU);
+	for (unsigned round = 0; round < 3; round++) {
+		EXPECT_MAPPED(g, V, ACC_READ, 0x5000);
+		EXPECT_MAPPED(g, twice + (V >> 12 & 511) * MIB(2) + 7 * PAGE_SIZE, ACC_READ, 0x9000);
+		EXPECT_MAPPED(g, large + 0x5000, ACC_READ, table + 0x5000);
+		audit(g); /* S1, S4 */
+		mmu_set_cr3(&g->mmu, g->root);
+	}
+	m = mfn((uint64_t)(table_frame(g, table) - pool_frame(&g->memory.pool, mfn(0))));
+	memory_lock(&g->memory);
+	for (unsigned level = 1; level <= 3; level++)
+		assert_true(!!shadow_page_find(s, m, table >> PAGE_SHIFT, level | ROLE_NXE) == (level < 3));
+	assert_non_null(shadow_page_find(s, MFN_NONE, table >> PAGE_SHIFT, 1 | ROLE_DIRECT));
+	assert_null(shadow_page_find(s, m, table >> PAGE_SHIFT, 1)); /* not without NX */
+	memory_unlock(&g->memory);
+	guest_free(g);
+}
+
+/* A root freed while in use: the register still names it, whatever has become of its shadow page since. */
+static void a_root_that_was_reclaimed_while_loaded_is_made_anew_and_never_followed(void **state)
+{
+	struct guest *g = shadow_guest();
+	struct shadow *s = shadow_of(g);
+	uint64_t other = MIB(8);
+
+	(void)state;
+	shadow_set_limit(&g->mmu, SHADOW_MIN_PAGES);
+	guest_map(g, V, 0x5000 | PWU);
+	for (uint64_t i = 0; i < 64; i++)
+		guest_write(g, guest_slot(g, other, V + (i << 30), 1), 0x6000 | PWU);
+	for (unsigned round = 0; round < 20; round++) {
+		struct shadow_page *root;
+
+		mmu_set_cr3(&g->mmu, g->root);
+		EXPECT_MAPPED(g, V, ACC_READ, 0x5000);
+		memory_lock(&g->memory);
+		root = shadow_follow(s, g->mmu.priv->shadow_root_link);
+		if (!root)
+			root = shadow_page_find(s, mfn((uint64_t)(table_frame(g, g->root) - pool_frame(&g->memory.pool, mfn(0)))), g->root >> PAGE_SHIFT, 4 | ROLE_NXE);
+		assert_non_null(root);
+		shadow_page_free(&g->mmu, root);
+		memory_unlock(&g->memory);
+		if (round & 1) {
+			/* Its page is another's by now. */
+			mmu_set_cr3(&g->mmu, other);
+			for (uint64_t i = 0; i < 64; i++)
+				EXPECT_MAPPED(g, V + (i << 30), ACC_READ, 0x6000);
+			mmu_set_cr3(&g->mmu, g->root);
+		}
+		mmu_invlpg(&g->mmu, gva(V));
+		EXPECT_MAPPED(g, V, ACC_READ, 0x5000);
+		audit(g);
+	}
+	guest_free(g);
+}
+
+/* Staleness checked before reclaim: making the last table of a translation must not take back one that it goes through. */
+static void a_reclaim_takes_no_page_that_the_operation_has_met(void **state)
+{
+	struct guest *g = shadow_guest();
+	struct shadow *s = shadow_of(g);
+	unsigned reclaimed = 0;
+
+	(void)state;
+	shadow_set_limit(&g->mmu, SHADOW_MIN_PAGES);
+	for (uint64_t i = 0; i < 40; i++)
+		guest_map(g, V + (i << 39), 0x5000 | PWU);
+	for (uint64_t hand = 0; hand < SHADOW_MIN_PAGES; hand++) {
+		for (uint64_t i = 0; i < 40; i++) {
+			uint64_t va = V + (i << 39) < 1ull << 47 ? V + (i << 39) : (V + (i << 39)) | 0xffff000000000000ull, hidden, before;
+
+			/* Everything looks unused, or used, so that the hand comes around; it begins anywhere, also at the root and at the tables just made. */
+			for (uint32_t k = 0; k < s->made_ever; k++)
+				s->page[k].referenced = i & 1;
+			s->hand = s->made_ever ? (uint32_t)(hand % s->made_ever) : 0;
+			before = g->mmu.counters.shadow_reclaimed;
+			mmu_invlpg(&g->mmu, gva(va));
+			EXPECT_MAPPED(g, va, ACC_READ, 0x5000);
+			reclaimed += g->mmu.counters.shadow_reclaimed != before;
+			/* The way just made is whole: used again, it lacks nothing. */
+			hidden = g->mmu.counters.hidden_not_present;
+			mmu_invlpg(&g->mmu, gva(va));
+			EXPECT_MAPPED(g, va, ACC_READ, 0x5000);
+			assert_int_equal(g->mmu.counters.hidden_not_present, hidden);
+		}
+		audit(g);
+	}
+	assert_true(reclaimed > 300);
+	guest_free(g);
+}
+
+/* A child that inherits a dead role: what a page is made for is the paging in force, not what its parent was made under. */
+static void a_child_takes_its_role_from_the_paging_in_force(void **state)
+{
+	struct guest *g = shadow_guest();
+
+	(void)state;
+	guest_map(g, V, 0x5000 | PWU);
+	guest_map(g, V + PAGE_SIZE, 0x6000 | PWU | PTE_NX);
+	for (unsigned round = 0; round < 4; round++) {
+		const uint64_t efer = round & 1 ? LONG_EFER & ~(uint64_t)EFER_NXE : LONG_EFER;
+
+		mmu_set_controls(&g->mmu, LONG_CR0, LONG_CR4, efer);
+		EXPECT_MAPPED(g, V, ACC_READ, 0x5000);
+		if (round & 1) { /* bit 63 is reserved */
+			EXPECT_FAULT(g, V + PAGE_SIZE, ACC_READ, PF_P | PF_RSVD);
+		} else {
+			EXPECT_MAPPED(g, V + PAGE_SIZE, ACC_READ, 0x6000);
+			EXPECT_FAULT(g, V + PAGE_SIZE, ACC_EXEC, PF_P | PF_I);
+		}
+		guest_map(g, V + PAGE_SIZE, 0x6000 | PWU | PTE_NX | PTE_A); /* the pages of both roles follow */
+		audit(g);
+	}
+	assert_int_equal(g->mmu.counters.shadow_made, 8);
+	guest_free(g);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -344,6 +475,10 @@ int main(void)
 		cmocka_unit_test(a_link_to_a_page_of_an_earlier_life_is_void_also_when_serials_come_around),
 		cmocka_unit_test(a_large_guest_page_over_scattered_frames_is_split_and_over_a_chunk_it_is_not),
 		cmocka_unit_test(a_large_page_that_covers_tables_allows_no_unseen_write_to_them),
+		cmocka_unit_test(one_frame_in_several_roles_has_a_shadow_page_for_each),
+		cmocka_unit_test(a_root_that_was_reclaimed_while_loaded_is_made_anew_and_never_followed),
+		cmocka_unit_test(a_reclaim_takes_no_page_that_the_operation_has_met),
+		cmocka_unit_test(a_child_takes_its_role_from_the_paging_in_force),
 		cmocka_unit_test(two_vcpus_share_the_shadow_tables_of_a_vm),
 	};
 

@@ -45,7 +45,7 @@ static void every_option_sets_what_it_says(void **state)
 	(void)state;
 	ACCEPTS("--initrd", "i", "--append", "quiet nokaslr", "-m", "2G", "-c", "1", "--paging", "shadow", "--engine", "auto",
 		"--placement", "scatter", "--stats", "s.json", "--timeout", "1.5", "--debug-exit", "--tune", "console-buffer=off",
-		"--control", "vm.sock", "--machine-memory", "129M", "--swap", "/dir");
+		"--control", "vm.sock", "--machine-memory", "129M", "--swap", "/dir", "--shadow-memory", "65K");
 	assert_int_equal(o.vm.initrds, 1);
 	assert_string_equal(o.vm.initrd[0], "i");
 	assert_string_equal(o.vm.cmdline, "console=ttyS0 panic=-1 reboot=a quiet nokaslr");
@@ -56,6 +56,7 @@ static void every_option_sets_what_it_says(void **state)
 	assert_string_equal(o.vm.control, "vm.sock");
 	assert_int_equal(o.vm.machine_bytes, MIB(130));
 	assert_string_equal(o.vm.swap_dir, "/dir");
+	assert_int_equal(o.vm.shadow_bytes, 68 * 1024);
 	assert_int_equal(o.vm.timeout_ns, 1500000000);
 	assert_true(o.vm.debug_exit);
 	assert_false(o.vm.tune.on[TUNE_CONSOLE_BUFFER]);
@@ -133,6 +134,10 @@ static void bad_usage_is_refused(void **state)
 	REFUSES("-m needs an argument", "-m");
 	REFUSES("--machine-memory", "--machine-memory", "1M");
 	REFUSES("--machine-memory", "--machine-memory", "little");
+	REFUSES("must be from 64 KiB to 4 GiB", "--paging", "shadow", "--shadow-memory", "63K");
+	REFUSES("must be from 64 KiB to 4 GiB", "--paging", "shadow", "--shadow-memory", "5G");
+	REFUSES("not a memory size", "--paging", "shadow", "--shadow-memory", "some");
+	REFUSES("has no shadow tables", "--kernel", "k", "--shadow-memory", "1M");
 	REFUSES("--debug-exit takes no argument", "--debug-exit=1");
 	REFUSES("no such mode", "--paging", "shadows");
 	REFUSES("no such engine", "--engine", "");
