@@ -3,7 +3,7 @@
  * what the manual allows (mmu/model.h). Every access goes the way that generated code goes: the inline probe of level 1, then
  * mmu_access; fetches go through a model of the translator's jump cache, which relies on fetch ids.
  *
- *   fuzz/mmu [--steps N] [--seed S] [--mode nested|shadow|both] [--placement linear|scatter|both]
+ *   fuzz/mmu [--steps N] [--seed S] [--mode nested|shadow|auto|all] [--placement linear|scatter|both]
  *
  * Each (mode, placement) pair runs N steps. The first difference is printed with its step and ends the run with status 1.
  */
@@ -14,17 +14,20 @@
 #include <string.h>
 
 #include "mmu/mmu_fuzz.h"
+#include "mmu/mmu_internal.h"
 #include "mmu/shadow.h"
 #include "x86/regs.h"
 
 #define MACHINE MIB(2)		/* of runs that swap */
+
+static const char *const mode_names[] = { [PAGING_NESTED] = "nested", [PAGING_SHADOW] = "shadow", [PAGING_AUTO] = "auto" };
 
 void die(struct fuzz *f, const char *fmt, ...)
 {
 	va_list ap;
 
 	fprintf(stderr, "fuzz/mmu: seed %" PRIu64 ", %s, %s, step %" PRIu64 ": ", f->seed,
-		f->mode == PAGING_SHADOW ? "shadow" : "nested", f->placement == PLACEMENT_SCATTER ? "scatter" : "linear", f->step);
+		mode_names[f->mode], f->placement == PLACEMENT_SCATTER ? "scatter" : "linear", f->step);
 	va_start(ap, fmt);
 	vfprintf(stderr, fmt, ap);
 	va_end(ap);
@@ -57,6 +60,10 @@ static void one_step(struct fuzz *f)
 
 	if (f->step % 4096 == 0)
 		draw_weather(f);
+	if (f->step % 512 == 0)
+		/* Tries need not wait, so that modes change often. */
+		for (unsigned i = 0; i < AUTO_SPACES; i++)
+			f->mmu.priv->auto_modes.of[i].wait = f->mmu.priv->auto_modes.of[i].tries = 0;
 	if (f->step % 8192 == 0 && chance(f, 800))
 		tables_repair(f);
 	if (what < 10)
@@ -115,8 +122,9 @@ static void run(uint64_t seed, uint64_t steps, enum paging_mode mode, enum place
 	f->then = malloc(RAM);
 	if (!f->then)
 		exit(2);
-	if (mode == PAGING_SHADOW && seed % 3)
+	if (paging_has_shadows(mode) && seed % 3)
 		shadow_set_limit(&f->mmu, 16 + pick(f, 32));
+	f->mmu.priv->auto_modes.window = 30; /* so that modes change often */
 	tables_fill(f);
 	event_set_controls(f, CR0_PG | CR0_PE | CR0_WP, CR4_PAE | CR4_PGE, EFER_LMA | EFER_NXE);
 	event_load_cr3(f);
@@ -127,10 +135,10 @@ static void run(uint64_t seed, uint64_t steps, enum paging_mode mode, enum place
 	printf("%s %s: %" PRIu64 " steps, %" PRIu64 " mapped (%" PRIu64 " by the inline probe), %" PRIu64 " faults, %" PRIu64
 	       " mmio, %" PRIu64 " foretold by explain, %" PRIu64 " logged, %" PRIu64 " tracked, %" PRIu64 " fetches (%" PRIu64 " by fetch id), %" PRIu64 " edits; level 2: %" PRIu64
 	       " hits, %" PRIu64 " misses; shadow pages %" PRIu64 " made, %" PRIu64 " reclaimed; hidden %" PRIu64 " missing, %" PRIu64
-	       " dirty; table writes %" PRIu64 "; p2m flushes %" PRIu64 "; %" PRIu64 " pages swapped in\n",
-	       mode == PAGING_SHADOW ? "shadow" : "nested", placement == PLACEMENT_SCATTER ? "scatter" : "linear", steps, f->mapped,
+	       " dirty; table writes %" PRIu64 "; p2m flushes %" PRIu64 "; %" PRIu64 " pages swapped in; modes switched %" PRIu64 " and %" PRIu64 " times\n",
+	       mode_names[mode], placement == PLACEMENT_SCATTER ? "scatter" : "linear", steps, f->mapped,
 	       f->probes, f->faults, f->mmio, f->foretold, f->logged, f->tracked, f->fetches, f->jumps, f->edits, c->tlb_l2_hits, c->tlb_l2_misses,
-	       c->shadow_made, c->shadow_reclaimed, c->hidden_not_present, c->hidden_dirty, c->table_writes, c->flush_p2m, f->memory.counters.swapped_in);
+	       c->shadow_made, c->shadow_reclaimed, c->hidden_not_present, c->hidden_dirty, c->table_writes, c->flush_p2m, f->memory.counters.swapped_in, c->mode_switches_shadow, c->mode_switches_nested);
 	mmu_destroy(&f->mmu);
 	memory_destroy(&f->memory);
 	free(f->then);
@@ -141,14 +149,15 @@ static void run(uint64_t seed, uint64_t steps, enum paging_mode mode, enum place
 
 static int usage(void)
 {
-	fprintf(stderr, "usage: mmu [--steps N] [--seed S] [--mode nested|shadow|both] [--placement linear|scatter|both]\n");
+	fprintf(stderr, "usage: mmu [--steps N] [--seed S] [--mode nested|shadow|auto|all] [--placement linear|scatter|both]\n");
 	return 2;
 }
 
 int main(int argc, char **argv)
 {
+	static const enum paging_mode modes[] = { PAGING_NESTED, PAGING_SHADOW, PAGING_AUTO };
 	uint64_t steps = 200000, seed = 1;
-	const char *mode = "both", *placement = "both";
+	const char *mode = "all", *placement = "both";
 
 	for (int i = 1; i < argc; i += 2) {
 		if (i + 1 == argc)
@@ -164,10 +173,10 @@ int main(int argc, char **argv)
 		else
 			return usage();
 	}
-	for (unsigned m = 0; m < 2; m++)
+	for (unsigned m = 0; m < ARRAY_LEN(modes); m++)
 		for (unsigned p = 0; p < 2; p++)
-			if ((!strcmp(mode, "both") || !strcmp(mode, m ? "shadow" : "nested")) &&
+			if ((!strcmp(mode, "all") || !strcmp(mode, mode_names[modes[m]])) &&
 			    (!strcmp(placement, "both") || !strcmp(placement, p ? "scatter" : "linear")))
-				run(seed, steps, m ? PAGING_SHADOW : PAGING_NESTED, p ? PLACEMENT_SCATTER : PLACEMENT_LINEAR);
+				run(seed, steps, modes[m], p ? PLACEMENT_SCATTER : PLACEMENT_LINEAR);
 	return 0;
 }

@@ -253,7 +253,7 @@ static int audit_locked(struct mmu *mmu, char *msg, size_t size)
 	/* A p2m change is met by a full flush before the TLB is used next. */
 	if (!bad && mmu->priv->p2m_generation == mmu->memory->p2m_generation)
 		bad = audit_tlb(mmu, msg, size);
-	if (!bad && mmu->mode == PAGING_SHADOW)
+	if (!bad && paging_has_shadows(mmu->mode))
 		bad = audit_shadow(mmu, msg, size);
 	return bad;
 }

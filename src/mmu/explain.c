@@ -427,7 +427,7 @@ void mmu_explain(struct mmu *mmu, gva_t va, uint64_t cr3, struct explain *out)
 	out->canonical = mmu_canonical(mmu, va.v);
 	if (!out->paging || !out->canonical)
 		return;
-	out->shadowed = mmu->mode == PAGING_SHADOW && c->format->levels >= 4;
+	out->shadowed = c->format->levels >= 4 && (mmu->mode == PAGING_SHADOW || (mmu->mode == PAGING_AUTO && auto_is_shadowed(mmu, out->cr3)));
 	out->pcid = c->pcide ? out->cr3 & CR3_PCID_MASK : 0;
 	out->current = out->pcid == a->current && !((out->cr3 ^ mmu->cr3) & c->format->root_mask);
 	out->direct = mmu->mode == PAGING_DIRECT;

@@ -58,6 +58,7 @@ static inline void note_frame(struct mmu *mmu, uint64_t data)
 
 static enum translate_status (*const mode_translate[])(struct mmu *mmu, uint64_t va, unsigned access, struct translation *out) = {
 	[PAGING_NESTED] = nested_translate, [PAGING_SHADOW] = shadow_translate, [PAGING_DIRECT] = direct_translate,
+	[PAGING_AUTO] = auto_translate,
 };
 
 static __attribute__((noinline)) enum mmu_kind translate(struct mmu *mmu, uint64_t va, unsigned access, enum tlb_set set,

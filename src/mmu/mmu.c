@@ -16,7 +16,7 @@ int mmu_init(struct mmu *mmu, struct memory *memory, enum paging_mode mode)
 	priv = aligned_alloc(64, ALIGN_UP(sizeof(*priv), 64));
 	if (!priv)
 		return -ENOMEM;
-	if (mode == PAGING_SHADOW) {
+	if (paging_has_shadows(mode)) {
 		int err = shadow_attach(memory);
 
 		if (err) {
@@ -36,13 +36,14 @@ int mmu_init(struct mmu *mmu, struct memory *memory, enum paging_mode mode)
 	priv->p2m_generation = memory->p2m_generation;
 	tlb_init(mmu);
 	asid_init(mmu);
+	auto_init(mmu);
 	mmu_set_controls(mmu, 0, 0, 0);
 	return 0;
 }
 
 void mmu_destroy(struct mmu *mmu)
 {
-	if (mmu->priv && mmu->mode == PAGING_SHADOW)
+	if (mmu->priv && paging_has_shadows(mmu->mode))
 		shadow_detach(mmu->memory);
 	free(mmu->priv);
 	mmu->priv = NULL;
@@ -84,7 +85,7 @@ void mmu_frames_changed(struct mmu *mmu)
 	mmu_flush_all(mmu);
 	memory_lock(mmu->memory);
 	/* At once, not when shadows are used next: by then their frames may be others'. */
-	if (mmu->mode == PAGING_SHADOW)
+	if (paging_has_shadows(mmu->mode))
 		shadow_renew(mmu);
 	memory_unlock(mmu->memory);
 }
@@ -126,5 +127,7 @@ const struct stat_row mmu_stat_rows[] = {
 	ROW(mmio_faults, "accesses to device memory"),
 	ROW(tracked_writes, "writes to watched frames"),
 	ROW(frames_backed, "frames handed out on first access"),
+	ROW(mode_switches_shadow, "address spaces that went over to shadow tables (--paging auto)"),
+	ROW(mode_switches_nested, "address spaces that went back to nested walks (--paging auto)"),
 };
 const size_t mmu_stat_row_count = ARRAY_LEN(mmu_stat_rows);

@@ -22,7 +22,10 @@
  * PAGING_DIRECT: the guest's tables hold machine addresses and are the only ones; whoever changes them has them checked first (xen/). Two roots are in force: cr3 for
  * a supervisor's accesses, user_cr3 for a user's, so that going from one to the other costs nothing here.
  */
-enum paging_mode { PAGING_NESTED, PAGING_SHADOW, PAGING_DIRECT };
+enum paging_mode { PAGING_NESTED, PAGING_SHADOW, PAGING_DIRECT, PAGING_AUTO };
+
+/* PAGING_AUTO: each address space is translated by nested walks or by shadow tables, as counts say (mmu/auto.c). */
+static inline bool paging_has_shadows(enum paging_mode mode) { return mode == PAGING_SHADOW || mode == PAGING_AUTO; }
 
 enum mmu_access_flag {
 	ACC_READ = 1, ACC_WRITE = 2, ACC_EXEC = 4,
@@ -55,7 +58,7 @@ struct mmu_counters {
 	uint64_t walks, walk_refs_guest, walk_refs_nested, walk_refs_shadow, walk_refs_hardware, walk_cache_hits;
 	uint64_t guest_faults, hidden_not_present, hidden_not_backed, hidden_write_protected, hidden_dirty, hidden_moved, hidden_logged, hidden_swapped;
 	uint64_t table_writes, shadow_live, shadow_made, shadow_reclaimed, shadow_roots, mmio_faults, tracked_writes;
-	uint64_t frames_backed;
+	uint64_t frames_backed, mode_switches_shadow, mode_switches_nested;
 };
 
 struct mmu {

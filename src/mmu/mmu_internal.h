@@ -79,6 +79,26 @@ struct psc { struct psc_entry of[PSC_ROWS][PSC_ENTRIES]; };
 #define FETCH_CACHE 256
 struct fetch_entry { uint64_t tag, data; };
 
+/* auto.c: what an address space has cost lately, and which mode serves it. Known by its root. */
+struct auto_space {
+	uint64_t root;		/* guest-physical | 1; 0: free */
+	uint64_t cost;		/* in table references, since the window began */
+	uint64_t nested_cost;	/* of the last window under nested walks */
+	uint32_t misses;	/* since the window began */
+	uint32_t wait;		/* windows before shadow tables are tried again */
+	uint32_t grace;		/* windows before they are judged */
+	uint8_t tries;		/* that failed since shadow tables last proved themselves; up to AUTO_TRIES */
+	uint8_t proved;		/* windows in a row that shadow tables were the better; up to AUTO_PROVED */
+	bool shadow;
+};
+#define AUTO_SPACES 256
+struct auto_modes {
+	struct auto_space of[AUTO_SPACES];
+	uint32_t window;	/* misses; AUTO_WINDOW but in tests */
+	uint32_t payer;		/* slot of the space under shadow tables that ran last: what it pays for is not known better */
+	uint64_t writes_seen;	/* table_writes up to here are paid for */
+};
+
 struct mmu_private {
 	struct walk_controls controls;
 	uint64_t p2m_generation;	/* what the TLB is of */
@@ -86,6 +106,7 @@ struct mmu_private {
 	struct tlb2 tlb2;
 	struct psc psc;
 	struct walk_space space;
+	struct auto_modes auto_modes;
 	struct fetch_entry fetch[FETCH_CACHE];
 	uint64_t shadow_root_cr3;	/* root address and role that the link is of */
 	uint64_t shadow_root_link;	/* 0: none known */
@@ -110,6 +131,11 @@ enum translate_status direct_translate(struct mmu *mmu, uint64_t va, unsigned ac
 /* The table that an access is looked up in (0: there is none), and what that says: all that direct_translate decides. m: the page's frame, where one was reached. */
 uint64_t direct_root(const struct mmu *mmu, unsigned access);
 enum walk_status direct_walk(const struct mmu *mmu, struct walk_space *space, uint64_t root, uint64_t va, unsigned access, struct walk *w, mfn_t *m);
+
+/* auto.c. */
+void auto_init(struct mmu *mmu);
+enum translate_status auto_translate(struct mmu *mmu, uint64_t va, unsigned access, struct translation *out);
+bool auto_is_shadowed(const struct mmu *mmu, uint64_t cr3);
 
 /* Where the paging-structure cache lets a walk of the current tables begin; false: at the root. */
 bool nested_cached(struct mmu *mmu, uint64_t va, struct walk *w);

@@ -128,6 +128,34 @@ static bool shadow_walk(struct mmu *mmu, struct shadow *s, uint64_t va, struct t
 	}
 }
 
+static void drop_below(struct mmu *mmu, struct shadow *s, struct shadow_page *p)
+{
+	const bool leaves = (p->role & ROLE_LEVEL) == 1;
+
+	for (unsigned i = 0; !leaves && p->present && i < SHADOW_ENTRIES; i++) {
+		struct shadow_page *child = (p->entry[i] & PTE_P) && !(p->entry[i] & PTE_PS) ? shadow_follow(s, p->entry[i]) : NULL;
+
+		/* Tables that map themselves: the level falls with each step, and a page freed is met no more. */
+		if (child)
+			drop_below(mmu, s, child);
+	}
+	shadow_page_free(mmu, p);
+}
+
+void shadow_drop_tree(struct mmu *mmu, uint64_t cr3)
+{
+	struct shadow *s = mmu->memory->shadow;
+	uint64_t at = cr3 & long_format()->root_mask;
+	struct shadow_page *p;
+	struct p2m_entry frame;
+
+	if (!p2m_lookup(s->memory, gpa(at), &frame))
+		return;
+	p = shadow_page_find(s, frame.m, at >> PAGE_SHIFT, role_of(mmu, mmu->priv->controls.format->levels));
+	if (p)
+		drop_below(mmu, s, p);
+}
+
 static uint64_t link_to(const struct shadow *s, const struct shadow_page *child, uint64_t rights)
 {
 	return rights | PTE_P | (uint64_t)shadow_index(s, child) << 12 | (uint64_t)child->serial << 32;

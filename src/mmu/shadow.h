@@ -91,6 +91,8 @@ struct shadow_page *shadow_page_find(const struct shadow *s, mfn_t m, uint64_t g
 void shadow_page_free(struct mmu *mmu, struct shadow_page *page);
 void shadow_page_loosen(struct mmu *mmu, struct shadow_page *page);
 void shadow_drop_all(struct mmu *mmu);
+/* Frees the root for a CR3 under the paging in force and all pages below it; what other roots shared with it is made again when they need it. */
+void shadow_drop_tree(struct mmu *mmu, uint64_t cr3);
 /* Drops all if the p2m has changed since they were made. */
 void shadow_renew(struct mmu *mmu);
 /* At the start of an operation: takes parked pages back, at the price of all others. */

@@ -164,7 +164,7 @@ static bool set_paging(struct options *o, const char *arg)
 	else if (!strcmp(arg, "direct"))
 		o->vm.paging = PAGING_DIRECT;
 	else if (!strcmp(arg, "auto"))
-		o->vm.paging = DEFAULT_PAGING; /* any kernel: never direct */
+		o->vm.paging = PAGING_AUTO; /* any kernel: never direct */
 	else
 		return option_error(o, "--paging %s: no such mode (nested, shadow, direct, auto)", arg);
 	return true;
@@ -262,7 +262,8 @@ static const struct option_row {
 	{ "--shadow-memory", "SIZE", "most memory for shadow tables (default: 4 MiB and 1/128 of guest memory, 64 MiB at most)", set_shadow_memory },
 	{ "-c", "CPUS", "number of CPUs (1)", set_cpus },
 	{ "--cpu", "NAME=on|off", "offer a feature of the processor (see below) to the guest; may be repeated", set_cpu },
-	{ "--paging", "MODE", "how guest memory is virtualized: nested (default), shadow, or direct (Xen paravirtualized kernels)", set_paging },
+	{ "--paging", "MODE", "how guest memory is virtualized: nested (default), shadow,\n"
+	  "                         auto (each address space by what costs less), or direct (Xen paravirtualized kernels)", set_paging },
 	{ "--engine", "ENGINE", "what runs guest code: bt (binary translation) or auto (default)", set_engine },
 	{ "--placement", "ORDER", "machine frames for guest pages: linear (default) or scatter (random, default of direct)", set_placement },
 	{ "--disk", "FILE[,ro]", "a disk in a raw file (xvda, xvdb...), with --paging direct; may be repeated", set_disk },

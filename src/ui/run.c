@@ -130,7 +130,7 @@ static void run_first_line(const struct vm_config *c)
 	if (c->machine_bytes && c->machine_bytes < c->memory_bytes)
 		snprintf(machine, sizeof(machine), " in %llu MiB of machine memory", (unsigned long long)(c->machine_bytes >> 20));
 	log_info("engine %s, paging %s, %u CPU%s, %llu %s memory%s", vm_engine_name(c->engine),
-		 vm_paging_mode_name(c->paging), c->cpus, c->cpus == 1 ? "" : "s",
+		 vm_paging_name(c->paging), c->cpus, c->cpus == 1 ? "" : "s",
 		 (unsigned long long)(whole ? c->memory_bytes >> 20 : c->memory_bytes >> 10), whole ? "MiB" : "KiB", machine);
 }
 

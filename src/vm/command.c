@@ -91,7 +91,7 @@ static void command_audit(struct control_request *r)
 
 	_Static_assert(VM_MAX_CPUS == 1, "each vcpu's MMU would be checked on its own thread");
 	static const char *const checked[] = {
-		[PAGING_NESTED] = "p2m, TLB", [PAGING_SHADOW] = "p2m, TLB, shadow tables", [PAGING_DIRECT] = "TLB, page types",
+		[PAGING_NESTED] = "p2m, TLB", [PAGING_SHADOW] = "p2m, TLB, shadow tables", [PAGING_AUTO] = "p2m, TLB, shadow tables", [PAGING_DIRECT] = "TLB, page types",
 	};
 
 	if (mmu_audit(&r->vm->vcpu[0]->v.mmu, msg, sizeof(msg)) || (r->vm->xen && xen_audit(r->vm->xen, msg, sizeof(msg))))

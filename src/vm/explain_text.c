@@ -257,7 +257,8 @@ void control_print_explain(FILE *out, const struct explain *x, const struct expl
 		return;
 	}
 	fprintf(out, "v 0x%" PRIx64 ", CR3 0x%" PRIx64 "%s, PCID %u, %s paging, mode %s\n", x->va, x->cr3, x->current ? "" : " (not the current one)",
-		x->pcid, x->format->name, x->direct ? "direct" : x->mode != PAGING_SHADOW ? "nested" : x->shadowed ? "shadow" :
+		x->pcid, x->format->name, x->direct ? "direct" : x->mode == PAGING_AUTO ? x->shadowed ? "auto (this space: shadow)" : "auto (this space: nested)" :
+		x->mode != PAGING_SHADOW ? "nested" : x->shadowed ? "shadow" :
 		"shadow (nested walk for this format)");
 	if (x->for_kernel && x->user_cr3)
 		fprintf(out, "the kernel's table; that of the user is another: --cr3 0x%" PRIx64 "\n", x->user_cr3);

@@ -116,21 +116,20 @@ const char *vm_exit_name(enum exit_kind kind)
 	return "none";
 }
 
-const char *vm_paging_mode_name(enum paging_mode mode)
+const char *vm_paging_name(enum paging_mode mode)
 {
-	static const char *const paging[] = { [PAGING_NESTED] = "nested", [PAGING_SHADOW] = "shadow", [PAGING_DIRECT] = "direct" };
+	static const char *const paging[] = { [PAGING_NESTED] = "nested", [PAGING_SHADOW] = "shadow", [PAGING_DIRECT] = "direct", [PAGING_AUTO] = "auto" };
 
 	return paging[mode];
 }
 
-const char *vm_paging_name(const struct vm *vm) { return vm_paging_mode_name(vm->config.paging); }
 
 void vm_print_stats(struct vm *vm, FILE *f)
 {
 	static const char *const placement[] = { [PLACEMENT_LINEAR] = "linear", [PLACEMENT_SCATTER] = "scatter" };
 
 	fprintf(f, "{\n  \"run\": {\n    \"id\": \"%s\",\n    \"engine\": \"%s\",\n    \"paging\": \"%s\",\n    \"placement\": \"%s\",\n",
-		vm->run_id, vm->config.engine->name, vm_paging_name(vm), placement[vm->config.placement]);
+		vm->run_id, vm->config.engine->name, vm_paging_name(vm->config.paging), placement[vm->config.placement]);
 	fprintf(f, "    \"cpus\": %u,\n    \"memory_bytes\": %llu,\n    \"end\": \"%s\"", vm->vcpus,
 		(unsigned long long)vm->config.memory_bytes, vm_end_name(&vm->end));
 	if (vm->end.kind != VM_RUNNING)

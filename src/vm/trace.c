@@ -122,7 +122,7 @@ static void trace_head(struct vm *vm, struct vm_trace *t)
 	t->file.tsc0 = clock_tsc();
 	fprintf(f, "{\"displayTimeUnit\":\"ns\",\n\"otherData\":{\"program\":\"trifold\",\"run\":\"%s\",\"paging\":\"%s\",\"engine\":\"%s\","
 		"\"wall_clock_ns_at_0\":\"%" PRIu64 "\",\"guest_tsc_at_0\":\"%" PRIu64 "\",\"tsc_khz\":\"%" PRIu64 "\"},\n\"traceEvents\":[",
-		vm->run_id, vm_paging_name(vm), vm->config.engine->name, clock_realtime_ns(), t->file.tsc0 + vm->vcpu[0]->v.tsc_offset, clock_tsc_khz());
+		vm->run_id, vm_paging_name(vm->config.paging), vm->config.engine->name, clock_realtime_ns(), t->file.tsc0 + vm->vcpu[0]->v.tsc_offset, clock_tsc_khz());
 }
 
 int vm_trace_create(struct vm *vm, char *error, size_t error_size)

@@ -50,6 +50,9 @@ int vm_end_status(const struct vm_end *end);
 const char *vm_end_name(const struct vm_end *end);
 const char *vm_end_text(const struct vm_end *end, char *text, size_t size);
 
+/* As --paging takes it. */
+const char *vm_paging_name(enum paging_mode mode);
+
 #define VM_SYMBOL_FILES 8u
 #define VM_DISKS 4u
 struct vm_disk { const char *path; bool read_only; };
@@ -91,7 +94,6 @@ struct vm_config {
 /* By the name that --engine and TRIFOLD_ENGINE use; 0 if there is none. */
 const struct engine *vm_engine_find(const char *name);
 const char *vm_engine_name(const struct engine *engine);
-const char *vm_paging_mode_name(enum paging_mode mode);
 
 /* Features of the processor that are offered on request: name and help of number n (a bit of vm_config.cpu_offers); 0 past the last. */
 const char *vm_cpu_offer(unsigned n, const char **help);

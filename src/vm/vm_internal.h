@@ -190,6 +190,5 @@ void vm_register_stats(struct vm *vm);	/* once, when everything that counts exis
 void vm_collect_stats(struct vm *vm);
 void vm_print_stats(struct vm *vm, FILE *f);
 const char *vm_exit_name(enum exit_kind kind);
-const char *vm_paging_name(const struct vm *vm);
 
 #endif

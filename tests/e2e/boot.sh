@@ -2,7 +2,7 @@
 # A Debian kernel boots in each paging mode, gets through the guest's own tests with native results, and powers off with status 0.
 # timeout: 300
 # each: cloud amd64
-# each: nested shadow direct
+# each: nested shadow auto direct
 . tests/e2e/lib/lib.sh
 kernel=$1 paging=$2
 

@@ -69,6 +69,8 @@ static void every_option_sets_what_it_says(void **state)
 	assert_int_equal(o.vm.profile_ns, 200000);
 	ACCEPTS("--symbols", "System.map", "--symbols=program@400000");
 	assert_string_equal(o.vm.symbol_file[1], "program@400000");
+	ACCEPTS("--paging", "auto");
+	assert_int_equal(o.vm.paging, PAGING_AUTO);
 	ACCEPTS("--paging=nested", "-m64M", "--append=");
 	assert_int_equal(o.vm.paging, PAGING_NESTED);
 	assert_int_equal(o.vm.memory_bytes, MIB(64));
@@ -115,7 +117,7 @@ static void options_of_later_versions_are_refused_by_name(void **state)
 	REFUSES("knows its machine frames", "--paging", "direct", "-m", "64M", "--machine-memory", "32M");
 	REFUSES("the Xen interface fixes", "--paging", "direct", "--cpu", "la57=on");
 	ACCEPTS("--paging", "auto");
-	assert_int_equal(o.vm.paging, PAGING_NESTED);
+	assert_int_equal(o.vm.paging, PAGING_AUTO);
 	REFUSES("more than one CPU is not available", "-c", "2");
 }
 
