@@ -37,6 +37,7 @@ help:
 #: make fuzz-insn    instructions against the host CPU, 10 million cases; CASES=n
 #: make fuzz-mmu     paging against a model, 10 million steps for each mode, sanitizers on; CASES=n
 #: make bench        measures against QEMU TCG and native, writes docs/benchmarks.md; BENCH='--only boot'
+#: make bench-paging measures what the paging modes differ in, in all of them
 #:                   adds options
 #: make clean        removes what was built; keeps downloads, so that everything can be built again offline
 #: make distclean    removes build/
@@ -204,10 +205,15 @@ fuzz-mmu: | $(SETUP)build
 # Programs that are measured: the same binaries natively and in guests. `bench-exit` is dynamic, so its libraries come along.
 BENCH_DIR = $(GUESTS)/bench-root/bench
 BENCH_FLAGS = -std=gnu11 -O2 -Wall -Wextra -Werror -pthread
-BENCH_PROGRAMS = $(addprefix $(BENCH_DIR)/,bench-cpu bench-kernel bench-command bench-exit bench-exit-static)
+BENCH_PROGRAMS = $(addprefix $(BENCH_DIR)/,bench-cpu bench-kernel bench-paging bench-command bench-exit bench-exit-static)
 $(BENCH_DIR)/bench-cpu $(BENCH_DIR)/bench-kernel: $(BENCH_DIR)/bench-%: bench/guest/driver.c bench/guest/report.c $(wildcard bench/guest/*.[ch]) | $(SETUP)build
 	@mkdir -p $(@D)
 	$(call say,CC,$@)$(CC) $(BENCH_FLAGS) -static -o $@ bench/guest/driver.c bench/guest/report.c $(wildcard bench/guest/$*_*.c) -lm
+# The set paging takes over items of the set kernel.
+$(BENCH_DIR)/bench-paging: bench/guest/driver.c bench/guest/report.c $(wildcard bench/guest/*.[ch]) | $(SETUP)build
+	@mkdir -p $(@D)
+	$(call say,CC,$@)$(CC) $(BENCH_FLAGS) -static -o $@ bench/guest/driver.c bench/guest/report.c $(wildcard bench/guest/paging_*.c) \
+		$(filter-out bench/guest/kernel_items.c,$(wildcard bench/guest/kernel_*.c)) -lm
 $(BENCH_DIR)/bench-command: bench/guest/command.c bench/guest/report.c bench/guest/report.h | $(SETUP)build
 	@mkdir -p $(@D)
 	$(call say,CC,$@)$(CC) $(BENCH_FLAGS) -static -o $@ bench/guest/command.c bench/guest/report.c
@@ -235,6 +241,8 @@ $(GUESTS)/bench-boot.img: bench/guest/boot.sh $(INITRD) tools/make-initrd tools/
 	@tools/make-initrd $@ $(INITRD) $(GUESTS)/bench-boot-root
 bench: $(SETUP)bench $(BUILD)/trifold guests $(GUESTS)/vmlinuz-amd64 $(GUESTS)/bench.img $(GUESTS)/bench-boot.img $(GUESTS)/bench-programs.img
 	@BUILD=$(BUILD) bench/run $(BENCH)
+bench-paging: $(SETUP)bench $(BUILD)/trifold guests $(GUESTS)/bench.img
+	BUILD=$(BUILD) bench/run --only paging --write $(BENCH)
 
 # ---- cleaning ------------------------------------------------------------------------------------------------------
 clean:
@@ -242,6 +250,6 @@ clean:
 distclean:
 	rm -rf build
 
-.PHONY: all help guests run unit fuzzers bare check fuzz-insn fuzz-mmu bench clean distclean
+.PHONY: all help guests run unit fuzzers bare check fuzz-insn fuzz-mmu bench bench-paging clean distclean
 .SECONDARY:
 -include $(LIBOBJ:.o=.d) $(MAINOBJ:.o=.d) $(wildcard $(BUILD)/obj/tests/unit/*.d $(BUILD)/obj/fuzz/*.d $(BUILD)/obj/fuzz/*/*.d $(BUILD)/bare/obj/*.d)

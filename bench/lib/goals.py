@@ -9,6 +9,7 @@ from lib.systems import TRIFOLD
 # Items that some goals are about.
 TAGS = {
     "vector": {"matrix", "bodies", "sse", "avx2"},
+    "misses": {"switch-processes", "switch-threads", "touch-small", "touch-far"},
     "switching": {"pipe-switch", "socket-switch", "thread-switch", "signal", "segv", "exec-static", "exec-dynamic"},
 }
 
@@ -24,6 +25,8 @@ ITEM_GOALS = [
     ("programs", "faster-mean", 4.0, "programs: geometric mean, faster than QEMU", None),
     ("kernel", "faster-each", 2.0, "kernel: every item, faster than QEMU", None),
     ("kernel", "faster-each", 4.0, "kernel: switches, signals, fork and exec, faster than QEMU", "switching"),
+    ("paging", "faster-each", 2.0, "paging: every item, faster than QEMU", None),
+    ("paging", "faster-each", 5.0, "paging: context switches and TLB misses, faster than QEMU", "misses"),
 ]
 # Goals of the other sets: limit at most, what it is called.
 BOOT_SHARE = (1 / 3, "boot: time to /init, to QEMU's")

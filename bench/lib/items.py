@@ -85,28 +85,29 @@ def cell(value, form="{:.2f}"):
     return "" if value is None else form.format(value)
 
 
-def render(name, data):
+def render(name, data, systems=SYSTEMS):
     """The table of ratios: to native's CPU time, and how many times faster than QEMU; with each item's goals."""
-    lines = ["| item | native, CPU | " + " | ".join(f"{TITLES[s]}" for s in SYSTEMS[1:]) + " | " +
-             " | ".join(f"QEMU to {s}" for s in TRIFOLD) + " | goals |", "|---|---" + "|---:" * 5 + "|---|"]
+    modes = [s for s in systems if s not in ("native", "qemu")]
+    lines = ["| item | native, CPU | " + " | ".join(f"{TITLES[s]}" for s in systems[1:]) + " | " +
+             " | ".join(f"QEMU to {s}" for s in modes) + " | goals |", "|---|---" + "|---:" * (len(systems) - 1 + len(modes)) + "|---|"]
     for item in data["order"]:
         native = smallest(data, "native", item)
         row = [item, cell(native and native * 1000, "{:.0f} ms")]
-        row += [cell(ratio(data, item, s, "native")) for s in SYSTEMS[1:]]
-        row += [cell(ratio(data, item, "qemu", s)) for s in TRIFOLD]
+        row += [cell(ratio(data, item, s, "native")) for s in systems[1:]]
+        row += [cell(ratio(data, item, "qemu", s)) for s in modes]
         lines.append("| " + " | ".join(row) + f" | {verdict_of_item(name, data, item)} |")
     for title, clock in (("geometric mean", "cpu"), ("geometric mean, by wall time", "wall")):
-        means = [geomean(ratios(data, s, "native", clock).values()) for s in SYSTEMS[1:]] + \
-                [geomean(ratios(data, "qemu", s, clock).values()) for s in TRIFOLD]
+        means = [geomean(ratios(data, s, "native", clock).values()) for s in systems[1:]] + \
+                [geomean(ratios(data, "qemu", s, clock).values()) for s in modes]
         lines.append(f"| **{title}** | | " + " | ".join("" if m != m else f"**{m:.2f}**" for m in means) + " | |")
     return lines
 
 
-def render_details(data):
+def render_details(data, systems=SYSTEMS):
     """Every system's CPU and wall time, smallest, median and that of the first round, in milliseconds."""
     lines = ["| item | system | CPU, min | median | first | wall, min | median | first | rounds |", "|---|---|" + "---:|" * 7]
     for item in data["order"]:
-        for system in SYSTEMS:
+        for system in systems:
             for variant, rows in data["times"].get(system, {}).items():
                 if item in rows:
                     cpu, wall = rows[item]["cpu"], rows[item]["wall"]
@@ -116,14 +117,15 @@ def render_details(data):
     return lines
 
 
-def draw(title, data):
+def draw(title, data, systems=SYSTEMS):
     """Items by how far QEMU is from native, the largest first; the geometric mean on top."""
-    rows = [(item, {s: r for s in SYSTEMS[1:] if (r := ratio(data, item, s, "native")) is not None}) for item in data["order"]]
+    rows = [(item, {s: r for s in systems[1:] if (r := ratio(data, item, s, "native")) is not None}) for item in data["order"]]
     rows.sort(key=lambda row: -row[1].get("qemu", max(row[1].values(), default=0)))
-    means = {s: geomean(ratios(data, s, "native").values()) for s in SYSTEMS[1:] if ratios(data, s, "native")}
-    return plot.dots(f"{title}: CPU time, native = 1", [("geometric mean", means), *rows], SYSTEMS[1:])
+    means = {s: geomean(ratios(data, s, "native").values()) for s in systems[1:] if ratios(data, s, "native")}
+    return plot.dots(f"{title}: CPU time, native = 1", [("geometric mean", means), *rows], systems[1:])
 
 
-def views(name, title):
+def views(name, title, systems=SYSTEMS):
     """What such a set has beside run(): render, details, check_goals and draw."""
-    return (lambda data: render(name, data)), render_details, (lambda data: goals_of_items(name, data)), (lambda data: draw(title, data))
+    return ((lambda data: render(name, data, systems)), (lambda data: render_details(data, systems)), (lambda data: goals_of_items(name, data)),
+            (lambda data: draw(title, data, systems)))

@@ -1,0 +1,16 @@
+"""paging: what the ways to virtualize memory differ in (bench/guest/paging_*.c, and items of the set kernel), in every mode."""
+from lib import items
+from lib.systems import SYSTEMS, TITLES
+
+TITLE = "Memory virtualization"
+NOTE = ("The same static binary everywhere (bench/guest/paging_items.c), on one processor. *touch-*: random reads of 128 MiB in small or large pages, and of 8000 pages each with a "
+        "page table of its own. *auto* chooses between nested and shadow for each address space (docs/mmu.md, Auto) and is to be no more than 5% behind the better.")
+# The mode auto beside the usual ones.
+ALL = list(TITLES)
+render, details, check_goals, draw = items.views("paging", TITLE, ALL)
+
+
+def run(options):
+    if options.systems == SYSTEMS:
+        options.systems = ALL
+    return items.measure_driver("paging", options)
