@@ -61,9 +61,11 @@ static void one_step(struct fuzz *f)
 	if (f->step % 4096 == 0)
 		draw_weather(f);
 	if (f->step % 512 == 0)
-		/* Tries need not wait, so that modes change often. */
-		for (unsigned i = 0; i < AUTO_SPACES; i++)
-			f->mmu.priv->auto_modes.of[i].wait = f->mmu.priv->auto_modes.of[i].tries = 0;
+		/* Tries are earned at once, or failed at once, so that modes change often. */
+		for (unsigned i = 0; i < AUTO_SPACES; i++) {
+			f->mmu.priv->auto_modes.of[i].debt = 0;
+			f->mmu.priv->auto_modes.of[i].total = f->step % 1024 ? 1u << 30 : 0;
+		}
 	if (f->step % 8192 == 0 && chance(f, 800))
 		tables_repair(f);
 	if (what < 10)
@@ -124,7 +126,9 @@ static void run(uint64_t seed, uint64_t steps, enum paging_mode mode, enum place
 		exit(2);
 	if (paging_has_shadows(mode) && seed % 3)
 		shadow_set_limit(&f->mmu, 16 + pick(f, 32));
-	f->mmu.priv->auto_modes.window = 30; /* so that modes change often */
+	/* So that modes change often. */
+	f->mmu.priv->auto_modes.window = 64;
+	f->mmu.priv->auto_modes.shadow_cost = 0;
 	tables_fill(f);
 	event_set_controls(f, CR0_PG | CR0_PE | CR0_WP, CR4_PAE | CR4_PGE, EFER_LMA | EFER_NXE);
 	event_load_cr3(f);

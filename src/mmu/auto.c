@@ -5,26 +5,34 @@
  * in two dimensions takes nothing from them. So the choice is about cost alone, and this file is the only place that makes it.
  *
  * Cost is counted in references to tables, the unit in which the modes differ. For a nested walk it is the references made, guest's and nested, which caches make few
- * where a program works in few regions and many where it jumps about. For shadow tables it is those of the shadow walk, those of the hidden faults' walks, and a charge for each
- * hidden fault and each trapped write. Every AUTO_WINDOW misses of a space its account is judged:
+ * where a program works in few regions and many where it jumps about. A reference of a shadow walk counts twice, since it reads the page's record and the entry; then there are
+ * the walks of hidden faults, and a charge for each hidden fault, each shadow page made and each trapped write.
  *
- *   nested -> shadow   the average nested walk made more references than a shadow walk makes, by a quarter at least, and it is time for a try
- *   shadow -> nested   a window cost more than the last one under nested walks; not during the first windows of a try, in which the tables are filled
+ * Windows of AUTO_WINDOW misses are judged, under shadow tables eighths of that. Regret is bounded: a space may lose to tries of shadow tables no more than a share
+ * (1 / AUTO_SHARE) of all that its misses have cost.
  *
- * Hysteresis: each try that fails doubles both how long the next must wait (AUTO_WAIT windows at first) and how long it may take to fill the tables, so that
- * what tries cost stays a small share of what misses cost. A space whose shadow tables prove themselves starts afresh.
+ *   nested -> shadow   nested walks cost a quarter more than shadow walks would have, and half of the share is free
+ *   shadow -> nested   the share is used up, or the last AUTO_PATIENCE windows' worth of it
+ *
+ * So each failed try must be earned by twice as many misses as the one before (hysteresis), and may take twice as long to fill the tables; gains repay what tries have cost.
  * When a space goes back, its shadow tables are freed: otherwise each write to the guest's would go on to be trapped.
  */
 #include "mmu/shadow.h"
 
 #define AUTO_WINDOW 1024
-#define AUTO_WAIT 16		/* windows */
-#define AUTO_TRIES 6
-#define AUTO_PROVED 8
-#define COST_HIDDEN 20		/* of making a shadow entry, beside its walk */
+#define AUTO_PART 8		/* of a window, that is judged under shadow tables */
+#define AUTO_SHARE 32
+#define AUTO_PATIENCE 64	/* windows */
+#define COST_SHADOW 2		/* of a reference to shadow tables */
+#define COST_HIDDEN 20		/* of putting in a shadow entry, beside its walk */
+#define COST_MADE 60		/* of making a shadow page: emptied, and looked for in level 1 of the TLB, where no write to its table may stay */
 #define COST_WRITE 40		/* of a store that leaves generated code and is followed */
 
-void auto_init(struct mmu *mmu) { mmu->priv->auto_modes.window = AUTO_WINDOW; }
+void auto_init(struct mmu *mmu)
+{
+	mmu->priv->auto_modes.window = AUTO_WINDOW;
+	mmu->priv->auto_modes.shadow_cost = COST_SHADOW;
+}
 
 static uint64_t root_of(const struct mmu *mmu, uint64_t cr3) { return (cr3 & mmu->priv->controls.format->root_mask) | 1; }
 static unsigned slot_of(uint64_t root) { return (unsigned)((root >> PAGE_SHIFT) * 0x9e3779b97f4a7c15ull >> 56) % AUTO_SPACES; }
@@ -60,42 +68,47 @@ static struct auto_space *current(struct mmu *mmu)
 	return s;
 }
 
+static uint64_t lesser(uint64_t a, uint64_t b) { return a < b ? a : b; }
+
 static void judge(struct mmu *mmu, struct auto_space *s)
 {
-	const uint64_t shadow_walk = (uint64_t)s->misses * mmu->priv->controls.format->levels;
+	const uint64_t shadow_walks = (uint64_t)s->misses * mmu->priv->controls.format->levels * mmu->priv->auto_modes.shadow_cost;
 
+	s->total += s->cost;
 	if (!s->shadow) {
 		s->nested_cost = s->cost;
-		if (s->wait) {
-			s->wait--;
-		} else if (s->cost > shadow_walk + shadow_walk / 4) {
+		/* A quarter of a window, since even the shortest try costs about as much as half a window. */
+		if (s->cost > shadow_walks + shadow_walks / 4 && (int64_t)(s->total / AUTO_SHARE / 2) > s->debt + (int64_t)(s->cost / 4)) {
 			mmu->counters.mode_switches_shadow++;
 			s->shadow = true;
-			s->proved = 0;
-			s->grace = 1u << s->tries;
 		}
-	} else if (s->grace) {
-		s->grace--;
-	} else if (s->cost > s->nested_cost) {
-		if (s->tries < AUTO_TRIES)
-			s->tries++;
-		s->wait = (uint32_t)AUTO_WAIT << s->tries;
-		to_nested(mmu, s);
-	} else if (s->proved < AUTO_PROVED && ++s->proved == AUTO_PROVED) {
-		s->tries = 0;
+	} else {
+		const int64_t allowed = (int64_t)lesser(s->total / AUTO_SHARE, s->nested_cost * AUTO_PATIENCE);
+
+		s->debt += (int64_t)s->cost - (int64_t)(s->nested_cost / AUTO_PART);
+		if (s->debt < -allowed)
+			s->debt = -allowed;
+		if (s->debt > allowed)
+			to_nested(mmu, s);
 	}
 	s->cost = s->misses = 0;
 }
 
-static uint64_t references(const struct mmu_counters *c) { return c->walk_refs_guest + c->walk_refs_nested + c->walk_refs_shadow; }
-static uint64_t hidden(const struct mmu_counters *c) { return c->hidden_not_present + c->hidden_dirty; }
+/* What misses have cost so far, whoever's. */
+static uint64_t cost_of_misses(const struct mmu *mmu)
+{
+	const struct mmu_counters *c = &mmu->counters;
+
+	return c->walk_refs_guest + c->walk_refs_nested + c->walk_refs_shadow * mmu->priv->auto_modes.shadow_cost +
+	       (c->hidden_not_present + c->hidden_dirty) * COST_HIDDEN + c->shadow_made * COST_MADE;
+}
 
 enum translate_status auto_translate(struct mmu *mmu, uint64_t va, unsigned access, struct translation *out)
 {
 	struct auto_modes *a = &mmu->priv->auto_modes;
 	const struct mmu_counters *c = &mmu->counters;
 	enum translate_status status;
-	uint64_t refs, faults, writes;
+	uint64_t before;
 	struct auto_space *s;
 
 	if (!mmu->priv->controls.format || mmu->priv->controls.format->levels < 4)
@@ -104,14 +117,12 @@ enum translate_status auto_translate(struct mmu *mmu, uint64_t va, unsigned acce
 	if (s->shadow)
 		a->payer = (uint32_t)(s - a->of);
 	/* Writes since the last miss, whoever's tables they went to. */
-	writes = c->table_writes - a->writes_seen;
-	a->of[a->payer].cost += writes * COST_WRITE;
-	refs = references(c);
-	faults = hidden(c);
+	a->of[a->payer].cost += (c->table_writes - a->writes_seen) * COST_WRITE;
+	before = cost_of_misses(mmu);
 	status = s->shadow ? shadow_translate(mmu, va, access, out) : nested_translate(mmu, va, access, out);
+	s->cost += cost_of_misses(mmu) - before;
 	a->writes_seen = c->table_writes;
-	s->cost += references(c) - refs + (hidden(c) - faults) * COST_HIDDEN;
-	if (UNLIKELY(++s->misses >= a->window))
+	if (UNLIKELY(++s->misses >= (s->shadow ? a->window / AUTO_PART : a->window)))
 		judge(mmu, s);
 	return status;
 }

@@ -82,19 +82,17 @@ struct fetch_entry { uint64_t tag, data; };
 /* auto.c: what an address space has cost lately, and which mode serves it. Known by its root. */
 struct auto_space {
 	uint64_t root;		/* guest-physical | 1; 0: free */
-	uint64_t cost;		/* in table references, since the window began */
+	uint64_t cost;		/* since the window began; all costs are in references to tables */
 	uint64_t nested_cost;	/* of the last window under nested walks */
+	uint64_t total;		/* of all windows */
+	int64_t debt;		/* what shadow tables have cost more than nested walks would have; below 0: less */
 	uint32_t misses;	/* since the window began */
-	uint32_t wait;		/* windows before shadow tables are tried again */
-	uint32_t grace;		/* windows before they are judged */
-	uint8_t tries;		/* that failed since shadow tables last proved themselves; up to AUTO_TRIES */
-	uint8_t proved;		/* windows in a row that shadow tables were the better; up to AUTO_PROVED */
 	bool shadow;
 };
 #define AUTO_SPACES 256
 struct auto_modes {
 	struct auto_space of[AUTO_SPACES];
-	uint32_t window;	/* misses; AUTO_WINDOW but in tests */
+	uint32_t window, shadow_cost;	/* misses; of a reference to shadow tables: AUTO_WINDOW and COST_SHADOW but in tests */
 	uint32_t payer;		/* slot of the space under shadow tables that ran last: what it pays for is not known better */
 	uint64_t writes_seen;	/* table_writes up to here are paid for */
 };

@@ -47,11 +47,12 @@ static void quiet_tables_with_dear_walks_are_shadowed_and_stay_so(void **state)
 	map_sparsely(g);
 	touch_all(g);
 	assert_int_equal(g->mmu.counters.shadow_made, 0);
-	for (unsigned round = 0; round < 60; round++)
+	for (unsigned round = 0; round < 2000; round++)
 		touch_all(g);
 	audit(g);
-	assert_int_equal(g->mmu.counters.mode_switches_shadow, 1);
-	assert_int_equal(g->mmu.counters.mode_switches_nested, 0);
+	/* What its tries may cost grew until it sufficed to fill the tables. */
+	assert_in_range(g->mmu.counters.mode_switches_shadow, 1, 6);
+	assert_int_equal(g->mmu.counters.mode_switches_nested, g->mmu.counters.mode_switches_shadow - 1);
 	assert_true(auto_is_shadowed(&g->mmu, g->root));
 	refs = g->mmu.counters.walk_refs_guest + g->mmu.counters.walk_refs_nested;
 	touch_all(g);
@@ -84,7 +85,7 @@ static void tables_that_churn_go_back_to_nested_walks_are_watched_no_more_and_wa
 	(void)state;
 	map_sparsely(g);
 	slot = guest_slot(g, g->root, region(1), 2);
-	for (unsigned round = 0; round < 600; round++) {
+	for (unsigned round = 0; round < 2000; round++) {
 		touch_all(g);
 		/* Directories are written: trapped, where they are shadowed. */
 		for (unsigned i = 0; i < REGIONS; i++) {
@@ -96,7 +97,7 @@ static void tables_that_churn_go_back_to_nested_walks_are_watched_no_more_and_wa
 			assert_false(watched(g, g->root));
 			assert_false(watched(g, slot));
 		}
-		if (round == 299) {
+		if (round == 999) {
 			early = g->mmu.counters.mode_switches_nested;
 			audit(g);
 		}
@@ -115,7 +116,7 @@ static void spaces_choose_each_for_themselves(void **state)
 	(void)state;
 	map_sparsely(g);
 	guest_write(g, guest_slot(g, other, BASE, 1), 0x9000 | PWU);
-	for (unsigned round = 0; round < 30; round++) {
+	for (unsigned round = 0; round < 2000; round++) {
 		touch_all(g);
 		mmu_set_cr3(&g->mmu, other);
 		EXPECT_MAPPED(g, BASE, ACC_READ, 0x9000);
