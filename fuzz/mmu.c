@@ -119,6 +119,9 @@ static void run(uint64_t seed, uint64_t steps, enum paging_mode mode, enum place
 		fprintf(stderr, "fuzz/mmu: no memory\n");
 		exit(2);
 	}
+	/* Serials are to come around. */
+	for (uint64_t m = 0; m < f->memory.pool.frames; m++)
+		f->memory.pool.frame[m].serial = (uint16_t)-(1 + m % 4);
 	f->memory.swap.short_of_frames = short_of_frames;
 	f->model.memory = &f->memory;
 	f->then = malloc(RAM);
@@ -139,10 +142,10 @@ static void run(uint64_t seed, uint64_t steps, enum paging_mode mode, enum place
 	printf("%s %s: %" PRIu64 " steps, %" PRIu64 " mapped (%" PRIu64 " by the inline probe), %" PRIu64 " faults, %" PRIu64
 	       " mmio, %" PRIu64 " foretold by explain, %" PRIu64 " logged, %" PRIu64 " tracked, %" PRIu64 " fetches (%" PRIu64 " by fetch id), %" PRIu64 " edits; level 2: %" PRIu64
 	       " hits, %" PRIu64 " misses; shadow pages %" PRIu64 " made, %" PRIu64 " reclaimed; hidden %" PRIu64 " missing, %" PRIu64
-	       " dirty; table writes %" PRIu64 "; p2m flushes %" PRIu64 "; %" PRIu64 " pages swapped in; modes switched %" PRIu64 " and %" PRIu64 " times\n",
+	       " dirty; table writes %" PRIu64 "; flushes of frames %" PRIu64 " (%" PRIu64 " full); %" PRIu64 " pages swapped in; modes switched %" PRIu64 " and %" PRIu64 " times\n",
 	       mode_names[mode], placement == PLACEMENT_SCATTER ? "scatter" : "linear", steps, f->mapped,
 	       f->probes, f->faults, f->mmio, f->foretold, f->logged, f->tracked, f->fetches, f->jumps, f->edits, c->tlb_l2_hits, c->tlb_l2_misses,
-	       c->shadow_made, c->shadow_reclaimed, c->hidden_not_present, c->hidden_dirty, c->table_writes, c->flush_p2m, f->memory.counters.swapped_in, c->mode_switches_shadow, c->mode_switches_nested);
+	       c->shadow_made, c->shadow_reclaimed, c->hidden_not_present, c->hidden_dirty, c->table_writes, c->flush_frames, c->flush_p2m, f->memory.counters.swapped_in, c->mode_switches_shadow, c->mode_switches_nested);
 	mmu_destroy(&f->mmu);
 	memory_destroy(&f->memory);
 	free(f->then);

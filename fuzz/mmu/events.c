@@ -159,8 +159,6 @@ void event_track_code(struct fuzz *f)
 static void forget_frames(struct fuzz *f)
 {
 	mmu_frames_changed(&f->mmu);
-	model_flush_all(&f->model);
-	memset(f->jump, 0, sizeof(f->jump));
 	f->memory.track.code_writes = 0;
 	memory_release(&f->memory);
 }

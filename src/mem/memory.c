@@ -199,14 +199,22 @@ void memory_prepare(struct memory *mem, gpa_t p, uint64_t len)
 	memory_unlock(mem);
 }
 
+void memory_void_names(struct memory *mem, mfn_t m)
+{
+	if (UNLIKELY(++pool_frame(&mem->pool, m)->serial == 0))
+		mem->serial_epoch++;
+}
+
 void memory_leave_frame(struct memory *mem, mfn_t m)
 {
 	struct frame *f = pool_frame(&mem->pool, m);
 
-	/* No store: the dirty log is not concerned. Shadows of the frame go with p2m_generation; its code goes with this. */
+	/* No store: the dirty log is not concerned. Shadows of the frame go with mmu_frames_changed; its code goes with this. */
+	memory_void_names(mem, m);
 	f->flags &= ~(uint32_t)FRAME_DIRTY_LOG;
 	if (f->flags & FRAME_CODE)
 		track_written(&mem->track, m, 0, PAGE_SIZE);
+	mem->fetched_left += !!(f->flags & FRAME_FETCHED);
 	/* TLBs and translated code still name the frame, so it must not be handed out yet. */
 	f->gfn = ~0ull;
 	f->spare = mem->moved_head;

@@ -33,6 +33,7 @@ struct memory_swap {
 	int fd;			/* the file; whoever opened it closes it */
 	uint64_t low, high;	/* free frames: fewer than low are a reason to ask for room; high is what is made then */
 	uint64_t hand;
+	uint64_t passes;	/* steps when marks in pool.touched were cleared: what is used without marking (level 1 of TLBs, fetch ids) must be dropped */
 	/* Told once, with the lock held and guest vector registers live, that memory_make_room should be called soon. 0 while no vcpu runs. */
 	void (*short_of_frames)(void *opaque);
 	void *opaque;
@@ -48,7 +49,13 @@ struct memory {
 	unsigned regions;
 	uint64_t *p2m_root;		/* NPT-format top table (host pointer) */
 	uint64_t backed;		/* frames in the p2m */
-	uint64_t p2m_generation;	/* changes when a present p2m entry changes or goes (not on absent to present) */
+	/*
+	 * A present p2m entry changes or goes (not: becomes present): p2m_generation steps, and so does the serial of the frame that the page leaves. Whoever
+	 * keeps a frame's number keeps its serial with it, and takes the pair for void when the frame's is another. Of a 2 MiB leaf the first
+	 * frame's serial counts, which steps when the leaf is split. serial_epoch steps when a serial comes around: then all pairs are void.
+	 */
+	uint64_t p2m_generation, serial_epoch;
+	uint64_t fetched_left;		/* frames with FRAME_FETCHED that pages have left */
 	void *lock;			/* pthread_mutex_t: p2m, frame records, shadow tables, both queues of track */
 	struct p2m_private *p2m;	/* table pages */
 	uint32_t moved_head;		/* frames that pages moved away from, index + 1, linked through frame.spare */

@@ -242,6 +242,7 @@ static uint64_t *small_leaf(struct memory *mem, gpa_t p, uint64_t **chunk)
 		for (unsigned i = 0; i < ENTRIES; i++)
 			t[i] = (first + i * PAGE_SIZE) | LEAF_BITS;
 		*e = (uint64_t)(uintptr_t)t | LEAF_BITS | ENTRIES * COUNT_ONE;
+		memory_void_names(mem, mfn(first >> PAGE_SHIFT));
 	}
 	*chunk = e;
 	return &table_of(*e)[index_at(p, 1)];

@@ -17,5 +17,7 @@ int p2m_clear(struct memory *mem, gpa_t p, bool swapped);
 /* swap.c. False: the file cannot be read; mem->swap says why. */
 bool swap_read(struct memory *mem, gpa_t p, void *buf, uint64_t len);
 
+/* memory.c: what names frame m, as itself or as the first of a 2 MiB leaf, is void from now on. */
+void memory_void_names(struct memory *mem, mfn_t m);
 
 #endif

@@ -30,6 +30,7 @@ enum frame_flag {
 	FRAME_ALLOCATED = 1u << 8,
 	FRAME_VMM = 1u << 10,		/* ours, not the guest's: it may read it where we let it (direct mode: M2P), never write it */
 	FRAME_MOVED = 1u << 9,		/* its page has come from another frame, and nobody has missed it yet (hidden_moved) */
+	FRAME_FETCHED = 1u << 11,	/* code was fetched from it: fetch ids (mmu/mmu.h) may lead there */
 };
 
 /* Granule: 64 bytes, the unit in which code is tracked; bit n of code_granules covers bytes [64n, 64n+64). */
@@ -38,7 +39,8 @@ enum frame_flag {
 struct frame {
 	uint64_t gfn;		/* guest frame backed by it, ~0 if none */
 	uint64_t code_granules;
-	uint32_t flags;		/* enum frame_flag */
+	uint16_t flags;		/* enum frame_flag */
+	uint16_t serial;	/* steps when a page leaves it: whatever names the frame with another serial is void (memory.h) */
 	uint32_t code_head;	/* bt/: first block of this frame, index + 1, 0 none */
 	uint32_t shadow_head;	/* mmu/: first shadow page of this guest table, index + 1, 0 none */
 	uint32_t spare;

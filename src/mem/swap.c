@@ -104,7 +104,7 @@ static int put_out(struct memory *mem, mfn_t m)
 
 /*
  * The hand of the clock passes over frames. One that was touched since it last came by gets a second chance. "Touched" means that level 1 of a
- * TLB was filled from it, or a walk read a table in it (pool.touched); since every batch ends with all TLBs empty, a page in use is marked anew at once.
+ * TLB was filled from it, or a walk read a table in it (pool.touched); since every batch ends with level 1 and fetch ids dropped (swap.passes), a page in use is marked anew at once.
  */
 int memory_make_room(struct memory *mem)
 {
@@ -126,6 +126,7 @@ int memory_make_room(struct memory *mem)
 			err = put_out(mem, mfn(m));
 	}
 	s->asked = false;
+	s->passes++;
 	mem->counters.swap_rounds++;
 	memory_unlock(mem);
 	return err;

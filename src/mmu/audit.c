@@ -7,6 +7,12 @@
 
 #define FAIL(...) return snprintf(msg, size, __VA_ARGS__)
 
+/* What it holds is void, so that nobody finds it. Of a frame beyond the pool the audit is to complain. */
+static bool is_void(const struct mmu *mmu, uint64_t data)
+{
+	return tr_mfn(data).v < mmu->memory->pool.frames && !tr_good(mmu->memory, data);
+}
+
 /* A frame that something of ours maps: handed out, and the p2m's frame for the gfn in its record. */
 static int audit_frame(const struct mmu *mmu, const char *what, uint64_t va, mfn_t m, char *msg, size_t size)
 {
@@ -29,7 +35,7 @@ static int audit_frame(const struct mmu *mmu, const char *what, uint64_t va, mfn
 static int audit_level1(struct mmu *mmu, unsigned set, unsigned i, char *msg, size_t size)
 {
 	const struct tlb_entry *e = &mmu->l1[set][i];
-	mfn_t m = mfn((e->aux & TR_MFN_MASK) >> PAGE_SHIFT);
+	mfn_t m = tr_mfn(e->aux);
 	bool local = mmu->priv->tlb2.local[set][i / 64] >> (i % 64) & 1;
 	bool may_write = (e->aux & PTE_W) || (set != TLB_USER && !mmu->priv->controls.wp);
 	int bad;
@@ -44,6 +50,8 @@ static int audit_level1(struct mmu *mmu, unsigned set, unsigned i, char *msg, si
 	bad = audit_frame(mmu, "T5", e->tag_read, m, msg, size);
 	if (bad)
 		return bad;
+	if (!tr_good(mmu->memory, e->aux))
+		FAIL("T5: set %u va %#lx names frame %#lx by an old serial", set, e->tag_read, m.v);
 	if (e->host != (uint64_t)(uintptr_t)pool_ptr(&mmu->memory->pool, m))
 		FAIL("T5: set %u va %#lx has a host address that is not its frame's", set, e->tag_read);
 	if (e->tag_write != TLB_INVALID_TAG(i)) {
@@ -71,10 +79,12 @@ static int audit_level2(struct mmu *mmu, const struct tlb2_set *set, bool large,
 
 		if (!set->tag[w] || (id != mmu->priv->asid.global_id && id != asid_of(mmu, false)->id && id != asid_of(mmu, true)->id))
 			continue;
+		if (is_void(mmu, d))
+			continue;
 		if (!!(d & PTE_G) != (id == mmu->priv->asid.global_id))
 			FAIL("T3: va %#lx is in level 2 as global %d with data %#lx", va, !(d & PTE_G), d);
 		for (unsigned k = 0; k < (large ? 512u : 1u) && !bad; k++)
-			bad = audit_frame(mmu, "T5", va, mfn(((d & TR_MFN_MASK) >> PAGE_SHIFT) + k), msg, size);
+			bad = audit_frame(mmu, "T5", va, mfn(tr_mfn(d).v + k), msg, size);
 		if (bad)
 			return bad;
 		if (large && !(d & (TR_GUEST_2M | TR_GUEST_HUGE)))
@@ -142,7 +152,7 @@ static int audit_entry(struct mmu *mmu, const struct shadow_page *p, unsigned i,
 	if (((e ^ guest) & same) || (shadow_is_leaf(p->role, guest) && (e & ~guest & PTE_D)))
 		FAIL("S1: table gfn %#lx level %u entry %u: shadow %#lx of guest %#lx", p->gfn, level, i, e, guest);
 	if (level == 1 || (e & PTE_PS)) {
-		uint64_t gfn = pool_frame(&mmu->memory->pool, mfn((e & TR_MFN_MASK) >> PAGE_SHIFT))->gfn;
+		uint64_t gfn = pool_frame(&mmu->memory->pool, tr_mfn(e))->gfn;
 
 		if (gfn != address >> PAGE_SHIFT)
 			FAIL("S1: table gfn %#lx level %u entry %u maps gfn %#lx, guest says %#lx", p->gfn, level, i, gfn,
@@ -169,7 +179,7 @@ static int audit_direct(struct mmu *mmu, const struct shadow_page *p, unsigned i
 	const struct shadow_page *child;
 
 	if (level == 1 || (e & PTE_PS)) {
-		uint64_t maps = pool_frame(&mmu->memory->pool, mfn((e & TR_MFN_MASK) >> PAGE_SHIFT))->gfn;
+		uint64_t maps = pool_frame(&mmu->memory->pool, tr_mfn(e))->gfn;
 
 		if (maps != gfn)
 			FAIL("S2: direct page of gfn %#lx entry %u maps gfn %#lx", p->gfn, i, maps);
@@ -187,13 +197,17 @@ static int audit_shadow_page(struct mmu *mmu, const struct shadow_page *p, char 
 
 	for (unsigned i = 0; i < SHADOW_ENTRIES; i++) {
 		uint64_t e = p->entry[i];
+		bool leaf;
 		int bad = 0;
 
 		if (!e)
 			continue;
 		present++;
-		if ((p->role & ROLE_LEVEL) == 1 || (e & PTE_PS))
-			bad = audit_frame(mmu, "S2", p->gfn, mfn((e & TR_MFN_MASK) >> PAGE_SHIFT), msg, size);
+		leaf = (p->role & ROLE_LEVEL) == 1 || (e & PTE_PS);
+		if (leaf && is_void(mmu, e))
+			continue;
+		if (leaf)
+			bad = audit_frame(mmu, "S2", p->gfn, tr_mfn(e), msg, size);
 		if (!bad && (p->role & ROLE_DIRECT))
 			bad = audit_direct(mmu, p, i, msg, size);
 		else if (!bad && !p->loose)
@@ -250,7 +264,7 @@ static int audit_locked(struct mmu *mmu, char *msg, size_t size)
 	/* The direct mode has no p2m: once the guest runs, which frame is which guest page is its own affair. */
 	int bad = mmu->mode == PAGING_DIRECT ? 0 : p2m_audit(mmu->memory, msg, size);
 
-	/* A p2m change is met by a full flush before the TLB is used next. */
+	/* What pages have left is dropped before the TLB is used next (edit_frames_changed). */
 	if (!bad && mmu->priv->p2m_generation == mmu->memory->p2m_generation)
 		bad = audit_tlb(mmu, msg, size);
 	if (!bad && paging_has_shadows(mmu->mode))

@@ -60,7 +60,7 @@ enum translate_status direct_translate(struct mmu *mmu, uint64_t va, unsigned ac
 		return TRANSLATE_FAULT;
 	}
 	out->page = gpa(pool_frame(&mmu->memory->pool, m)->gfn << PAGE_SHIFT);
-	out->data = m.v << PAGE_SHIFT | (w.rights & RIGHTS_MASK & ~PTE_G);
+	out->data = tr_name(mmu->memory, m) | (w.rights & RIGHTS_MASK & ~PTE_G);
 	out->large = false;
 	return TRANSLATED;
 }

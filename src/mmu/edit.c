@@ -2,7 +2,7 @@
  * edit.c - what each event voids. Guest events follow the manual (Intel SDM vol. 3, "Operations that Invalidate TLBs
  * and Paging-Structure Caches"); all of them are rows of one table.
  */
-#include "mmu/mmu_internal.h"
+#include "mmu/shadow.h"
 
 enum flush {
 	F_L1_LOCAL = 1,		/* level 1: entries that are not global */
@@ -31,7 +31,8 @@ static const struct event_row { unsigned flush; size_t counter; } event_table[EV
 	ROW(EVENT_INVPCID_CONTEXT, F_SPACE, flush_invpcid),
 	ROW(EVENT_INVPCID_ALL_GLOBAL, F_L1_ALL | F_SPACES | F_GLOBAL, flush_invpcid),
 	ROW(EVENT_INVPCID_ALL, F_L1_LOCAL | F_SPACES, flush_invpcid),
-	ROW(EVENT_P2M, F_L1_ALL | F_SPACES | F_GLOBAL | F_TABLES, flush_p2m),
+	/* Usually less will do: edit_frames_changed. */
+	ROW(EVENT_P2M, F_L1_ALL | F_SPACES | F_GLOBAL | F_FETCH | F_TABLES, flush_p2m),
 	ROW(EVENT_ALL, F_L1_ALL | F_SPACES | F_GLOBAL | F_FETCH | F_TABLES, flush_cr4),
 #undef ROW
 };
@@ -58,10 +59,8 @@ void edit_event(struct mmu *mmu, enum mmu_event event, unsigned pcid, uint64_t v
 		asid_new_fetch_ids(mmu);
 		asid_switch(mmu, mmu->priv->asid.current);
 	}
-	if (flush & F_TABLES) {
+	if (flush & F_TABLES)
 		space_forget(&mmu->priv->space);
-		mmu->priv->p2m_generation = mmu->memory->p2m_generation;
-	}
 	if ((flush & F_PAGE) || ((flush & F_SPACE_PAGE) && current)) {
 		tlb_invalidate_page(mmu, va);
 		asid_new_psc(mmu);
@@ -70,6 +69,49 @@ void edit_event(struct mmu *mmu, enum mmu_event event, unsigned pcid, uint64_t v
 		/* Another space's page: flushing the space whole is allowed, and rare. */
 		asid_flush(mmu, pcid);
 	}
+}
+
+/*
+ * What level 2, large or small, and shadow leaves hold is void by the serials in it. Level 1, which generated code probes with one compare, and the nested TLB are
+ * swept. Fetch ids go only if code was ever fetched from a frame that was left, and shadows of tables only with their own frames. After a pass of swapping's
+ * clock level 1 and fetch ids go whole, so that use shows again.
+ */
+void edit_frames_changed(struct mmu *mmu)
+{
+	struct mmu_private *priv = mmu->priv;
+	const struct memory *mem = mmu->memory;
+	const bool marks = priv->swap_passes != mem->swap.passes;
+
+	if (LIKELY(priv->p2m_generation == mem->p2m_generation && !marks))
+		return;
+	if (UNLIKELY(priv->serial_epoch != mem->serial_epoch)) {
+		edit_event(mmu, EVENT_P2M, 0, 0);
+	} else {
+		mmu->counters.flush_frames++;
+		trace_event(mmu->trace, TRACE_CAT_FLUSH, TRACE_FLUSH, offsetof(struct mmu_counters, flush_frames), 0, 0);
+		if (marks)
+			tlb1_clear(mmu);
+		else
+			tlb1_drop_void(mmu);
+		space_drop_void(&priv->space);
+		if (marks || priv->fetched_left != mem->fetched_left) {
+			asid_new_fetch_ids(mmu);
+			asid_switch(mmu, priv->asid.current);
+		}
+	}
+	priv->p2m_generation = mem->p2m_generation;
+	priv->serial_epoch = mem->serial_epoch;
+	priv->fetched_left = mem->fetched_left;
+	priv->swap_passes = mem->swap.passes;
+	if (paging_has_shadows(mmu->mode))
+		shadow_renew(mmu);
+}
+
+void mmu_frames_changed(struct mmu *mmu)
+{
+	memory_lock(mmu->memory);
+	edit_frames_changed(mmu);
+	memory_unlock(mmu->memory);
 }
 
 void mmu_set_controls(struct mmu *mmu, uint64_t cr0, uint64_t cr4, uint64_t efer)

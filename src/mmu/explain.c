@@ -117,7 +117,7 @@ static mfn_t look_shadow(struct mmu *mmu, struct explain *x, uint64_t *rights)
 		if (!(e->entry & PTE_P))
 			return MFN_NONE;
 		leaf = level == 1 || (e->entry & PTE_PS);
-		if (leaf && p->loose && !shadow_still_true(s, p, i)) {
+		if (leaf && (!tr_good(s->memory, e->entry) || (p->loose && !shadow_still_true(s, p, i)))) {
 			e->stale = true;
 			return MFN_NONE;
 		}
@@ -133,13 +133,13 @@ static mfn_t look_shadow(struct mmu *mmu, struct explain *x, uint64_t *rights)
 	return MFN_NONE;
 }
 
-static void note_tlb2(struct explain *x, const struct tlb2_set *set, uint64_t tag, bool large, uint32_t id)
+static void note_tlb2(const struct memory *mem, struct explain *x, const struct tlb2_set *set, uint64_t tag, bool large, uint32_t id)
 {
 	int w = tlb2_way(set, tag);
 	struct explain_tlb2 *e;
 	uint64_t data;
 
-	if (w < 0 || !id)
+	if (w < 0 || !id || !tr_good(mem, set->data[w]))
 		return;
 	data = set->data[w] + (large ? x->va & (MIB(2) - PAGE_SIZE) : 0);
 	e = &x->tlb2[x->tlb2s++];
@@ -166,9 +166,9 @@ static void look_tlb(struct mmu *mmu, struct explain *x)
 	for (unsigned k = 0; k < 2; k++) {
 		uint64_t tag = tlb2_small_tag(x->va, id[k]);
 
-		note_tlb2(x, tlb2_small_set(t, tag), tag, false, id[k]);
+		note_tlb2(mmu->memory, x, tlb2_small_set(t, tag), tag, false, id[k]);
 		tag = tlb2_large_tag(x->va, id[k]);
-		note_tlb2(x, tlb2_large_set(t, tag), tag, true, id[k]);
+		note_tlb2(mmu->memory, x, tlb2_large_set(t, tag), tag, true, id[k]);
 	}
 	for (unsigned user = 0; user < 2; user++) {
 		uint64_t page = x->va & PAGE_MASK;

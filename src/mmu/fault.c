@@ -69,8 +69,7 @@ static __attribute__((noinline)) enum mmu_kind translate(struct mmu *mmu, uint64
 
 	mmu->counters.tlb_l2_misses++;
 	memory_lock(mmu->memory);
-	if (UNLIKELY(mmu->priv->p2m_generation != mmu->memory->p2m_generation))
-		edit_event(mmu, EVENT_P2M, 0, 0);
+	edit_frames_changed(mmu);
 	status = mode_translate[mmu->mode](mmu, va, access, &t);
 	if (LIKELY(status == TRANSLATED))
 		note_frame(mmu, t.data);
@@ -171,6 +170,11 @@ enum mmu_kind mmu_fetch(struct mmu *mmu, gva_t va, bool user, struct mmu_result 
 	kind = mmu_access(mmu, va, access, out);
 	if (kind != MMU_MAPPED)
 		return kind;
+	if (UNLIKELY(!(pool_frame(&mmu->memory->pool, out->mfn)->flags & FRAME_FETCHED))) {
+		memory_lock(mmu->memory);
+		pool_frame(&mmu->memory->pool, out->mfn)->flags |= FRAME_FETCHED;
+		memory_unlock(mmu->memory);
+	}
 	/* An executable translation always passes through level 2. */
 	if (!tlb2_find(mmu, va.v, user, &data))
 		return kind;

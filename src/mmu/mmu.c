@@ -34,6 +34,9 @@ int mmu_init(struct mmu *mmu, struct memory *memory, enum paging_mode mode)
 	priv->space.counters = &mmu->counters;
 	space_forget(&priv->space);
 	priv->p2m_generation = memory->p2m_generation;
+	priv->serial_epoch = memory->serial_epoch;
+	priv->fetched_left = memory->fetched_left;
+	priv->swap_passes = memory->swap.passes;
 	tlb_init(mmu);
 	asid_init(mmu);
 	auto_init(mmu);
@@ -80,16 +83,6 @@ void mmu_write_protect_all(struct mmu *mmu)
 	tlb1_write_protect_all(mmu);
 }
 
-void mmu_frames_changed(struct mmu *mmu)
-{
-	mmu_flush_all(mmu);
-	memory_lock(mmu->memory);
-	/* At once, not when shadows are used next: by then their frames may be others'. */
-	if (paging_has_shadows(mmu->mode))
-		shadow_renew(mmu);
-	memory_unlock(mmu->memory);
-}
-
 #define ROW(member, help) STAT_ROW(struct mmu_counters, member, help)
 const struct stat_row mmu_stat_rows[] = {
 	ROW(tlb_l1_misses, "data accesses that level 1 of the TLB did not serve"),
@@ -101,7 +94,8 @@ const struct stat_row mmu_stat_rows[] = {
 	ROW(flush_cr4, "flushes due to CR0, CR4 or EFER, and full flushes"),
 	ROW(flush_invlpg, "INVLPG"),
 	ROW(flush_invpcid, "INVPCID"),
-	ROW(flush_p2m, "full flushes because a guest-physical page changed its frame"),
+	ROW(flush_frames, "times that what names frames which pages have left was dropped"),
+	ROW(flush_p2m, "full flushes because a frame's serial came around"),
 	ROW(flush_write_protect, "frames whose writable entries were dropped"),
 	ROW(flush_id_wrap, "full flushes because ids ran out"),
 	ROW(cr3_noflush, "loads of CR3 that kept the space's entries"),

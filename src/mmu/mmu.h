@@ -54,7 +54,7 @@ struct mmu_result {
 
 struct mmu_counters {
 	uint64_t tlb_l1_misses, tlb_l2_hits, tlb_l2_misses, tlb_fills, tlb_fills_large;
-	uint64_t flush_cr3, flush_cr4, flush_invlpg, flush_invpcid, flush_p2m, flush_write_protect, flush_id_wrap, cr3_noflush;
+	uint64_t flush_cr3, flush_cr4, flush_invlpg, flush_invpcid, flush_frames, flush_p2m, flush_write_protect, flush_id_wrap, cr3_noflush;
 	uint64_t walks, walk_refs_guest, walk_refs_nested, walk_refs_shadow, walk_refs_hardware, walk_cache_hits;
 	uint64_t guest_faults, hidden_not_present, hidden_not_backed, hidden_write_protected, hidden_dirty, hidden_moved, hidden_logged, hidden_swapped;
 	uint64_t table_writes, shadow_live, shadow_made, shadow_reclaimed, shadow_roots, mmio_faults, tracked_writes;
@@ -126,8 +126,8 @@ enum { INVPCID_ADDRESS, INVPCID_CONTEXT, INVPCID_ALL_GLOBAL, INVPCID_ALL };
 void mmu_invpcid(struct mmu *mmu, unsigned type, uint16_t pcid, gva_t va);
 void mmu_flush_all(struct mmu *mmu);
 /*
- * Pages have moved to other frames (memory_move), any number since this was last called: forgets every frame, in the TLB and in shadow tables. With
- * the vcpu outside generated code, before it runs again.
+ * Pages have moved to other frames or lost them, any number since this was last called: forgets the frames that they left, in the TLB and in shadow tables, and
+ * nothing else. With the vcpu outside generated code, before it runs again and before memory_release.
  */
 void mmu_frames_changed(struct mmu *mmu);
 

@@ -8,12 +8,14 @@
 #include "mmu/walk.h"
 
 /*
- * A translation of one 4 KiB page as the TLB keeps it: machine frame in bits 12-51, rights as walk.h defines them, and the size
+ * A translation of one 4 KiB page as the TLB keeps it: machine frame in bits 12-43, rights as walk.h defines them, and the size
  * of the guest's page, because INVLPG must remove all of it: TR_GUEST_2M, TR_GUEST_HUGE (1 GiB, 4 MiB) or neither.
  */
-#define TR_MFN_MASK 0x000ffffffffff000ull
-#define TR_GUEST_2M (1ull << 52)
-#define TR_GUEST_HUGE (1ull << 53)
+#define TR_MFN_MASK 0x00000ffffffff000ull
+#define TR_GUEST_2M (1ull << 44)
+#define TR_GUEST_HUGE (1ull << 45)
+#define TR_SERIAL_SHIFT 46	/* 16 bits: the frame's serial (mem/memory.h); with another one the translation is void */
+#define TR_SERIAL_MASK (0xffffull << TR_SERIAL_SHIFT)
 
 /* tlb.c: the second level. Tags are vpn (45 bits) << SPACE_BITS | space id; 0 is no entry (ids begin at 1). */
 #define SPACE_BITS 19
@@ -99,7 +101,7 @@ struct auto_modes {
 
 struct mmu_private {
 	struct walk_controls controls;
-	uint64_t p2m_generation;	/* what the TLB is of */
+	uint64_t p2m_generation, serial_epoch, fetched_left, swap_passes;	/* of memory, when what is cached was last brought up to date */
 	struct asid asid;
 	struct tlb2 tlb2;
 	struct psc psc;
@@ -109,6 +111,17 @@ struct mmu_private {
 	uint64_t shadow_root_cr3;	/* root address and role that the link is of */
 	uint64_t shadow_root_link;	/* 0: none known */
 };
+
+/* Frame m as a translation names it now, and whether a name is good still. A large entry names its first frame. */
+static inline uint64_t tr_name(const struct memory *mem, mfn_t m)
+{
+	return m.v << PAGE_SHIFT | (uint64_t)pool_frame(&mem->pool, m)->serial << TR_SERIAL_SHIFT;
+}
+static inline mfn_t tr_mfn(uint64_t data) { return mfn((data & TR_MFN_MASK) >> PAGE_SHIFT); }
+static inline bool tr_good(const struct memory *mem, uint64_t data)
+{
+	return pool_frame(&mem->pool, tr_mfn(data))->serial == (uint16_t)(data >> TR_SERIAL_SHIFT);
+}
 
 /* What a paging mode answers. */
 enum translate_status { TRANSLATED, TRANSLATE_FAULT, TRANSLATE_MMIO, TRANSLATE_NO_FRAME };
@@ -153,6 +166,8 @@ void tlb1_drop(struct mmu *mmu, uint64_t va);
 void tlb1_clear(struct mmu *mmu);
 void tlb1_clear_local(struct mmu *mmu);
 void tlb1_write_protect(struct mmu *mmu, mfn_t m);
+/* Drops what names frames that pages have left. */
+void tlb1_drop_void(struct mmu *mmu);
 void tlb1_write_protect_all(struct mmu *mmu);
 /* INVLPG's removal, fragments of large pages included. */
 void tlb_invalidate_page(struct mmu *mmu, uint64_t va);
@@ -184,5 +199,7 @@ enum mmu_event {
 	EVENT_INVPCID_CONTEXT, EVENT_INVPCID_ALL_GLOBAL, EVENT_INVPCID_ALL, EVENT_P2M, EVENT_ALL, EVENTS
 };
 void edit_event(struct mmu *mmu, enum mmu_event event, unsigned pcid, uint64_t va);
+/* Pages have left frames since this was last called: nothing that can be found names those frames any more. Lock held. */
+void edit_frames_changed(struct mmu *mmu);
 
 #endif

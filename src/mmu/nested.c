@@ -82,7 +82,7 @@ enum translate_status nested_finish(struct mmu *mmu, uint64_t va, const struct w
 	if (r == P2M_NO_FRAME)
 		return TRANSLATE_NO_FRAME;
 	out->refs = (uint8_t)p2m_refs(frame.shift);
-	out->data = frame.m.v << PAGE_SHIFT | (w->rights & RIGHTS_MASK);
+	out->data = tr_name(mmu->memory, frame.m) | (w->rights & RIGHTS_MASK);
 	if (!mmu->priv->controls.pge)
 		out->data &= ~PTE_G;
 	if (w->shift > PAGE_SHIFT)

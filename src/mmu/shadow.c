@@ -92,9 +92,17 @@ static bool shadow_walk(struct mmu *mmu, struct shadow *s, uint64_t va, struct t
 
 		mmu->counters.walk_refs_shadow++;
 		mmu->counters.walk_refs_hardware++;
+		if (UNLIKELY(s->memory->pool.touched != NULL) && !(p->role & ROLE_DIRECT))
+			s->memory->pool.touched[p->m.v] = 1;
 		if (!(e & PTE_P))
 			return false;
 		if (level == 1 || (e & PTE_PS)) {
+			mfn_t m = tr_mfn(e);
+
+			if (UNLIKELY(!tr_good(s->memory, e))) {
+				shadow_set(p, i, 0);
+				return false;
+			}
 			if (p->loose) {
 				mmu->counters.walk_refs_guest++;
 				if (!shadow_still_true(s, p, i)) {
@@ -110,9 +118,9 @@ static bool shadow_walk(struct mmu *mmu, struct shadow *s, uint64_t va, struct t
 			out->large = level == 2;
 			if (level == 2 && !size)
 				size = TR_GUEST_2M;
-			out->data = rights | size | (e & TR_MFN_MASK);
 			if (level == 2)
-				out->data += va & (MIB(2) - PAGE_SIZE);
+				m.v += va >> PAGE_SHIFT & (SHADOW_ENTRIES - 1);
+			out->data = rights | size | tr_name(s->memory, m);
 			if (!mmu->priv->controls.pge)
 				out->data &= ~PTE_G;
 			return true;
@@ -164,7 +172,8 @@ static uint64_t link_to(const struct shadow *s, const struct shadow_page *child,
 /* Puts what a guest walk found into the shadow tables, making those that lack. */
 static void install(struct mmu *mmu, struct shadow *s, uint64_t va, const struct walk *w, const struct translation *t)
 {
-	uint64_t frame = t->data & TR_MFN_MASK, large_frame = frame - (va & (MIB(2) - PAGE_SIZE));
+	uint64_t frame = t->data & (TR_MFN_MASK | TR_SERIAL_MASK);
+	uint64_t large_frame = t->large ? tr_name(s->memory, mfn(tr_mfn(frame).v - (va >> PAGE_SHIFT & (SHADOW_ENTRIES - 1)))) : 0;
 	uint64_t full = PTE_P | PTE_W | PTE_U | PTE_A;
 	unsigned top = mmu->priv->controls.format->levels;
 	struct shadow_page *p, *child;
@@ -219,7 +228,7 @@ static void follow(struct mmu *mmu, struct shadow *s, struct shadow_page *p, uns
 		/* The guest is about to use it: saves a hidden fault. Never backs a page for that. */
 		if (p2m_lookup(s->memory, gpa(paging_leaf_address(long_format(), 1, guest)), &frame)) {
 			mmu->counters.walk_refs_nested += frame.refs;
-			e = (guest & COPIED) | frame.m.v << PAGE_SHIFT;
+			e = (guest & COPIED) | tr_name(s->memory, frame.m);
 		}
 	}
 	shadow_set(p, i, e);

@@ -5,8 +5,8 @@
  * itself, has two), or is *direct*: it splits a large guest page, and then stands for the guest-physical range itself.
  * Its role says which; pages of equal frame and role are one.
  *
- * Entries are in the 4-level format with these differences. A leaf holds a machine frame and the guest's own P, W, U, A, D, G and
- * NX; since a shadow walk combines levels as the guest's walk does, and the one permission check (walk_allowed) reads the
+ * Entries are in the 4-level format with these differences. A leaf holds a machine frame, the frame's serial (mmu_internal.h; with another one the
+ * entry is void) and the guest's own P, W, U, A, D, G and NX; since a shadow walk combines levels as the guest's walk does, and the one permission check (walk_allowed) reads the
  * result, rights need no place in the role. A link holds the child's index and serial number: freeing a page steps its serial, so
  * every link to it is void at once and nobody needs a list of parents. A link to a direct page also
  * holds D and G of the guest's leaf.
@@ -19,9 +19,9 @@
  * another (second chance), found to be no table any more (flood of writes, odd writes), or all dropped (a p2m change).
  *
  * Invariants
- *  S1  a present entry of a tight page agrees with the guest's entry as it is now: it is what a walk would make of it, but for D,
+ *  S1  a present entry of a tight page that is not void agrees with the guest's entry as it is now: it is what a walk would make of it, but for D,
  *      which it may lack
- *  S2  a present entry of any page names an allocated frame whose record names the gfn it stands for
+ *  S2  a present entry of any page that is not void names an allocated frame whose record names the gfn it stands for
  *  S3  FRAME_TABLE is set on a frame if and only if it has a tight shadow page
  *  S4  a link whose serial matches leads to a page one level down that stands for the table (or range) that the guest's entry names
  *  S5  present counts the entries that are not zero; pages are at most limit; all others are on the free list
@@ -71,7 +71,7 @@ struct shadow {
 	uint32_t hand;		/* of the clock that reclaims */
 	uint32_t stamp;
 	uint32_t users;		/* vcpus */
-	uint64_t generation;	/* memory->p2m_generation it is of */
+	uint64_t generation, serial_epoch;	/* of memory, when they were last brought up to date */
 	uint32_t direct[SHADOW_HASH];
 	size_t page_bytes, table_bytes;
 };
@@ -93,7 +93,7 @@ void shadow_page_loosen(struct mmu *mmu, struct shadow_page *page);
 void shadow_drop_all(struct mmu *mmu);
 /* Frees the root for a CR3 under the paging in force and all pages below it; what other roots shared with it is made again when they need it. */
 void shadow_drop_tree(struct mmu *mmu, uint64_t cr3);
-/* Drops all if the p2m has changed since they were made. */
+/* Frees those of tables that have left their frames since this was last called. */
 void shadow_renew(struct mmu *mmu);
 /* At the start of an operation: takes parked pages back, at the price of all others. */
 void shadow_unpark(struct mmu *mmu);

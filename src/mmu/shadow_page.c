@@ -43,6 +43,7 @@ int shadow_attach(struct memory *memory)
 		return -ENOMEM;
 	}
 	s->generation = memory->p2m_generation;
+	s->serial_epoch = memory->serial_epoch;
 	s->users = 1;
 	memory->shadow = s;
 	return 0;
@@ -151,8 +152,14 @@ void shadow_renew(struct mmu *mmu)
 
 	if (LIKELY(s->generation == mmu->memory->p2m_generation))
 		return;
-	shadow_drop_all(mmu);
+	if (s->serial_epoch != mmu->memory->serial_epoch)
+		shadow_drop_all(mmu);
+	/* Tables that left their frames. Leaves that name such frames are void by their serials. */
+	for (uint32_t i = mmu->memory->moved_head; i; i = mmu->memory->pool.frame[i - 1].spare)
+		while (mmu->memory->pool.frame[i - 1].shadow_head)
+			shadow_page_free(mmu, &s->page[mmu->memory->pool.frame[i - 1].shadow_head - 1]);
 	s->generation = mmu->memory->p2m_generation;
+	s->serial_epoch = mmu->memory->serial_epoch;
 }
 
 void shadow_set_limit(struct mmu *mmu, uint32_t limit)

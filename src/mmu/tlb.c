@@ -59,7 +59,8 @@ void tlb2_insert(struct mmu *mmu, uint64_t va, bool user, uint64_t data, bool la
 		uint64_t tag = tlb2_large_tag(va, id);
 
 		mmu->counters.tlb_fills_large++;
-		put(t, tlb2_large_set(t, tag), tag, data - (va & (MIB(2) - PAGE_SIZE)));
+		data = (data & ~(TR_SERIAL_MASK | TR_MFN_MASK)) | tr_name(mmu->memory, mfn(tr_mfn(data).v - (va >> PAGE_SHIFT & 511)));
+		put(t, tlb2_large_set(t, tag), tag, data);
 	} else {
 		uint64_t tag = tlb2_small_tag(va, id);
 
@@ -183,6 +184,15 @@ void tlb1_write_protect(struct mmu *mmu, mfn_t m)
 		for (unsigned i = 0; i < TLB_L1_ENTRIES; i++)
 			if (mmu->l1[s][i].host == host)
 				mmu->l1[s][i].tag_write = TLB_INVALID_TAG(i);
+}
+
+void tlb1_drop_void(struct mmu *mmu)
+{
+	copies_drop(mmu);
+	for (unsigned s = 0; s < TLB_SETS; s++)
+		for (unsigned i = 0; i < TLB_L1_ENTRIES; i++)
+			if (mmu->l1[s][i].tag_read != TLB_INVALID_TAG(i) && !tr_good(mmu->memory, mmu->l1[s][i].aux))
+				invalidate(mmu, s, i);
 }
 
 void tlb1_write_protect_all(struct mmu *mmu)

@@ -23,19 +23,22 @@ static inline int tlb2_way(const struct tlb2_set *set, uint64_t tag)
 	return -1;
 }
 
-static inline bool tlb2_find_id(struct tlb2 *t, uint64_t va, uint32_t id, uint64_t *data)
+/* An entry whose frame was left since it was made is none. */
+static inline bool tlb2_find_id(const struct memory *mem, struct tlb2 *t, uint64_t va, uint32_t id, uint64_t *data)
 {
 	uint64_t tag = tlb2_small_tag(va, id);
 	const struct tlb2_set *set = tlb2_small_set(t, tag);
 	int w = tlb2_way(set, tag);
 
-	if (w < 0) {
+	if (w < 0 || UNLIKELY(!tr_good(mem, set->data[w]))) {
 		tag = tlb2_large_tag(va, id);
 		set = tlb2_large_set(t, tag);
 		w = tlb2_way(set, tag);
-		if (w < 0)
+		if (w < 0 || UNLIKELY(!tr_good(mem, set->data[w])))
 			return false;
-		*data = set->data[w] + (va & (MIB(2) - PAGE_SIZE)); /* the frame of va's own page */
+		/* The frame of va's own page. */
+		*data = (set->data[w] & ~(TR_SERIAL_MASK | TR_MFN_MASK)) |
+			tr_name(mem, mfn(tr_mfn(set->data[w]).v + (va >> PAGE_SHIFT & 511)));
 		return true;
 	}
 	*data = set->data[w];
@@ -49,7 +52,7 @@ static inline bool tlb2_find(struct mmu *mmu, uint64_t va, bool user, uint64_t *
 	uint32_t own = asid_of(mmu, user)->id, global = mmu->priv->asid.global_id;
 	bool upper = va >> 63; /* where kernels keep global pages */
 
-	return tlb2_find_id(t, va, upper ? global : own, data) || tlb2_find_id(t, va, upper ? own : global, data);
+	return tlb2_find_id(mmu->memory, t, va, upper ? global : own, data) || tlb2_find_id(mmu->memory, t, va, upper ? own : global, data);
 }
 
 /* IMPLICIT accesses ignore EFLAGS.AC, so they are of the set that AC does not open. */

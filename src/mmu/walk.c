@@ -10,6 +10,17 @@ void space_forget(struct walk_space *space)
 	space->generation = space->memory->p2m_generation;
 }
 
+void space_drop_void(struct walk_space *space)
+{
+	for (unsigned i = 0; i < SPACE_CACHE; i++) {
+		struct space_cache *c = &space->cache[i];
+
+		if (c->gfn_plus_1 && pool_frame(&space->memory->pool, c->m)->serial != c->serial)
+			c->gfn_plus_1 = 0;
+	}
+	space->generation = space->memory->p2m_generation;
+}
+
 enum p2m_result space_frame(struct walk_space *space, gpa_t p, struct p2m_entry *out)
 {
 	uint64_t gfn = p.v >> PAGE_SHIFT;
@@ -57,6 +68,7 @@ enum p2m_result space_frame(struct walk_space *space, gpa_t p, struct p2m_entry 
 		c->gfn_plus_1 = gfn + 1;
 		c->m = out->m;
 		c->shift = out->shift;
+		c->serial = pool_frame(&space->memory->pool, out->m)->serial;
 	}
 	return r;
 }

@@ -35,12 +35,14 @@ struct walk_space {
 	bool machine;		/* addresses are machine addresses (direct mode): no p2m, but every frame must be handed out */
 	bool look_only;		/* walks change nothing: no bit is set, no frame handed out; tables that have none read as zeros */
 	uint64_t generation;	/* memory->p2m_generation the cache is of */
-	struct space_cache { uint64_t gfn_plus_1; mfn_t m; uint64_t shift; } cache[SPACE_CACHE];
+	struct space_cache { uint64_t gfn_plus_1; mfn_t m; uint16_t shift, serial; } cache[SPACE_CACHE];
 };
 
 /* The frame behind a guest-physical page, backed on first use. Lock held. */
 enum p2m_result space_frame(struct walk_space *space, gpa_t p, struct p2m_entry *out);
 void space_forget(struct walk_space *space);
+/* Only what names frames that pages have left. */
+void space_drop_void(struct walk_space *space);
 
 enum walk_status { WALK_OK, WALK_FAULT, WALK_NO_FRAME };
 

@@ -17,7 +17,7 @@ static double seconds(uint64_t ns) { return (double)ns * 1e-9; }
 /* Counters that belong beside the tables; taken from the run's statistics by name. */
 static const struct { const char *group, *name; } report_counters[] = {
 	{ "mmu", "flush_cr3" }, { "mmu", "cr3_noflush" }, { "mmu", "flush_cr4" }, { "mmu", "flush_invlpg" }, { "mmu", "flush_invpcid" },
-	{ "mmu", "flush_p2m" }, { "mmu", "flush_write_protect" }, { "mmu", "tlb_l1_misses" }, { "mmu", "walks" },
+	{ "mmu", "flush_frames" }, { "mmu", "flush_p2m" }, { "mmu", "flush_write_protect" }, { "mmu", "tlb_l1_misses" }, { "mmu", "walks" },
 	{ "bt", "blocks_translated" }, { "bt", "blocks_invalidated_write" }, { "bt", "blocks_invalidated_flush" },
 	{ "bt", "cache_flushes" }, { "bt", "code_writes" }, { "bt", "contexts" },
 	{ "cpu", "interrupts_injected" }, { "cpu", "exceptions_injected" }, { "cpu", "syscalls" }, { "cpu", "cr3_writes" },

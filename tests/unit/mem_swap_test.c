@@ -218,7 +218,8 @@ IN_BOTH_MODES(a_page_that_is_out_is_explained_and_comes_back_by_a_hidden_fault)
 	assert_false(has_frame(&g->memory, 5));
 	EXPECT_MAPPED(g, V, ACC_READ | ACC_USER, 0x5000);
 	assert_int_equal(load_u64((uint8_t *)g->r.hva + 0x128), 55);
-	assert_true(g->mmu.counters.hidden_swapped >= 3);
+	/* The paging-structure cache outlives the batch, so the tables above the page table need not come back. */
+	assert_true(g->mmu.counters.hidden_swapped >= 2);
 	/* Out again; then the file is gone. */
 	memset(g->memory.pool.touched, 0, g->memory.pool.frames);
 	for (unsigned i = 0; i < 16 && has_frame(&g->memory, 5); i++) {

@@ -85,7 +85,7 @@ IN_BOTH_MODES(damage_to_level_2_and_to_stack_entries_is_found)
 				continue;
 			seen++;
 			BREAKS(g, "T3", t->small[i].data[w], t->small[i].data[w] ^ PTE_G);
-			BREAKS(g, "T5", t->small[i].data[w], t->small[i].data[w] ^ 1ull << 45);
+			BREAKS(g, "T5", t->small[i].data[w], t->small[i].data[w] ^ 1ull << 43);
 		}
 	}
 	assert_int_equal(seen, 2);
@@ -130,7 +130,7 @@ static void damage_to_shadow_tables_is_found(void **state)
 	BREAKS(g, "S1", *guest, *guest & ~PTE_W);
 	BREAKS(g, "S1", *guest, *guest | 1ull << 40);
 	BREAKS(g, "S1", *e, *e | PTE_NX);
-	BREAKS(g, "S2", *e, *e ^ 1ull << 45);
+	BREAKS(g, "S2", *e, *e ^ 1ull << 43);
 	BREAKS(g, "S3", frame_of(g, slot)->flags, FRAME_ALLOCATED);
 	BREAKS(g, "S3", frame_of(g, 0x6000)->flags, FRAME_ALLOCATED | FRAME_TABLE);
 	BREAKS(g, "S4", *link, (*link & ~(0xfffffull << 12)) | (uint64_t)shadow_index(s, dir) << 12);
