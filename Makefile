@@ -156,7 +156,10 @@ INGUEST32 := $(GUESTS)/test-root/bin/compute32
 $(INGUEST32): $(GUESTS)/test-root/bin/%32: tests/e2e/guest-src/%.c | $(SETUP)build $(SETUP)check
 	@mkdir -p $(@D)
 	$(call say,CC,$@)$(CC) $(INGUEST_FLAGS) -m32 -o $@ $< -lm
-$(GUESTS)/test.img: $(INGUEST) $(INGUEST32) $(wildcard tests/e2e/guest/*) $(INITRD) tools/make-initrd tools/guest-init
+$(GUESTS)/test-root/modules/virtio_balloon.ko: tools/make-modules tools/fetch-deb | $(SETUP)guests
+	@tools/make-modules $(DEBS) linux-image-cloud-amd64 $(@D) virtio virtio_ring virtio_mmio virtio_balloon
+	@touch $@
+$(GUESTS)/test.img: $(INGUEST) $(INGUEST32) $(GUESTS)/test-root/modules/virtio_balloon.ko $(wildcard tests/e2e/guest/*) $(INITRD) tools/make-initrd tools/guest-init
 	@mkdir -p $(GUESTS)/test-root/tests
 	@rm -f $(GUESTS)/test-root/tests/*
 	@cp tests/e2e/guest/* $(GUESTS)/test-root/tests/

@@ -96,6 +96,19 @@ static size_t acpi_dsdt(struct aml *a, const struct acpi_config *c)
 		aml_crs_close(a, crs);
 		aml_close(a, dev);
 	}
+	for (unsigned i = 0; i < c->virtio; i++) {
+		const char name[] = { 'V', 'I', 'O', (char)('0' + i), 0 };
+		const size_t dev = aml_device(a, name);
+		aml_name(a, "_HID");
+		aml_string(a, "LNRO0005");	/* what Linux's virtio-mmio driver goes by */
+		aml_name(a, "_UID");
+		aml_integer(a, i);
+		const struct aml_resources crs = aml_crs(a);
+		aml_crs_memory(a, c->virtio_at[i].base, c->virtio_at[i].len);
+		aml_crs_interrupt(a, c->virtio_at[i].gsi, false);
+		aml_crs_close(a, crs);
+		aml_close(a, dev);
+	}
 	aml_close(a, scope);
 	acpi_end(a, at);
 	return at;

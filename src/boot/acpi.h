@@ -7,6 +7,8 @@
 
 #include "base/base.h"
 
+#define ACPI_VIRTIO_MAX 8
+
 /* What the tables describe; vm/ fills it from the devices it made. */
 struct acpi_config {
 	unsigned cpus;			/* APIC ids 0 .. cpus-1 */
@@ -19,6 +21,8 @@ struct acpi_config {
 	uint16_t uart_port;		/* 0: none */
 	uint8_t uart_gsi;
 	uint16_t rtc_port;		/* 0: none */
+	unsigned virtio;		/* memory-mapped virtio devices */
+	struct { uint32_t base, len; uint8_t gsi; } virtio_at[ACPI_VIRTIO_MAX];	/* GSIs are level-triggered */
 };
 
 /*

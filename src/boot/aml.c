@@ -7,7 +7,7 @@
 #include <string.h>
 
 enum {
-	AML_ONE = 0x01, AML_NAME = 0x08, AML_BYTE = 0x0a, AML_WORD = 0x0b, AML_DWORD = 0x0c, AML_QWORD = 0x0e,
+	AML_ONE = 0x01, AML_NAME = 0x08, AML_BYTE = 0x0a, AML_WORD = 0x0b, AML_DWORD = 0x0c, AML_STRING = 0x0d, AML_QWORD = 0x0e,
 	AML_SCOPE = 0x10, AML_BUFFER = 0x11, AML_PACKAGE = 0x12, AML_EXT = 0x5b, AML_EXT_DEVICE = 0x82,
 };
 
@@ -58,6 +58,12 @@ static uint32_t aml_hex(char c)
 }
 
 /* Three letters in 5 bits each and four hexadecimal digits, most significant byte first. */
+void aml_string(struct aml *a, const char *ascii)
+{
+	aml_u8(a, AML_STRING);
+	aml_bytes(a, ascii, strlen(ascii) + 1);
+}
+
 void aml_eisa_id(struct aml *a, const char *id)
 {
 	uint32_t v = 0;
@@ -141,6 +147,16 @@ void aml_crs_io(struct aml *a, uint16_t port, uint8_t len)
 	aml_u16(a, port);
 	aml_u8(a, 1);
 	aml_u8(a, len);
+}
+
+/* "32-Bit Fixed Memory Range Descriptor" */
+void aml_crs_memory(struct aml *a, uint32_t base, uint32_t len)
+{
+	aml_u8(a, 0x86);
+	aml_u16(a, 9);
+	aml_u8(a, 1);
+	aml_u32(a, base);
+	aml_u32(a, len);
 }
 
 /* "Extended Interrupt Descriptor". */

@@ -20,6 +20,7 @@ void aml_u64(struct aml *a, uint64_t v);
 
 void aml_integer(struct aml *a, uint64_t v);			/* the shortest form */
 void aml_name(struct aml *a, const char *seg);			/* Name(seg, <next object>) */
+void aml_string(struct aml *a, const char *ascii);
 void aml_eisa_id(struct aml *a, const char *id);		/* EISAID("PNP0501") */
 
 size_t aml_scope(struct aml *a, const char *path);		/* "\\_SB_" */
@@ -31,6 +32,7 @@ void aml_close(struct aml *a, size_t at);
 struct aml_resources { size_t package, size_at, start; };
 struct aml_resources aml_crs(struct aml *a);
 void aml_crs_io(struct aml *a, uint16_t port, uint8_t len);
+void aml_crs_memory(struct aml *a, uint32_t base, uint32_t len);	/* that can be written */
 void aml_crs_interrupt(struct aml *a, uint32_t gsi, bool edge);	/* exclusive, active high */
 void aml_crs_close(struct aml *a, struct aml_resources r);
 

@@ -258,6 +258,35 @@ int memory_move(struct memory *mem, gpa_t p)
 	return err;
 }
 
+int64_t memory_discard(struct memory *mem, gpa_t p, uint64_t pages)
+{
+	int64_t had = 0;
+	int err = 0;
+
+	memory_lock(mem);
+	while (pages && !err) {
+		/* Where nothing of a chunk was ever touched there is nothing to do in all of it. */
+		uint64_t n = p2m_chunk_is_empty(mem, p) ? (ALIGN_UP(p.v + 1, MIB(2)) - p.v) >> PAGE_SHIFT : 1;
+		struct p2m_entry e;
+
+		if (n == 1 && p2m_lookup(mem, p, &e)) {
+			err = p2m_clear(mem, p, false);
+			if (err)
+				break;
+			track_changed(&mem->track, p.v >> PAGE_SHIFT);
+			memory_leave_frame(mem, e.m);
+			had++;
+		} else if (n == 1 && p2m_forget_swapped(mem, p)) {
+			track_changed(&mem->track, p.v >> PAGE_SHIFT);
+		}
+		n = n < pages ? n : pages;
+		p.v += n << PAGE_SHIFT;
+		pages -= n;
+	}
+	memory_unlock(mem);
+	return err ? err : had;
+}
+
 void memory_release(struct memory *mem)
 {
 	uint32_t next, kept = 0;

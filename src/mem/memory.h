@@ -112,6 +112,11 @@ int memory_move(struct memory *mem, gpa_t p);
 void memory_release(struct memory *mem);
 /* Lock held: the page of frame m has another frame now, or none; its code is queued for invalidation, and memory_release frees it. */
 void memory_leave_frame(struct memory *mem, mfn_t m);
+/*
+ * The guest has given up what is in the `pages` from p on (balloon): they lose their frames, or their place in the swap file, and read as zeros. What is not RAM is
+ * passed over. Conditions and what follows as for memory_move. How many had a frame; -ENOMEM when a 2 MiB leaf could not be split (the rest keeps its frames).
+ */
+int64_t memory_discard(struct memory *mem, gpa_t p, uint64_t pages);
 
 /*
  * Swapping (swap.c). memory_make_room puts pages that were not used lately out, until `high` frames are free or will be once memory_release has been

@@ -272,6 +272,23 @@ int p2m_clear(struct memory *mem, gpa_t p, bool swapped)
 	return 0;
 }
 
+bool p2m_chunk_is_empty(const struct memory *mem, gpa_t p)
+{
+	uint64_t entry[P2M_LEVELS + 1];
+
+	const uint8_t level = p2m_path(mem, p, entry);
+
+	return level > 2 || (level == 2 && !(entry[2] & PTE_P));
+}
+
+bool p2m_forget_swapped(struct memory *mem, gpa_t p)
+{
+	if (!p2m_is_swapped(mem, p))
+		return false;
+	table_of(*chunk_entry(mem, p))[index_at(p, 1)] = 0;
+	return true;
+}
+
 static int audit_leaf(const struct memory *mem, uint64_t gfn, uint64_t m, char *msg, size_t size)
 {
 	const struct frame *f;

@@ -19,5 +19,9 @@ bool swap_read(struct memory *mem, gpa_t p, void *buf, uint64_t len);
 
 /* memory.c: what names frame m, as itself or as the first of a 2 MiB leaf, is void from now on. */
 void memory_void_names(struct memory *mem, mfn_t m);
+/* p's 2 MiB chunk has neither frames nor pages in the swap file, for certain. */
+bool p2m_chunk_is_empty(const struct memory *mem, gpa_t p);
+/* p's page in the swap file, if it is there, is given up. */
+bool p2m_forget_swapped(struct memory *mem, gpa_t p);
 
 #endif

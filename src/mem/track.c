@@ -31,6 +31,12 @@ static void enqueue(_Atomic uint32_t *count, struct code_write *queue, unsigned 
 		atomic_store_explicit(count, n + 1, memory_order_release);
 }
 
+void track_changed(struct track *track, uint64_t gfn)
+{
+	if (track->dirty)
+		track->dirty[gfn / 64] |= 1ull << (gfn % 64);
+}
+
 uint32_t track_written(struct track *track, mfn_t m, unsigned offset, unsigned len)
 {
 	struct frame *f = pool_frame(track->pool, m);

@@ -34,6 +34,8 @@ void track_init(struct track *track, struct pool *pool);
 uint32_t track_written(struct track *track, mfn_t m, unsigned offset, unsigned len);
 /* The same for a store by a device or loader: a store to a FRAME_TABLE frame is queued too. */
 void track_written_by_device(struct track *track, mfn_t m, unsigned offset, unsigned len);
+/* Guest page gfn has other contents from now on without a store, since its frame was taken (dirty log). */
+void track_changed(struct track *track, uint64_t gfn);
 void track_set(struct track *track, mfn_t m, uint32_t flag);
 void track_clear(struct track *track, mfn_t m, uint32_t flag);
 /* Marks [offset, offset+len) as code; returns true if the frame became watched by this (writable TLB entries must go). */

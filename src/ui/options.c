@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/size.h"
 
 /* The paging mode that `make bench` shows faster. */
 #define DEFAULT_PAGING PAGING_NESTED
@@ -42,26 +43,6 @@ static bool option_error(struct options *o, const char *fmt, ...)
 	return false;
 }
 
-bool options_parse_size(const char *text, uint64_t *bytes)
-{
-	static const struct { char suffix; unsigned shift; } units[] = { { 'K', 10 }, { 'M', 20 }, { 'G', 30 }, { 0, 20 } };
-	char *end;
-
-	if (!isdigit((unsigned char)text[0]))
-		return false;
-	errno = 0;
-	const unsigned long long v = strtoull(text, &end, 10);
-	if (errno)
-		return false;
-	for (size_t i = 0; i < ARRAY_LEN(units); i++) {
-		if (toupper((unsigned char)*end) != units[i].suffix || (*end && end[1]))
-			continue;
-		*bytes = (uint64_t)v << units[i].shift;
-		return *bytes >> units[i].shift == v;
-	}
-	return false;
-}
-
 static bool set_kernel(struct options *o, const char *arg) { o->vm.kernel = arg; return true; }
 static bool set_append(struct options *o, const char *arg) { o->append = arg; return true; }
 static bool set_stats(struct options *o, const char *arg) { o->stats = arg; return true; }
@@ -89,7 +70,7 @@ static bool set_trace_events(struct options *o, const char *arg)
 
 static bool memory_size(struct options *o, const char *option, const char *arg, uint64_t least, uint64_t *bytes)
 {
-	if (!options_parse_size(arg, bytes))
+	if (!size_parse(arg, bytes))
 		return option_error(o, "%s %s: not a memory size (a number with K, M or G, such as 512M)", option, arg);
 	if (*bytes < least || *bytes > MEMORY_MAX)
 		return option_error(o, "%s %s: memory must be from %llu MiB to %llu GiB", option, arg, (unsigned long long)(least >> 20),
@@ -119,7 +100,7 @@ static bool set_machine_memory(struct options *o, const char *arg)
 
 static bool set_shadow_memory(struct options *o, const char *arg)
 {
-	if (!options_parse_size(arg, &o->vm.shadow_bytes))
+	if (!size_parse(arg, &o->vm.shadow_bytes))
 		return option_error(o, "--shadow-memory %s: not a memory size (a number with K, M or G, such as 4M)", arg);
 	if (o->vm.shadow_bytes < SHADOW_MIN || o->vm.shadow_bytes > SHADOW_MAX)
 		return option_error(o, "--shadow-memory %s: must be from 64 KiB to 4 GiB", arg);

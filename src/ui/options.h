@@ -27,7 +27,5 @@ struct options {
 bool options_parse(struct options *o, int argc, char **argv);
 void options_print_help(FILE *f);
 
-/* "512M", "1G", "65536K", "512" (MiB). false: not a size, or over 64 bits. */
-bool options_parse_size(const char *text, uint64_t *bytes);
 
 #endif

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/size.h"
 #include "mmu/explain.h"
 #include "vm/vm_internal.h"
 
@@ -173,6 +174,42 @@ static void command_move(struct control_request *r)
 	fprintf(r->out, "p 0x%" PRIx64 ": m 0x%" PRIx64 " -> m 0x%" PRIx64 "\n", (uint64_t)(p & PAGE_MASK), before.m.v, after.m.v);
 }
 
+static void print_mib(FILE *out, const char *what, uint64_t bytes)
+{
+	fprintf(out, "%s %" PRIu64 " MiB", what, bytes >> 20);
+}
+
+static void command_balloon(struct control_request *r)
+{
+	struct virtio_balloon *b = &r->vm->balloon;
+	uint64_t bytes = 0;
+
+	if (r->argc > 1 && (!size_parse(r->argv[1], &bytes) || bytes >= r->vm->config.memory_bytes)) {
+		control_fail(r, "balloon %s: not a size below that of the guest's memory", r->argv[1]);
+		return;
+	}
+	bus_lock(&r->vm->bus);
+	if (!virtio_works(&b->virtio)) {
+		control_fail(r, "the guest has not loaded a driver for its balloon (virtio_balloon and virtio_mmio)");
+	} else {
+		if (r->argc > 1)
+			virtio_balloon_set(b, (uint32_t)(bytes >> PAGE_SHIFT));
+		print_mib(r->out, "asked for", (uint64_t)virtio_balloon_target(b) << PAGE_SHIFT);
+		print_mib(r->out, ", holds", (uint64_t)virtio_balloon_held(b) << PAGE_SHIFT);
+		print_mib(r->out, "; guest memory with frames:", r->vm->memory.backed << PAGE_SHIFT);
+		fprintf(r->out, "; free page reporting is %s\n", virtio_balloon_reports(b) ? "on" : "off");
+		if (b->stat[BALLOON_STAT_FREE] != ~0ull) {
+			print_mib(r->out, "the guest last said: free", b->stat[BALLOON_STAT_FREE]);
+			print_mib(r->out, ", available", b->stat[BALLOON_STAT_AVAILABLE]);
+			print_mib(r->out, ", caches", b->stat[BALLOON_STAT_CACHES]);
+			print_mib(r->out, ", of", b->stat[BALLOON_STAT_TOTAL]);
+			fputc('\n', r->out);
+		}
+		virtio_balloon_ask_stats(b);
+	}
+	bus_unlock(&r->vm->bus);
+}
+
 static void command_move_random(struct control_request *r)
 {
 	char *end;
@@ -245,6 +282,7 @@ static void command_help(struct control_request *r);
 
 static const struct control_command control_commands[] = {
 	{ "audit", "", "check every invariant of p2m, TLB and shadow tables now", 0, 0, false, true, command_audit },
+	{ "balloon", "[SIZE]", "ask the guest to give up so much memory; without SIZE, how it stands", 0, 1, true, false, command_balloon },
 	{ "dirty", "start|fetch|stop", "log which guest pages are written; fetch lists and clears them", 1, 1, true, true, command_dirty },
 	{ "exits", "", "what guest code was left for, by kind", 0, 0, false, false, command_exits },
 	{ "explain", "VA [--cr3 X] [read|write|fetch] [kernel|user]", "the whole way of an address, v to p to m, and what an access would meet", 1, 5, false, true, command_explain },

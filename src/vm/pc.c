@@ -54,6 +54,7 @@ static bool pc_load(struct vm *vm, char *error, size_t size)
 			.sleep_control = POWER_SLEEP_CONTROL, .sleep_status = POWER_SLEEP_STATUS,
 			.reset_port = POWER_ACPI_RESET, .reset_value = POWER_ACPI_RESET_VALUE, .s5_type = POWER_S5_TYPE,
 			.uart_port = UART_PORT, .uart_gsi = UART_GSI, .rtc_port = RTC_PORT,
+			.virtio = 1, .virtio_at = { { VM_VIRTIO_BASE, VIRTIO_MMIO_SIZE, VM_VIRTIO_GSI } },
 		},
 	};
 	struct boot_context boot = { .memory = &vm->memory, .config = &boot_config };
@@ -87,6 +88,8 @@ static int pc_devices(struct vm *vm)
 		err = rtc_init(&vm->rtc, &vm->bus, clock_realtime_ns);
 	if (!err)
 		err = power_init(&vm->power, &vm->bus, vm->config.debug_exit, vm_on_power, vm);
+	if (!err)
+		err = vm_balloon_init(vm);
 	if (!err)
 		err = vm_frames_init(vm);
 	return err;
@@ -130,6 +133,7 @@ static void pc_stats(struct vm *vm)
 {
 	stats_add(&vm->stats, "uart", uart_stat_rows, uart_stat_row_count, &vm->uart.counters);
 	stats_add(&vm->stats, "ioapic", ioapic_stat_rows, ioapic_stat_row_count, &vm->ioapic.counters);
+	stats_add(&vm->stats, "balloon", virtio_balloon_stat_rows, virtio_balloon_stat_row_count, &vm->balloon.counters);
 }
 
 #define LVT_TIMER 1

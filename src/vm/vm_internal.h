@@ -16,6 +16,7 @@
 #include "dev/rtc.h"
 #include "dev/block.h"
 #include "dev/uart.h"
+#include "dev/virtio_balloon.h"
 #include "vm/console.h"
 #include "vm/control.h"
 #include "vm/hvc.h"
@@ -128,6 +129,9 @@ struct vm {
 	struct vm_moves moves;
 	int swap_fd;			/* -1: guest memory is not swapped */
 	struct vm_work room_work;
+	struct virtio_balloon balloon;
+	struct vm_work balloon_work;
+	_Atomic bool balloon_under_way;	/* the work is posted and not yet begun */
 	struct vm_device_stats devices;
 	struct vm_exit_stats exits;
 	struct stats stats;
@@ -175,6 +179,11 @@ void vm_room_destroy(struct vm *vm);
 void vm_room_work(void *vm);
 /* What went wrong with the swap file, 0 if nothing did. */
 const char *vm_room_failure(const struct vm *vm, char *text, size_t size);
+
+/* balloon.c */
+#define VM_VIRTIO_BASE 0xfeb00000u	/* of the first virtio device; they follow each other, as do their interrupts */
+#define VM_VIRTIO_GSI 16u
+int vm_balloon_init(struct vm *vm);
 
 /* moves.c */
 #define VM_MOVES_MAX 20000u	/* a second */

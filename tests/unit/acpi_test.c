@@ -17,6 +17,7 @@ static uint8_t tables[16384];
 static const struct acpi_config config = {
 	.cpus = 2, .lapic_base = 0xfee00000, .ioapic_base = 0xfec00000, .ioapic_id = 0, .sleep_control = 0x600, .sleep_status = 0x601,
 	.reset_port = 0x602, .reset_value = 1, .s5_type = 5, .uart_port = 0x3f8, .uart_gsi = 4, .rtc_port = 0x70,
+	.virtio = 1, .virtio_at = { { 0xfeb00000, 0x200, 16 } },
 };
 
 static uint8_t sum(const uint8_t *p, size_t n)
@@ -143,7 +144,7 @@ static void an_eisa_id_packs_letters_and_digits(void **state)
 static void the_disassembler_reads_the_dsdt_as_it_was_meant(void **state)
 {
 	static const char *const wanted[] = {
-		"Name (_S5,", "Device (COM1)", "EisaId (\"PNP0501\")", "IO (Decode16,", "0x03F8,", "0x00000004,", "Edge, ActiveHigh, Exclusive",
+		"Name (_S5,", "Device (COM1)", "EisaId (\"PNP0501\")", "IO (Decode16,", "0x03F8,", "\"LNRO0005\"", "Memory32Fixed (ReadWrite,", "0xFEB00000,", "0x00000200,", "0x00000010,", "Level, ActiveHigh, Exclusive", "0x00000004,", "Edge, ActiveHigh, Exclusive",
 		"Device (RTC)", "EisaId (\"PNP0B00\")", "0x0070,",
 	};
 	char dir[] = "/tmp/acpi_test.XXXXXX", cmd[256];

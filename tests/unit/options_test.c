@@ -7,6 +7,7 @@
 #include <cmocka.h>
 #include <string.h>
 
+#include "base/size.h"
 #include "ui/options.h"
 
 static struct options o;
@@ -85,11 +86,11 @@ static void sizes_take_suffixes_and_refuse_nonsense(void **state)
 	uint64_t bytes;
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(good); i++) {
-		assert_true(options_parse_size(good[i].text, &bytes));
+		assert_true(size_parse(good[i].text, &bytes));
 		assert_int_equal(bytes, good[i].bytes);
 	}
 	for (size_t i = 0; i < ARRAY_LEN(bad); i++)
-		if (options_parse_size(bad[i], &bytes))
+		if (size_parse(bad[i], &bytes))
 			fail_msg("accepted '%s'", bad[i]);
 	REFUSES("memory must be from", "-m", "1M");
 	REFUSES("memory must be from", "-m", "0");
