@@ -47,6 +47,7 @@ enum bt_mode {
 	MODE_FLAT_DS = 4096,	/* ES and DS have base 0, too */
 	MODE_FLAT_FS = 8192,
 	MODE_FLAT_GS = 16384,
+	MODE_GUEST = 32768,	/* SVM's guest mode: what can be intercepted goes to the executor */
 };
 
 struct block {

@@ -116,8 +116,17 @@ static bool not_flat(const struct tr *t, const struct insn *in)
 	return in->mem.present && in->cls != INSN_NOP && (in->addrsize != 4 || (in->mem.size && !tr_flat(t, in->mem.seg)));
 }
 
+/* Of what has a lowering, what a guest's hypervisor can intercept, or see otherwise than the processor has it (AMD APM vol. 2, "Instruction Intercepts"). */
+static bool intercepts(const struct insn *in)
+{
+	return in->cls == INSN_PUSHF || in->cls == INSN_RDTSC || in->cls == INSN_RDTSCP || insn_is_pause(in) ||
+	       in->cls == INSN_STI /* its shadow is a part of the state that #VMEXIT saves */;
+}
+
 static bool for_executor(const struct tr *t, const struct insn *in)
 {
+	if (UNLIKELY(t->mode & MODE_GUEST) && intercepts(in))
+		return true;
 	return !lower_of[in->cls] || (in->need & ~mode_needs(t->mode)) || (in->feature & ~t->v->features) || (!tr_wide(t) && not_flat(t, in));
 }
 

@@ -6,6 +6,8 @@
 #include "cpu/debug.h"
 #include "cpu/exec_internal.h"
 
+#define DR6_WRITABLE (0xf | DR6_BD | DR6_BS | 1u << 15)
+#define DR7_WRITABLE 0xffff23ffull
 #define CR0_WRITABLE (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | CR0_PG)
 
 static void controls_changed(struct vcpu *v)
@@ -69,6 +71,23 @@ static enum exec_op write_cr4(struct exec *x, uint64_t value)
 	return OP_DONE;
 }
 
+void control_load(struct vcpu *v, uint64_t cr0, uint64_t cr3, uint64_t cr4, uint64_t efer)
+{
+	v->cr0 = (cr0 & CR0_WRITABLE) | CR0_ET;
+	v->cr3 = cr3;
+	v->cr4 = cr4;
+	v->efer = (efer & ~EFER_LMA) | ((efer & EFER_LME) && (cr0 & CR0_PG) ? EFER_LMA : 0);
+	controls_changed(v);
+	mmu_set_cr3(&v->mmu, cr3);
+	mmu_flush_all(&v->mmu);
+}
+
+void control_load_debug(struct vcpu *v, uint64_t dr6, uint64_t dr7)
+{
+	v->dr[6] = (dr6 & DR6_WRITABLE) | DR6_RESERVED_ONES;
+	v->dr[7] = (dr7 & DR7_WRITABLE) | DR7_RESERVED_ONE;
+}
+
 void control_task_switched(struct vcpu *v, bool with_cr3, uint64_t cr3)
 {
 	v->cr0 |= CR0_TS;
@@ -92,7 +111,12 @@ enum exec_op control_write_cr(struct exec *x, unsigned cr, uint64_t value)
 	case 8:
 		if (value & ~15ull)
 			return exec_gp(x, 0);
-		lapic_set_cr8(x->v, value);
+		if (UNLIKELY(x->v->svm.masking)) {
+			x->v->svm.v_tpr = (uint8_t)value;
+			exec_irq_recheck(x->v);
+		} else {
+			lapic_set_cr8(x->v, value);
+		}
 		return OP_DONE;
 	default: return exec_undefined(x);
 	}
@@ -105,6 +129,8 @@ bool control_write_efer(struct vcpu *v, uint64_t value)
 	if (value & ~v->cpuid->efer_valid)
 		return false;
 	if (((value ^ old) & EFER_LME) && (v->cr0 & CR0_PG))
+		return false;
+	if ((value & EFER_SVME) && (v->svm.vm_cr & VM_CR_SVMDIS))
 		return false;
 	v->efer = (value & ~EFER_LMA) | (old & EFER_LMA);
 	controls_changed(v);
@@ -134,7 +160,7 @@ enum exec_op op_mov_from_cr(struct exec *x)
 	case 2: value = v->cr2; break;
 	case 3: value = v->cr3; break;
 	case 4: value = v->cr4; break;
-	case 8: value = lapic_get_cr8(v); break;
+	case 8: value = UNLIKELY(v->svm.masking) ? v->svm.v_tpr : lapic_get_cr8(v); break;
 	default: return exec_undefined(x);
 	}
 	gpr_set(v, x->in->reg, value, register_size(x));
@@ -219,9 +245,9 @@ enum exec_op op_mov_to_dr(struct exec *x)
 	if (dr >= 6 && value >> 32)
 		return exec_gp(x, 0);
 	if (dr == 6)
-		value = (value & (0xf | DR6_BD | DR6_BS | 1u << 15)) | DR6_RESERVED_ONES;
+		value = (value & DR6_WRITABLE) | DR6_RESERVED_ONES;
 	else if (dr == 7)
-		value = (value & 0xffff23ff) | DR7_RESERVED_ONE;
+		value = (value & DR7_WRITABLE) | DR7_RESERVED_ONE;
 	v->dr[dr] = value;
 	return OP_DONE;
 }

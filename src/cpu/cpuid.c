@@ -41,12 +41,13 @@ static const struct feature_row features[] = {
 	B(7, 0, EDX, 4, HOST) /* FSRM */, F(7, 1, EAX, 4, HOST, AVX_VNNI),
 	F(0xd, 1, EAX, 0, HOST, XSAVEOPT), F(0xd, 1, EAX, 1, HOST, XSAVEC), B(0xd, 1, EAX, 2, HOST) /* XGETBV with ECX 1 */,
 	B(0x80000001, 0, ECX, 0, HOST) /* LAHF in long mode */,
-	F(0x80000001, 0, ECX, 5, HOST, LZCNT), F(0x80000001, 0, ECX, 6, HOST, SSE4A), B(0x80000001, 0, ECX, 7, HOST) /* misaligned SSE */,
+	F(0x80000001, 0, ECX, 2, REQUEST + CPU_OFFER_SVM, SVM), F(0x80000001, 0, ECX, 5, HOST, LZCNT), F(0x80000001, 0, ECX, 6, HOST, SSE4A), B(0x80000001, 0, ECX, 7, HOST) /* misaligned SSE */,
 	F(0x80000001, 0, ECX, 8, HOST, PREFETCHW), B(0x80000001, 0, EDX, 11, OURS) /* SYSCALL */, B(0x80000001, 0, EDX, 20, OURS) /* NX */,
 	B(0x80000001, 0, EDX, 22, HOST) /* MMX extensions */, B(0x80000001, 0, EDX, 26, OURS) /* 1 GiB pages */,
 	F(0x80000001, 0, EDX, 27, OURS, RDTSCP), B(0x80000001, 0, EDX, 29, OURS) /* long mode */,
 	B(0x80000007, 0, EDX, 8, OURS) /* invariant TSC */,
 	B(0x80000008, 0, EBX, 2, OURS) /* FXSAVE stores error pointers always */, B(0x80000008, 0, EBX, 26, OURS) /* no store bypass */,
+	B(0x8000000a, 0, EDX, 3, REQUEST + CPU_OFFER_SVM) /* NRIP save */, B(0x8000000a, 0, EDX, 6, REQUEST + CPU_OFFER_SVM) /* FlushByAsid */,
 	B(0x80000021, 0, EAX, 0, OURS) /* nested data breakpoints ignored */, B(0x80000021, 0, EAX, 2, OURS) /* LFENCE serializes */,
 	B(0x80000021, 0, EAX, 6, OURS) /* null selector clears base */, B(0x80000021, 0, EAX, 8, OURS) /* AutomaticIBRS */,
 	B(0x80000021, 0, EAX, 29, OURS) /* SRSO_NO */, B(0x80000021, 0, EAX, 30, OURS) /* SRSO_USER_KERNEL_NO */,
@@ -66,6 +67,7 @@ static const struct feature_row features[] = {
 
 const struct cpu_offer_row cpu_offers[CPU_OFFERS] = {
 	[CPU_OFFER_LA57] = { "la57", "5-level paging: linear addresses of 57 bits" },
+	[CPU_OFFER_SVM] = { "svm", "AMD SVM: the guest may be a hypervisor" },
 };
 
 static struct cpuid_policy policies[1u << CPU_OFFERS];
@@ -162,6 +164,8 @@ static void build_other_rows(struct cpuid_policy *p)
 		put_row(p, leaf, 0, host[0], host[1], host[2], host[3]);
 	}
 	put_row(p, 0x80000008, 0, CPU_PHYS_BITS | p->va_bits << 8, 0, 0, 0);
+	if (p->features & FEATURE(SVM))
+		put_row(p, 0x8000000a, 0, 1 /* revision */, SVM_ASIDS, 0, 0);
 }
 
 static void build(void)
@@ -180,7 +184,7 @@ static void build(void)
 		build_other_rows(p);
 		p->cr4_valid = CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_PGE | CR4_PCE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_UMIP | CR4_FSGSBASE |
 			       CR4_PCIDE | CR4_OSXSAVE | CR4_SMEP | CR4_SMAP | (la57 ? CR4_LA57 : 0);
-		p->efer_valid = EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE | EFER_AUTOIBRS;
+		p->efer_valid = EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE | EFER_AUTOIBRS | (p->features & FEATURE(SVM) ? EFER_SVME : 0);
 	}
 	ready = true;
 }

@@ -32,9 +32,12 @@ struct cpuid_policy {
 
 /*
  * What is offered only on request, as bits (rows of cpu_offers). LA57 is not offered by itself: a kernel that sees it may put its stacks where a host with
- * 4 levels cannot return to (docs/translator.md, "Stack pointers that are not canonical"), and gains nothing from it but addresses.
+ * 4 levels cannot return to (docs/translator.md, "Stack pointers that are not canonical"), and gains nothing from it but addresses. SVM is not: who runs a guest that is not trusted
+ * should not offer it, unasked, the largest interface that a processor has (docs/nested.md).
  */
-enum cpu_offer { CPU_OFFER_LA57, CPU_OFFERS };
+enum cpu_offer { CPU_OFFER_LA57, CPU_OFFER_SVM, CPU_OFFERS };
+/* What a processor with SVM offers of it. AMD APM vol. 3, "CPUID Fn8000_000A SVM Features". */
+#define SVM_ASIDS 32u
 struct cpu_offer_row { const char *name, *help; };
 extern const struct cpu_offer_row cpu_offers[CPU_OFFERS];
 

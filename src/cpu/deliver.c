@@ -160,9 +160,31 @@ static enum exec_op bare_deliver(struct exec *x, enum event_kind kind, uint8_t v
 	return OP_EVENT;
 }
 
+/* As EXITINTINFO has it (AMD APM vol. 2, "EXITINTINFO Pseudo-Code", "Event Injection"): INT3 and INTO count as exceptions. */
+static uint64_t svm_event(const struct exec *x, enum event_kind kind, uint8_t vector, bool has_error, uint32_t error)
+{
+	enum { INTR = 0, NMI = 2, EXCEPTION = 3, SOFT = 4 };
+	unsigned type = EXCEPTION;
+
+	if (kind == EVENT_EXTERNAL)
+		type = vector == VEC_NMI ? NMI : INTR;
+	else if (kind == EVENT_SOFT && (!x->in || x->in->cls == INSN_INT))
+		type = SOFT;
+	return vector | type << 8 | (has_error ? 1u << 11 | (uint64_t)error << 32 : 0) | 1ull << 31;
+}
+
 enum exec_op deliver_event(struct exec *x, enum event_kind kind, uint8_t vector, bool has_error, uint32_t error, uint64_t rip, uint64_t rflags)
 {
-	return x->v->personality->deliver(x, kind, vector, has_error, error, rip, rflags);
+	struct vcpu *v = x->v;
+	enum exec_op op;
+
+	if (LIKELY(!v->svm.guest))
+		return v->personality->deliver(x, kind, vector, has_error, error, rip, rflags);
+	v->svm.delivering = svm_event(x, kind, vector, has_error, error);
+	op = v->personality->deliver(x, kind, vector, has_error, error, rip, rflags);
+	if (op == OP_EVENT)
+		v->svm.delivering = 0;
+	return op;
 }
 
 static bool contributory(uint8_t vector)
@@ -199,17 +221,25 @@ static enum exec_result deliver_chain(struct vcpu *v, int first, struct exceptio
 	x.in = NULL;
 	for (;;) {
 		uint64_t rflags = v->rflags;
+		enum exec_result exited;
 		enum exec_op op;
 
 		if (first == VEC_DF) {
+			if (UNLIKELY(v->svm.guest) && v->svm.ops->shutdown(v, &exited))
+				return exited;
 			exec_exit(v, EXIT_TRIPLE_FAULT, "triple fault");
 			return EXEC_STOP;
 		}
+		/* Each exception's own intercept comes before what two make together ("Exception Intercepts"). */
+		if (UNLIKELY(v->svm.guest) && v->svm.ops->exception(v, &exc, &exited))
+			return exited;
 		if (first >= 0 && ((contributory((uint8_t)first) && contributory(exc.vector)) ||
 				   (first == VEC_PF && (contributory(exc.vector) || exc.vector == VEC_PF)))) {
 			if (exc.vector == VEC_PF)
 				v->cr2 = exc.cr2;
 			exc = exc_error(VEC_DF, 0);
+			if (UNLIKELY(v->svm.guest) && v->svm.ops->exception(v, &exc, &exited))
+				return exited;
 		}
 		note(v, &exc);
 		if (sets_rf(exc.vector))
@@ -229,36 +259,51 @@ enum exec_result exec_deliver(struct vcpu *v, const struct exception *exc)
 	return deliver_chain(v, -1, *exc);
 }
 
-static enum exec_result take_event(struct vcpu *v, enum event_kind kind, uint8_t vector)
+enum exec_result exec_inject(struct vcpu *v, enum event_kind kind, uint8_t vector, bool has_error, uint32_t error, uint64_t rip)
 {
 	struct exec x;
 	enum exec_op op;
 
 	x.v = v;
 	x.in = NULL;
-	op = deliver_event(&x, kind, vector, false, 0, v->rip, v->rflags);
+	op = deliver_event(&x, kind, vector, has_error, error, rip, v->rflags);
 	if (LIKELY(op == OP_EVENT))
 		return EXEC_NEXT;
 	if (op == OP_STOP)
 		return EXEC_STOP;
-	return deliver_chain(v, -1, x.exc);
+	return deliver_chain(v, kind == EVENT_EXCEPTION ? vector : -1, x.exc);
 }
+
+static enum exec_result take_event(struct vcpu *v, enum event_kind kind, uint8_t vector)
+{
+	v->halted = 0;
+	v->counters.interrupts_injected++;
+	return exec_inject(v, kind, vector, false, 0, v->rip);
+}
+
+enum exec_result exec_take_nmi(struct vcpu *v)
+{
+	atomic_store(&v->lapic.nmi_pending, 0);
+	v->nmi_masked = 1;
+	return take_event(v, EVENT_EXTERNAL, VEC_NMI);
+}
+
+/* More may wait behind this one. What lapic_ack takes counts, not what was seen before: a higher one may have come since. */
+enum exec_result exec_take_interrupt(struct vcpu *v) { return take_event(v, EVENT_EXTERNAL, (uint8_t)lapic_ack(v)); }
 
 static enum exec_result bare_interrupts(struct vcpu *v)
 {
 	/* Cleared first: what is posted from here on sets it again. */
 	atomic_fetch_and(&v->pending, ~(uint32_t)REQ_INTERRUPT);
 	v->irq_waiting = 0;
+	if (UNLIKELY(v->svm.gif_clear || v->svm.guest))
+		return v->svm.ops->interrupts(v);
 	if (UNLIKELY(atomic_load(&v->lapic.nmi_pending)) && !v->nmi_masked) {
 		if (v->inhibit) {
 			v->irq_waiting = 1;
 			return EXEC_NEXT;
 		}
-		atomic_store(&v->lapic.nmi_pending, 0);
-		v->nmi_masked = 1;
-		v->halted = 0;
-		v->counters.interrupts_injected++;
-		return take_event(v, EVENT_EXTERNAL, VEC_NMI);
+		return exec_take_nmi(v);
 	}
 	if (lapic_pending(v) < 0)
 		return EXEC_NEXT;
@@ -266,15 +311,12 @@ static enum exec_result bare_interrupts(struct vcpu *v)
 		v->irq_waiting = 1;
 		return EXEC_NEXT;
 	}
-	v->halted = 0;
-	v->counters.interrupts_injected++;
-	/* More may wait behind this one. What lapic_ack takes counts, not what was seen above: a higher one may have come since. */
-	return take_event(v, EVENT_EXTERNAL, (uint8_t)lapic_ack(v));
+	return exec_take_interrupt(v);
 }
 
 static void bare_recheck(struct vcpu *v)
 {
-	if (lapic_pending(v) >= 0 || (atomic_load(&v->lapic.nmi_pending) && !v->nmi_masked))
+	if (lapic_pending(v) >= 0 || v->svm.guest || (atomic_load(&v->lapic.nmi_pending) && !v->nmi_masked))
 		atomic_fetch_or(&v->pending, REQ_INTERRUPT);
 }
 

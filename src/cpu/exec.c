@@ -42,7 +42,7 @@ static exec_handler *const handlers[INSN_CLASS_COUNT] = {
 	[INSN_XGETBV] = op_xgetbv, [INSN_XSETBV] = op_xsetbv, [INSN_XSAVE] = op_xsave, [INSN_XSAVEOPT] = op_xsave,
 	[INSN_XSAVEC] = op_xsave, [INSN_XSAVES] = op_invalid, [INSN_XRSTOR] = op_xrstor, [INSN_XRSTORS] = op_invalid,
 	[INSN_FXSAVE] = op_fxsave, [INSN_FXRSTOR] = op_fxrstor, [INSN_FPU_ENV] = op_fpu_env,
-	[INSN_VMCALL] = op_vmcall, [INSN_SVM] = op_invalid, [INSN_VMX] = op_invalid,
+	[INSN_VMCALL] = op_vmcall, [INSN_SVM] = op_svm, [INSN_VMX] = op_invalid,
 };
 
 enum exec_op exec_privileged(struct exec *x, uint64_t iopl)
@@ -200,6 +200,7 @@ enum exec_result exec_insn(struct vcpu *v, const struct insn *in)
 	x.next = v->rip + in->len;
 	x.tf = v->rflags & FL_TF;
 	x.keep_rf = false;
+	x.shadow = shadow;
 	v->counters.insns_executor++;
 	if (vcpu_traced(v))
 		vcpu_trace_insn(v, in);
@@ -218,7 +219,10 @@ enum exec_result exec_insn(struct vcpu *v, const struct insn *in)
 	v->inhibit = 0;
 	if (!(shadow & INHIBIT_MOV_SS))
 		v->debug_hits = 0;
-	op = UNLIKELY(exec_need_fault(v, in, &x.exc)) ? OP_FAULT : handlers[in->cls](&x);
+	if (UNLIKELY(exec_need_fault(v, in, &x.exc)))
+		op = OP_FAULT;
+	else if (LIKELY(!v->svm.guest) || (op = v->svm.ops->intercept(&x)) == OP_DONE)
+		op = handlers[in->cls](&x);
 	if (UNLIKELY(op == OP_FAULT) && v->personality->refused)
 		op = v->personality->refused(&x);
 	switch (op) {

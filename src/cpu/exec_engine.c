@@ -53,7 +53,7 @@ static void exec_run(struct vcpu *v)
 		if (UNLIKELY(atomic_load_explicit(&v->pending, memory_order_relaxed)) && !handle_pending(v))
 			break;
 		if (UNLIKELY(v->halted)) {
-			v->exit.kind = v->rflags & FL_IF ? EXIT_HLT : EXIT_HLT_FOREVER;
+			v->exit.kind = vcpu_interruptible(v) || (v->svm.guest && (v->rflags & FL_IF)) ? EXIT_HLT : EXIT_HLT_FOREVER;
 			break;
 		}
 		/* Nothing runs translated code here, so stale translations do not matter. */

@@ -11,6 +11,7 @@
 #include "cpu/cpuid.h"
 #include "cpu/exec.h"
 #include "cpu/personality.h"
+#include "cpu/svm_ops.h"
 
 typedef enum exec_op exec_handler(struct exec *x);
 
@@ -165,7 +166,7 @@ exec_handler op_movs, op_stos, op_lods, op_cmps, op_scas, op_ins, op_outs, op_xl
 exec_handler op_gather, op_maskmov, op_vmaskmov, op_cache, op_movdir64b;		/* exec_vector.c */
 exec_handler op_cli, op_sti, op_cld, op_std, op_clac, op_stac;				/* exec_system.c */
 exec_handler op_cpuid, op_rdtsc, op_rdtscp, op_rdpmc, op_rdpid, op_rdmsr, op_wrmsr, op_fsgsbase; /* exec_system.c */
-exec_handler op_hlt, op_invd, op_invlpg, op_invpcid, op_vmcall, op_monitor;		/* exec_system.c */
+exec_handler op_hlt, op_invd, op_invlpg, op_invpcid, op_vmcall, op_svm, op_monitor;		/* exec_system.c */
 exec_handler op_mov_from_cr, op_mov_to_cr, op_mov_from_dr, op_mov_to_dr, op_clts, op_lmsw, op_smsw; /* control.c */
 exec_handler op_store_table, op_load_table, op_sldt_str, op_lldt, op_ltr, op_lar_lsl, op_verr_verw, op_arpl; /* exec_segment.c */
 exec_handler op_mov_from_seg, op_mov_to_seg, op_load_far;				/* exec_segment.c */

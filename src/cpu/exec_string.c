@@ -334,6 +334,8 @@ enum exec_op op_in(struct exec *x)
 	unsigned size = port_size(x->in);
 	enum exec_op op = port_allowed(x, port_of(x), size);
 
+	if (UNLIKELY(x->v->svm.guest) && op == OP_DONE)
+		op = x->v->svm.ops->port(x, port_of(x), size, true, false);
 	if (op == OP_DONE)
 		gpr_set(x->v, RAX, read_port(x, port_of(x), size), size);
 	return op;
@@ -344,6 +346,8 @@ enum exec_op op_out(struct exec *x)
 	unsigned size = port_size(x->in);
 	enum exec_op op = port_allowed(x, port_of(x), size);
 
+	if (UNLIKELY(x->v->svm.guest) && op == OP_DONE)
+		op = x->v->svm.ops->port(x, port_of(x), size, false, false);
 	if (op == OP_DONE)
 		write_port(x, port_of(x), size, gpr_get(x->v, RAX, size));
 	return op;
@@ -384,6 +388,8 @@ static enum exec_op port_string(struct exec *x, string_one *one)
 	struct string s;
 	enum exec_op op = port_allowed(x, (uint16_t)x->v->gpr[RDX], x->in->opsize);
 
+	if (UNLIKELY(x->v->svm.guest) && op == OP_DONE)
+		op = x->v->svm.ops->port(x, (uint16_t)x->v->gpr[RDX], x->in->opsize, x->in->cls == INSN_INS, true);
 	if (op != OP_DONE)
 		return op;
 	string_open(x, &s);

@@ -88,7 +88,7 @@ enum exec_op op_rdtsc(struct exec *x)
 
 	if (v->cpl && (v->cr4 & CR4_TSD))
 		return exec_gp(x, 0);
-	set_edx_eax(v, clock_tsc() + v->tsc_offset);
+	set_edx_eax(v, clock_tsc() + v->tsc_offset + v->svm.tsc_offset);
 	return OP_DONE;
 }
 
@@ -161,14 +161,14 @@ enum exec_op op_hlt(struct exec *x)
 	if (v->cpl)
 		return exec_gp(x, 0);
 	v->counters.halts++;
-	if ((v->rflags & FL_IF) && lapic_pending(v) >= 0) {
+	if ((vcpu_interruptible(v) && lapic_pending(v) >= 0) || (v->svm.guest && v->irq_waiting && (vcpu_interruptible(v) || (v->rflags & FL_IF)))) {
 		atomic_fetch_or(&v->pending, REQ_INTERRUPT);
 		return OP_DONE;
 	}
 	v->rip = x->next;
 	v->rflags &= ~(uint64_t)FL_RF;
 	v->halted = 1;
-	if (v->rflags & FL_IF)
+	if (vcpu_interruptible(v) || (v->svm.guest && (v->rflags & FL_IF)))
 		exec_exit(v, EXIT_HLT, "");
 	else
 		exec_exit(v, EXIT_HLT_FOREVER, "");
@@ -216,7 +216,7 @@ enum exec_op op_invpcid(struct exec *x)
 	return OP_DONE;
 }
 
-/* VMMCALL (0F 01 D9) is a KVM hypercall: none is offered. VMCALL is Intel's. */
+/* VMMCALL (0F 01 D9) is a KVM hypercall, as the hypervisor leaves of CPUID say: none is offered. In a guest of the guest it is SVM's. VMCALL is Intel's. */
 enum exec_op op_vmcall(struct exec *x)
 {
 	enum { KVM_ENOSYS = 1000, KVM_EPERM = 1 };
@@ -224,8 +224,12 @@ enum exec_op op_vmcall(struct exec *x)
 
 	if (x->in->modrm != 0xd9)
 		return exec_undefined(x);
+	if (UNLIKELY(v->svm.guest))
+		return v->svm.ops->instruction(x);
 	v->gpr[RAX] = (uint64_t)-(int64_t)(v->cpl ? KVM_EPERM : KVM_ENOSYS);
 	return OP_DONE;
 }
+
+enum exec_op op_svm(struct exec *x) { return x->v->svm.ops ? x->v->svm.ops->instruction(x) : exec_undefined(x); }
 
 enum exec_op op_monitor(struct exec *x) { return exec_undefined(x); }

@@ -23,7 +23,7 @@ struct msr_row {
 
 static bool read_tsc(struct vcpu *v, uint64_t *value)
 {
-	*value = clock_tsc() + v->tsc_offset;
+	*value = clock_tsc() + v->tsc_offset + v->svm.tsc_offset;
 	return true;
 }
 
@@ -31,7 +31,7 @@ static bool write_tsc(struct vcpu *v, uint64_t value)
 {
 	uint64_t deadline = lapic_get_tsc_deadline(v);
 
-	v->tsc_offset = value - clock_tsc();
+	v->tsc_offset = value - clock_tsc() - v->svm.tsc_offset;
 	if (deadline)
 		lapic_set_tsc_deadline(v, deadline);
 	return true;
@@ -95,6 +95,38 @@ static bool write_ignored(struct vcpu *v, uint64_t value)
 	return true;
 }
 
+static bool read_vm_cr(struct vcpu *v, uint64_t *value)
+{
+	*value = v->svm.vm_cr;
+	return v->svm.ops;
+}
+
+/* LOCK holds itself and SVMDIS; SVMDIS cannot be set while SVM is on (AMD APM vol. 2, "VM_CR MSR"). */
+static bool write_vm_cr(struct vcpu *v, uint64_t value)
+{
+	const uint64_t held = v->svm.vm_cr & VM_CR_LOCK ? VM_CR_LOCK | VM_CR_SVMDIS : 0;
+
+	value = (value & ~held) | (v->svm.vm_cr & held);
+	if (!v->svm.ops || ((value & VM_CR_SVMDIS) && (v->efer & EFER_SVME)))
+		return false;
+	v->svm.vm_cr = value;
+	return true;
+}
+
+static bool read_hsave(struct vcpu *v, uint64_t *value)
+{
+	*value = v->svm.hsave;
+	return v->svm.ops;
+}
+
+static bool write_hsave(struct vcpu *v, uint64_t value)
+{
+	if (!v->svm.ops || (value & ~PAGE_MASK) || value >> CPU_PHYS_BITS)
+		return false;
+	v->svm.hsave = value;
+	return true;
+}
+
 #define VALUE(number, member, valid) { number, offsetof(struct vcpu, member), false, valid, NULL, NULL }
 #define ADDRESS(number, member) { number, offsetof(struct vcpu, member), true, ~0ull, NULL, NULL }
 #define PLAIN(number, id, valid) { number, offsetof(struct vcpu, msr) + 8 * PLAIN_##id, false, valid, NULL, NULL }
@@ -120,6 +152,8 @@ static const struct msr_row rows[] = {
 	CALL(MSR_KVM_SYSTEM_TIME, kvmclock_read_system_time, kvmclock_write_system_time),
 	CALL(MSR_KVM_WALL_CLOCK, kvmclock_read_wall_clock, kvmclock_write_wall_clock),
 	CALL(MSR_PATCH_LEVEL, read_patch_level, write_ignored),
+	{ MSR_VM_CR, 0, false, 0x1f, read_vm_cr, write_vm_cr },
+	CALL(MSR_VM_HSAVE_PA, read_hsave, write_hsave),
 	PLAIN(MSR_DEBUGCTL, DEBUGCTL, 0x3f),
 	PLAIN(0xc0010010, SYSCFG, ~0ull),	/* SYSCFG */
 	PLAIN(0xc0010015, HWCR, ~0ull),		/* HWCR */

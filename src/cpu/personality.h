@@ -25,6 +25,7 @@ struct exec {
 	uint64_t next;		/* rip after the instruction */
 	bool tf;		/* single-step trap due after it */
 	bool keep_rf;		/* IRET loaded RF */
+	uint8_t shadow;		/* INHIBIT_* that the instruction was begun under */
 	struct exception exc;
 };
 

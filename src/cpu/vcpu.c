@@ -124,6 +124,8 @@ const struct stat_row cpu_stat_rows[] = {
 	ROW(syscalls, "SYSCALL instructions"),
 	ROW(sysrets, "SYSRET instructions"),
 	ROW(irets, "IRET instructions"),
+	ROW(vmruns, "VMRUN instructions that entered a guest of the guest"),
+	ROW(vmexits, "#VMEXITs from it"),
 	ROW(cr3_writes, "loads of CR3"),
 	ROW(port_accesses, "port reads and writes"),
 	ROW(mmio_accesses, "accesses to memory-mapped devices, the local APIC included"),

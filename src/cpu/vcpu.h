@@ -19,6 +19,7 @@
 #include "cpu/cpuid.h"
 #include "cpu/fpu.h"
 #include "cpu/lapic.h"
+#include "cpu/svm.h"
 #include "mem/bus.h"
 #include "mmu/mmu.h"
 #include "x86/exception.h"
@@ -71,7 +72,7 @@ enum exit_kind {
 struct exit_info { enum exit_kind kind; char reason[200]; };
 
 struct cpu_counters {
-	uint64_t insns_executor, blocks_executed, interrupts_injected, exceptions_injected, syscalls, sysrets, irets;
+	uint64_t insns_executor, blocks_executed, interrupts_injected, exceptions_injected, syscalls, sysrets, irets, vmruns, vmexits;
 	uint64_t cr3_writes, port_accesses, mmio_accesses, msr_accesses, cpuids, halts, string_bulk;
 	uint64_t exception[32];
 };
@@ -117,6 +118,7 @@ struct vcpu {
 	const struct personality *personality;	/* cpu/personality.h */
 	void *domain;			/* its own, per vcpu */
 	struct { uint64_t la; uint8_t *copy; } redirect; /* stores of up to 8 bytes at la that the tables refuse go to copy, if it is not 0 (exec_on_copy) */
+	struct vcpu_svm svm;		/* cpu/svm.h */
 	struct lapic lapic;
 	struct fpu fpu;
 	struct mmu mmu;
@@ -149,6 +151,13 @@ void vcpu_start(struct vcpu *v, uint8_t vector);
 static inline bool vcpu_long64(const struct vcpu *v)
 {
 	return (v->efer & EFER_LMA) && (v->seg[SEG_CS].attr & SEG_L);
+}
+/* Whether physical interrupts may come (the interrupt shadow aside). */
+static inline bool vcpu_interruptible(const struct vcpu *v)
+{
+	if (UNLIKELY(v->svm.gif_clear))
+		return false;
+	return v->svm.masking == SVM_MASK_RFLAGS ? v->rflags & FL_IF : v->svm.masking == SVM_MASK_HOST_ON;
 }
 static inline bool vcpu_long(const struct vcpu *v) { return v->efer & EFER_LMA; }
 static inline bool vcpu_real(const struct vcpu *v) { return !(v->cr0 & CR0_PE); }

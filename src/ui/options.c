@@ -136,6 +136,9 @@ static bool set_cpu(struct options *o, const char *arg)
 	return option_error(o, "--cpu %s: not NAME=on or NAME=off with a NAME that `trifold run --help` lists", arg);
 }
 
+static bool set_svm(struct options *o, const char *arg) { (void)arg; return set_cpu(o, "svm=on"); }
+static bool set_no_svm(struct options *o, const char *arg) { (void)arg; return set_cpu(o, "svm=off"); }
+
 static bool set_paging(struct options *o, const char *arg)
 {
 	if (!strcmp(arg, "nested"))
@@ -243,6 +246,8 @@ static const struct option_row {
 	{ "--shadow-memory", "SIZE", "most memory for shadow tables (default: 4 MiB and 1/128 of guest memory, 64 MiB at most)", set_shadow_memory },
 	{ "-c", "CPUS", "number of CPUs (1)", set_cpus },
 	{ "--cpu", "NAME=on|off", "offer a feature of the processor (see below) to the guest; may be repeated", set_cpu },
+	{ "--svm", 0, "the guest may be a hypervisor: as --cpu svm=on", set_svm },
+	{ "--no-svm", 0, "it may not (default): as --cpu svm=off", set_no_svm },
 	{ "--paging", "MODE", "how guest memory is virtualized: nested (default), shadow,\n"
 	  "                         auto (each address space by what costs less), or direct (Xen paravirtualized kernels)", set_paging },
 	{ "--engine", "ENGINE", "what runs guest code: bt (binary translation) or auto (default)", set_engine },

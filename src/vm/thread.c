@@ -17,6 +17,7 @@
 
 #include "base/clock.h"
 #include "cpu/host_fault.h"
+#include "svm/svm.h"
 #include "vm/profile.h"
 
 #define SAMPLE_NS 4000000
@@ -234,12 +235,20 @@ int vm_vcpu_create(struct vm *vm, unsigned id)
 		return err;
 	}
 	vcpu_offer(&t->v, vm->config.cpu_offers);
+	err = svm_attach(&t->v);
+	if (err) {
+		vcpu_destroy(&t->v);
+		loop_remove(&vm->loop, &t->timer);
+		free(t);
+		return err;
+	}
 	t->v.kick = vm_vcpu_kick;
 	t->v.thread = t;
 	t->v.lapic.timer_changed = vm_vcpu_timer_changed;
 	t->v.lapic.timer_opaque = t;
 	err = vm->config.engine->vcpu_init(&t->v, vm->engine_state);
 	if (err) {
+		svm_detach(&t->v);
 		vcpu_destroy(&t->v);
 		loop_remove(&vm->loop, &t->timer);
 		free(t);
@@ -252,6 +261,7 @@ int vm_vcpu_create(struct vm *vm, unsigned id)
 void vm_vcpu_destroy(struct vm_vcpu *t)
 {
 	t->vm->config.engine->vcpu_destroy(&t->v);
+	svm_detach(&t->v);
 	vcpu_destroy(&t->v);
 	loop_remove(&t->vm->loop, &t->timer);
 	pthread_mutex_destroy(&t->timer_lock);

@@ -159,6 +159,17 @@ unsigned insn_emit_reg(uint8_t *out, const struct insn *in);
 unsigned insn_emit_rip(uint8_t *out, const struct insn *in, int32_t disp);
 unsigned insn_emit_base(uint8_t *out, const struct insn *in, uint8_t host_base, int32_t disp, uint8_t map_from, uint8_t map_to);
 
+/* PAUSE, among the other instructions that do nothing. */
+static inline bool insn_is_pause(const struct insn *in)
+{
+	if (in->cls != INSN_NOP || in->map || in->opcode != 0x90)
+		return false;
+	for (unsigned i = 0; i < in->opcode_off; i++)
+		if (in->bytes[i] == 0xf3)
+			return true;
+	return false;
+}
+
 /* "mov rax, [rbx]" for messages; Zydis' Intel syntax. Cold. */
 void insn_format(const struct insn *in, uint64_t rip, char *buf, size_t size);
 /* The name of insn.mnemonic. */

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "cpu/kvmclock.h"
 #include "cpu/msr.h"
+#include "svm/svm.h"
 
 static int set_up(void **state)
 {
@@ -52,6 +53,35 @@ static void nothing_is_offered_that_is_not_carried_through(void **state)
 	assert_false(leaf(m, 0xd, 1, CPUID_EAX) & 1u << 3);	/* XSAVES */
 	assert_false(leaf(m, 0xd, 0, CPUID_EAX) & ~7u);
 	assert_int_equal(leaf(m, 0x80000008, 0, CPUID_EAX), 48 << 8 | CPU_PHYS_BITS);
+}
+
+static void svm_is_offered_on_request_with_its_msrs_only_where_it_is_attached(void **state)
+{
+	struct machine *m = *state;
+	uint64_t value;
+
+	assert_int_equal(leaf(m, 0x8000000a, 0, CPUID_EAX), 0);
+	assert_false(msr_read(m->v, MSR_VM_CR, &value));
+	assert_false(msr_write(m->v, MSR_VM_HSAVE_PA, 0x1000));
+	assert_int_equal(svm_attach(m->v), 0); /* not offered: nothing */
+	assert_false(msr_read(m->v, MSR_VM_CR, &value));
+	vcpu_offer(m->v, 1u << CPU_OFFER_SVM);
+	assert_int_equal(svm_attach(m->v), 0);
+	assert_true(leaf(m, 0x80000001, 0, CPUID_ECX) & 1u << 2);
+	assert_int_equal(leaf(m, 0x8000000a, 0, CPUID_EAX), 1);
+	assert_int_equal(leaf(m, 0x8000000a, 0, CPUID_EBX), SVM_ASIDS);
+	assert_int_equal(leaf(m, 0x8000000a, 0, CPUID_EDX), 1u << 3 | 1u << 6);
+	assert_true(msr_read(m->v, MSR_VM_CR, &value));
+	assert_true(msr_write(m->v, MSR_VM_HSAVE_PA, 0x1000));
+	/* LOCK holds SVMDIS. */
+	assert_true(msr_write(m->v, MSR_VM_CR, VM_CR_LOCK | VM_CR_SVMDIS));
+	assert_true(msr_write(m->v, MSR_VM_CR, 0));
+	assert_true(msr_read(m->v, MSR_VM_CR, &value));
+	assert_int_equal(value, VM_CR_LOCK | VM_CR_SVMDIS);
+	assert_false(msr_write(m->v, MSR_EFER, EFER_LME | EFER_LMA | EFER_SVME));
+	m->v->svm.vm_cr = 0;
+	svm_detach(m->v);
+	vcpu_offer(m->v, 0);
 }
 
 /*
@@ -264,6 +294,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(cpuid_gives_what_the_policy_says_in_32_bit_registers),
 		TEST(nothing_is_offered_that_is_not_carried_through),
+		TEST(svm_is_offered_on_request_with_its_msrs_only_where_it_is_attached),
 		TEST(la57_is_offered_on_request_and_decides_what_is_canonical),
 		TEST(features_that_run_on_silicon_are_the_hosts),
 		TEST(each_feature_bit_has_its_cpuid_bit),
