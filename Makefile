@@ -165,6 +165,11 @@ $(GUESTS)/test.img: $(INGUEST) $(INGUEST32) $(GUESTS)/test-root/modules/virtio_b
 	@cp tests/e2e/guest/* $(GUESTS)/test-root/tests/
 	@tools/make-initrd $@ $(INITRD) $(GUESTS)/test-root
 
+# The same with the modules of KVM.
+$(GUESTS)/kvm.img: tools/make-kvm-root $(GUESTS)/test.img | $(SETUP)guests
+	@tools/make-kvm-root $(DEBS) $(GUESTS)/kvm-root
+	@tools/make-initrd $@ $(INITRD) $(GUESTS)/test-root $(GUESTS)/kvm-root
+
 # Programs of this machine, to compare what they compute on the host and in a guest.
 $(GUESTS)/programs.img: tools/make-program-root tests/e2e/programs/work.sh $(INITRD) tools/make-initrd tools/guest-init | $(SETUP)guests $(SETUP)check
 	@tools/make-program-root $(GUESTS)/program-root
@@ -191,7 +196,7 @@ $(GUESTS)/disk.img: $(GUESTS)/disk-root/modules/xen-blkfront.ko tests/e2e/disk/d
 # The second compiler, and everything that tests run under sanitizers, have build directories of their own.
 check: $(SETUP)build $(SETUP)check guests
 	@tools/setup browser || echo "no browser, so that test is skipped" >&2
-	@$(MAKE) --no-print-directory -j$(JOBS) all unit fuzzers bare $(GUESTS)/vmlinuz-amd64 $(GUESTS)/test.img $(GUESTS)/stress.img $(GUESTS)/programs.img $(GUESTS)/disk.img
+	@$(MAKE) --no-print-directory -j$(JOBS) all unit fuzzers bare $(GUESTS)/vmlinuz-amd64 $(GUESTS)/test.img $(GUESTS)/kvm.img $(GUESTS)/stress.img $(GUESTS)/programs.img $(GUESTS)/disk.img
 	@$(MAKE) --no-print-directory -j$(JOBS) BUILD=$(BUILD)/clang CC=clang all unit
 	@$(MAKE) --no-print-directory -j$(JOBS) BUILD=$(BUILD)/san SAN=address,undefined OPT=-O1 unit fuzzers
 	@tools/run-tests --build $(BUILD) --jobs $(JOBS) $(if $(ONLY),--only '$(ONLY)') $(TESTS)

@@ -1,0 +1,14 @@
+#!/bin/sh
+# With --svm Debian's kvm_amd loads in a guest and runs a guest of its own, shadowing its tables; without, there is no /dev/kvm.
+# timeout: 200
+# each: nested shadow
+. tests/e2e/lib/lib.sh
+paging=$1
+boot="$TRIFOLD run --kernel $GUESTS/vmlinuz --initrd $GUESTS/kvm.img --paging $paging --debug-exit --timeout 90"
+expect_status 0 $boot --svm --stats "$TMP/stats" --append "quiet trifold.run=/tests/kvm.sh"
+grep -q "guest: all done" "$TMP/out" || { cat "$TMP/out"; fail "the guest's script did not reach its end"; }
+[ "$(grep -c "L2 did what it was to do" "$TMP/out")" = 2 ] || { cat "$TMP/out"; fail "the guest of the guest did not run twice"; }
+entries=$(sed -n 's/.*"vmruns": *\([0-9]*\).*/\1/p' "$TMP/stats")
+[ "$entries" -ge 2000 ] || fail "2000 exits for a port took $entries VMRUNs"
+# insmod of kvm-amd: EOPNOTSUPP.
+expect_status $((95 << 1 | 1)) $boot --no-svm --append "quiet trifold.run=/tests/kvm.sh"
