@@ -71,15 +71,24 @@ static enum exec_op write_cr4(struct exec *x, uint64_t value)
 	return OP_DONE;
 }
 
-void control_load(struct vcpu *v, uint64_t cr0, uint64_t cr3, uint64_t cr4, uint64_t efer)
+static void load(struct vcpu *v, uint64_t cr0, uint64_t cr3, uint64_t cr4, uint64_t efer)
 {
 	v->cr0 = (cr0 & CR0_WRITABLE) | CR0_ET;
 	v->cr3 = cr3;
 	v->cr4 = cr4;
 	v->efer = (efer & ~EFER_LMA) | ((efer & EFER_LME) && (cr0 & CR0_PG) ? EFER_LMA : 0);
-	controls_changed(v);
-	mmu_set_cr3(&v->mmu, cr3);
-	mmu_flush_all(&v->mmu);
+}
+
+void control_enter_guest(struct vcpu *v, uint32_t asid, enum mmu_guest_flush flush, uint64_t cr0, uint64_t cr3, uint64_t cr4, uint64_t efer)
+{
+	load(v, cr0, cr3, cr4, efer);
+	mmu_enter_guest(&v->mmu, asid, flush, v->cr0, v->cr3, v->cr4, v->efer);
+}
+
+void control_leave_guest(struct vcpu *v, uint64_t cr0, uint64_t cr3, uint64_t cr4, uint64_t efer)
+{
+	load(v, cr0, cr3, cr4, efer);
+	mmu_leave_guest(&v->mmu, v->cr0, v->cr3, v->cr4, v->efer);
 }
 
 void control_load_debug(struct vcpu *v, uint64_t dr6, uint64_t dr7)

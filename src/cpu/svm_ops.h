@@ -25,8 +25,9 @@ struct svm_ops {
 	enum exec_result (*interrupts)(struct vcpu *v);
 };
 
-/* Loads the registers that decide translation as they are, everything cached is void. The caller has checked them; EFER.LMA follows from the others. */
-void control_load(struct vcpu *v, uint64_t cr0, uint64_t cr3, uint64_t cr4, uint64_t efer);
+/* Load the registers that decide translation, which the caller has checked (EFER.LMA follows from the others), and switch address spaces (mmu.h). */
+void control_enter_guest(struct vcpu *v, uint32_t asid, enum mmu_guest_flush flush, uint64_t cr0, uint64_t cr3, uint64_t cr4, uint64_t efer);
+void control_leave_guest(struct vcpu *v, uint64_t cr0, uint64_t cr3, uint64_t cr4, uint64_t efer);
 /* DR6 and DR7 with their fixed bits. */
 void control_load_debug(struct vcpu *v, uint64_t dr6, uint64_t dr7);
 

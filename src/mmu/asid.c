@@ -28,10 +28,11 @@ static uint32_t new_id(struct mmu *mmu)
 		mmu->counters.flush_id_wrap++;
 		tlb2_clear(mmu);
 		tlb1_clear(mmu);
-		for (unsigned i = 0; i < PCIDS; i++)
+		for (unsigned i = 0; i < SPACES; i++)
 			a->of[i].id = 0;
 		a->next_id = a->floor_id = 1;
 		a->global_id = a->next_id++;
+		a->other_global_id = 0;
 	}
 	return a->next_id++;
 }
@@ -42,7 +43,7 @@ static uint32_t new_psc(struct mmu *mmu)
 
 	if (a->next_psc == ~0u) {
 		fill_bytes(&mmu->priv->psc, 0, sizeof(mmu->priv->psc));
-		for (unsigned i = 0; i < PCIDS; i++)
+		for (unsigned i = 0; i < SPACES; i++)
 			a->of[i].psc = 0;
 		a->next_psc = a->floor_psc = 1;
 	}
@@ -70,9 +71,9 @@ static void publish(struct mmu *mmu)
 
 static void void_fetch_ids(struct asid *a, bool user, bool kernel)
 {
-	for (unsigned i = 0; user && i < PCIDS; i++)
+	for (unsigned i = 0; user && i < SPACES; i++)
 		a->of[i].fetch_user = 0;
-	for (unsigned i = 0; kernel && i < PCIDS; i++)
+	for (unsigned i = 0; kernel && i < SPACES; i++)
 		a->of[i].fetch_kernel = 0;
 }
 
@@ -81,7 +82,7 @@ void asid_new_fetch_ids(struct mmu *mmu)
 	struct asid *a = &mmu->priv->asid;
 
 	void_fetch_ids(a, true, true);
-	a->global_fetch = 0;
+	a->global_fetch = a->other_global_fetch = 0;
 	a->next_fetch = 1;
 	a->user_global = false; /* kernel_local stays: this may come while it takes effect */
 	filter_clear(&a->fetched_user);
@@ -127,7 +128,35 @@ void asid_switch(struct mmu *mmu, unsigned pcid)
 	revive(mmu, asid_of(mmu, true));
 	/* Ids may have wrapped with the second. */
 	revive(mmu, asid_of(mmu, false));
+	if (asid_in_guest(mmu)) /* nothing in it is global: it never runs under the ids of what is */
+		a->kernel_local = asid_of(mmu, false)->kernel_local = true;
 	publish(mmu);
+}
+
+/* The ids of global entries of the world that goes and of the one that comes. */
+static void swap_global(struct mmu *mmu)
+{
+	struct asid *a = &mmu->priv->asid;
+	uint32_t id = a->other_global_id, fetch = a->other_global_fetch;
+
+	a->other_global_id = a->global_id;
+	a->other_global_fetch = a->global_fetch;
+	a->global_id = id ? id : new_id(mmu);
+	a->global_fetch = fetch; /* 0: publish gives one */
+}
+
+void asid_enter_guest(struct mmu *mmu, unsigned space)
+{
+	ASSERT(space >= PCIDS && space < SPACES && !asid_in_guest(mmu) && mmu->mode != PAGING_DIRECT);
+	swap_global(mmu);
+	asid_switch(mmu, space);
+}
+
+void asid_leave_guest(struct mmu *mmu, unsigned pcid)
+{
+	ASSERT(asid_in_guest(mmu));
+	swap_global(mmu);
+	asid_switch(mmu, pcid);
 }
 
 void asid_flush(struct mmu *mmu, unsigned pcid)
@@ -157,6 +186,7 @@ void asid_flush_global(struct mmu *mmu)
 	/* The new id may be below the floor: only spaces are held against it. */
 	a->global_id = new_id(mmu);
 	a->global_fetch = 0;
+	a->other_global_id = a->other_global_fetch = 0;
 	/* Code in global pages may have been fetched under spaces' own ids as well. */
 	void_fetch_ids(a, a->user_global, a->kernel_local);
 	a->user_global = false;
@@ -180,7 +210,7 @@ void asid_fetched(struct mmu *mmu, uint64_t va, bool user, uint64_t data)
 		if (user)
 			a->user_global = false;
 		else
-			a->global_fetch = 0;
+			a->global_fetch = a->other_global_fetch = 0;
 		publish(mmu);
 	}
 	if (!user && !(data & PTE_G) && !asid_current(mmu)->kernel_local) {
@@ -214,7 +244,7 @@ void asid_invalidate_fetched(struct mmu *mmu, uint64_t va)
 		void_fetch_ids(a, true, false);
 	if (was_fetched(&a->fetched_kernel, va, 0)) {
 		s->fetch_kernel = 0;
-		a->global_fetch = 0;
+		a->global_fetch = a->other_global_fetch = 0;
 		void_fetch_ids(a, false, a->kernel_local);
 	}
 	publish(mmu);

@@ -34,6 +34,9 @@ static const struct event_row { unsigned flush; size_t counter; } event_table[EV
 	/* Usually less will do: edit_frames_changed. */
 	ROW(EVENT_P2M, F_L1_ALL | F_SPACES | F_GLOBAL | F_FETCH | F_TABLES, flush_p2m),
 	ROW(EVENT_ALL, F_L1_ALL | F_SPACES | F_GLOBAL | F_FETCH | F_TABLES, flush_cr4),
+	/* SVM: from one world to another, whose entries level 1 cannot tell apart; and the guest space's */
+	ROW(EVENT_WORLD, F_L1_ALL, world_switches),
+	ROW(EVENT_GUEST, F_L1_ALL | F_SPACE, flush_asid),
 #undef ROW
 };
 
@@ -114,11 +117,8 @@ void mmu_frames_changed(struct mmu *mmu)
 	memory_unlock(mmu->memory);
 }
 
-void mmu_set_controls(struct mmu *mmu, uint64_t cr0, uint64_t cr4, uint64_t efer)
+void edit_controls(struct mmu *mmu, uint64_t cr0, uint64_t cr4, uint64_t efer)
 {
-	const uint64_t cr0_paging = CR0_PG, cr4_paging = CR4_PAE | CR4_PSE | CR4_PGE | CR4_PCIDE | CR4_LA57,
-		       efer_paging = EFER_LMA | EFER_NXE;
-	uint64_t d0 = mmu->cr0 ^ cr0, d4 = mmu->cr4 ^ cr4, de = mmu->efer ^ efer;
 	struct walk_controls *c = &mmu->priv->controls;
 
 	mmu->cr0 = cr0;
@@ -130,12 +130,29 @@ void mmu_set_controls(struct mmu *mmu, uint64_t cr0, uint64_t cr4, uint64_t efer
 	c->smep = c->format && (cr4 & CR4_SMEP);
 	c->smap = c->format && (cr4 & CR4_SMAP);
 	c->nxe = efer & EFER_NXE;
-	c->pge = cr4 & CR4_PGE;
+	c->pge = (cr4 & CR4_PGE) && !asid_in_guest(mmu);
 	c->pcide = cr4 & CR4_PCIDE;
 	mmu->va_bits = c->format && c->format->levels == 5 ? VA_BITS_5LEVEL : VA_BITS_4LEVEL;
+}
+
+/* The space that CR3 names. */
+static unsigned space_of(const struct mmu *mmu, uint64_t cr3)
+{
+	if (UNLIKELY(asid_in_guest(mmu)))
+		return mmu->priv->asid.current;
+	return mmu->priv->controls.pcide ? cr3 & CR3_PCID_MASK : 0;
+}
+
+void mmu_set_controls(struct mmu *mmu, uint64_t cr0, uint64_t cr4, uint64_t efer)
+{
+	const uint64_t cr0_paging = CR0_PG, cr4_paging = CR4_PAE | CR4_PSE | CR4_PGE | CR4_PCIDE | CR4_LA57,
+		       efer_paging = EFER_LMA | EFER_NXE;
+	uint64_t d0 = mmu->cr0 ^ cr0, d4 = mmu->cr4 ^ cr4, de = mmu->efer ^ efer;
+
+	edit_controls(mmu, cr0, cr4, efer);
 	if ((d0 & cr0_paging) || (d4 & cr4_paging) || (de & efer_paging)) {
 		edit_event(mmu, EVENT_PAGING_CHANGED, 0, 0);
-		asid_switch(mmu, c->pcide ? mmu->cr3 & CR3_PCID_MASK : 0);
+		asid_switch(mmu, space_of(mmu, mmu->cr3));
 	} else if ((d0 & CR0_WP) || (d4 & (CR4_SMEP | CR4_SMAP))) {
 		edit_event(mmu, EVENT_RIGHTS_CHANGED, 0, 0);
 	}
@@ -144,7 +161,7 @@ void mmu_set_controls(struct mmu *mmu, uint64_t cr0, uint64_t cr4, uint64_t efer
 void mmu_set_cr3(struct mmu *mmu, uint64_t cr3)
 {
 	bool noflush = mmu->priv->controls.pcide && (cr3 & CR3_NOFLUSH);
-	unsigned pcid = mmu->priv->controls.pcide ? cr3 & CR3_PCID_MASK : 0;
+	unsigned pcid = space_of(mmu, cr3);
 
 	trace_event(mmu->trace, TRACE_CAT_CR3, TRACE_CR3, noflush, cr3 & ~CR3_NOFLUSH, mmu->cr3);
 	mmu->cr3 = cr3 & ~CR3_NOFLUSH;
@@ -152,7 +169,7 @@ void mmu_set_cr3(struct mmu *mmu, uint64_t cr3)
 		edit_event(mmu, EVENT_ROOTS, 0, 0);
 		return;
 	}
-	edit_event(mmu, noflush ? EVENT_CR3_NOFLUSH : EVENT_CR3, pcid, 0);
+	edit_event(mmu, noflush && !asid_in_guest(mmu) ? EVENT_CR3_NOFLUSH : EVENT_CR3, pcid, 0);
 	asid_switch(mmu, pcid);
 }
 
@@ -183,7 +200,10 @@ void mmu_invpcid(struct mmu *mmu, unsigned type, uint16_t pcid, gva_t va)
 	/* The instruction takes any address that the processor could have; under fewer levels nothing can be cached for some of them. */
 	if (type == INVPCID_ADDRESS && !mmu_canonical(mmu, va.v))
 		return;
-	edit_event(mmu, event[type], pcid, va.v);
+	if (UNLIKELY(asid_in_guest(mmu)))
+		edit_event(mmu, EVENT_INVPCID_CONTEXT, mmu->priv->asid.current, 0);
+	else
+		edit_event(mmu, event[type], pcid, va.v);
 }
 
 void mmu_flush_all(struct mmu *mmu) { edit_event(mmu, EVENT_ALL, 0, 0); }

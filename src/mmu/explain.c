@@ -428,7 +428,7 @@ void mmu_explain(struct mmu *mmu, gva_t va, uint64_t cr3, struct explain *out)
 	if (!out->paging || !out->canonical)
 		return;
 	out->shadowed = c->format->levels >= 4 && (mmu->mode == PAGING_SHADOW || (mmu->mode == PAGING_AUTO && auto_is_shadowed(mmu, out->cr3)));
-	out->pcid = c->pcide ? out->cr3 & CR3_PCID_MASK : 0;
+	out->pcid = asid_in_guest(mmu) ? a->current : c->pcide ? out->cr3 & CR3_PCID_MASK : 0;
 	out->current = out->pcid == a->current && !((out->cr3 ^ mmu->cr3) & c->format->root_mask);
 	out->direct = mmu->mode == PAGING_DIRECT;
 	out->for_kernel = out->direct && out->current;

@@ -99,6 +99,8 @@ const struct stat_row mmu_stat_rows[] = {
 	ROW(flush_write_protect, "frames whose writable entries were dropped"),
 	ROW(flush_id_wrap, "full flushes because ids ran out"),
 	ROW(cr3_noflush, "loads of CR3 that kept the space's entries"),
+	ROW(world_switches, "SVM: entries into a guest of the guest and exits from it"),
+	ROW(flush_asid, "SVM: flushes of an ASID's entries"),
 	ROW(walks, "walks through guest tables"),
 	ROW(walk_refs_guest, "guest table entries read"),
 	ROW(walk_refs_nested, "p2m table entries read"),

@@ -51,9 +51,19 @@ struct space_ids {
 	bool kernel_local;		/* kernel code was fetched in it through an entry that is not global: it has a kernel id of its own */
 };
 #define PCIDS 4096
+/*
+ * Guests of the guest (guest.c): a space for each of so many ASIDs, after those of the PCIDs. In guest mode the current one is all there is: its entries are never
+ * global, loads of CR3 flush it, and the ids of the host's global entries wait in other_global.
+ */
+#define GUEST_SPACES 8
+#define SPACES (PCIDS + GUEST_SPACES)
+struct guest_space { uint32_t asid; /* 0: free */ uint64_t cr0, cr3, cr4, efer; uint64_t used; };
 struct asid {
-	struct space_ids of[PCIDS];
-	unsigned current;		/* PCID */
+	struct space_ids of[SPACES];
+	unsigned current;		/* PCID, or PCIDS + n: guest mode, in guest space n */
+	struct guest_space guest[GUEST_SPACES];
+	uint64_t guest_clock;
+	uint32_t other_global_id, other_global_fetch; /* of the world that is not current; 0: void */
 	unsigned current_user;		/* whose ids user accesses go by: the same, but for the direct mode's SPACE_USER */
 	uint32_t next_id, floor_id;
 	uint32_t next_psc, floor_psc;
@@ -182,11 +192,14 @@ void asid_switch(struct mmu *mmu, unsigned pcid);	/* makes it current; its ids b
 void asid_flush(struct mmu *mmu, unsigned pcid);	/* all but global entries of that space, in every cache */
 void asid_flush_all_local(struct mmu *mmu);
 void asid_flush_global(struct mmu *mmu);
+void asid_enter_guest(struct mmu *mmu, unsigned space);	/* PCIDS + n becomes current */
+void asid_leave_guest(struct mmu *mmu, unsigned pcid);
 void asid_new_psc(struct mmu *mmu);			/* the current space's paging-structure cache is void */
 void asid_new_fetch_ids(struct mmu *mmu);		/* every (id, va) pair ever handed out is void */
 void asid_fetched(struct mmu *mmu, uint64_t va, bool user, uint64_t data);
 void asid_invalidate_fetched(struct mmu *mmu, uint64_t va);
 static inline struct space_ids *asid_current(struct mmu *mmu) { return &mmu->priv->asid.of[mmu->priv->asid.current]; }
+static inline bool asid_in_guest(const struct mmu *mmu) { return mmu->priv->asid.current >= PCIDS; }
 /* The space that a user's or a supervisor's accesses go by. */
 static inline struct space_ids *asid_of(struct mmu *mmu, bool user)
 {
@@ -196,8 +209,10 @@ static inline struct space_ids *asid_of(struct mmu *mmu, bool user)
 /* edit.c: what a guest event or one of ours voids; the table there says how. */
 enum mmu_event {
 	EVENT_CR3, EVENT_CR3_NOFLUSH, EVENT_ROOTS, EVENT_PAGING_CHANGED, EVENT_RIGHTS_CHANGED, EVENT_INVLPG, EVENT_INVPCID_ADDRESS,
-	EVENT_INVPCID_CONTEXT, EVENT_INVPCID_ALL_GLOBAL, EVENT_INVPCID_ALL, EVENT_P2M, EVENT_ALL, EVENTS
+	EVENT_INVPCID_CONTEXT, EVENT_INVPCID_ALL_GLOBAL, EVENT_INVPCID_ALL, EVENT_P2M, EVENT_ALL, EVENT_WORLD, EVENT_GUEST, EVENTS
 };
+/* Controls that decide translation, as registers and as walks ask for them. Nothing is voided. */
+void edit_controls(struct mmu *mmu, uint64_t cr0, uint64_t cr4, uint64_t efer);
 void edit_event(struct mmu *mmu, enum mmu_event event, unsigned pcid, uint64_t va);
 /* Pages have left frames since this was last called: nothing that can be found names those frames any more. Lock held. */
 void edit_frames_changed(struct mmu *mmu);

@@ -40,13 +40,12 @@ static enum exec_op clgi(struct exec *x)
 	return OP_DONE;
 }
 
-/* The world switch leaves nothing of another ASID's; what remains is ours, and removing more of it than was asked for is allowed. */
 static enum exec_op invlpga(struct exec *x)
 {
 	struct vcpu *v = x->v;
 	uint64_t va = vcpu_long64(v) && x->in->addrsize == 8 ? v->gpr[RAX] : (uint32_t)v->gpr[RAX];
 
-	mmu_invlpg(&v->mmu, gva(va));
+	mmu_invlpga(&v->mmu, (uint32_t)v->gpr[RCX], gva(va));
 	return OP_DONE;
 }
 

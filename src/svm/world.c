@@ -2,7 +2,7 @@
  * world.c - the world switch: VMRUN, #VMEXIT, and the half of the state that VMLOAD and VMSAVE move.
  * Source: AMD APM vol. 2, "VMRUN Instruction", "#VMEXIT", "VMSAVE and VMLOAD Instructions", "Event Injection"; vol. 3, "VMRUN".
  *
- * Both directions void everything that is cached of translations: an ASID names nothing yet, which the manual allows.
+ * Translations of L1 and of each ASID are kept apart by the MMU (mmu/guest.c).
  */
 #include "svm/check.h"
 #include "svm/svm_internal.h"
@@ -116,9 +116,15 @@ static void save_host(struct exec *x, struct svm_host *h)
 	};
 }
 
+/* TLB_CONTROL. What is reserved flushes all. */
+static enum mmu_guest_flush flush_of(uint8_t control)
+{
+	return control == 0 ? GUEST_KEEP : control == 3 || control == 7 ? GUEST_FLUSH_ASID : GUEST_FLUSH_ALL;
+}
+
 static void load_guest(struct vcpu *v, const struct vmcb *b)
 {
-	control_load(v, b->cr0, b->cr3, b->cr4, b->efer);
+	control_enter_guest(v, b->asid, flush_of(b->tlb_control), b->cr0, b->cr3, b->cr4, b->efer);
 	v->cr2 = b->cr2;
 	control_load_debug(v, b->dr6, b->dr7);
 	v->seg[SEG_ES] = segment_in(v, &b->es);
@@ -220,7 +226,7 @@ static void save_guest(const struct vcpu *v, struct vmcb *b)
 
 static void load_host(struct vcpu *v, const struct svm_host *h)
 {
-	control_load(v, h->cr0, h->cr3, h->cr4, h->efer);
+	control_leave_guest(v, h->cr0, h->cr3, h->cr4, h->efer);
 	control_load_debug(v, v->dr[6], 0);
 	v->seg[SEG_ES] = h->es;
 	v->seg[SEG_CS] = h->cs;

@@ -231,6 +231,47 @@ static void address_spaces(void)
 	unmap_page(va);
 }
 
+/* Two ASIDs, and the host, that see different pages at one address, alternately; then flushes that must be seen. */
+static void asids(void)
+{
+	uint64_t va = 0x700000000000, page[3], root[2];
+	for (unsigned i = 0; i < 3; i++) {
+		page[i] = alloc_page();
+		*word_at(page[i]) = 100 + i;
+	}
+	for (unsigned i = 0; i < 2; i++) {
+		root[i] = new_root();
+		*entry_at(root[i], va, 1) = page[i] | PTE_P | PTE_W | PTE_G;
+	}
+	map_page(va, page[2], PTE_P | PTE_W | PTE_G);
+	WRITE_CR(4, READ_CR(4) | CR4_PGE);
+	for (unsigned n = 0; n < 30; n++) {
+		set_up(CODE("mov (%%rdx), %%rcx; vmmcall"));
+		*q(CR3) = root[n % 2];
+		*d(ASID) = 1 + n % 2 + (n >= 20 ? n * 2 : 0);	/* more than are kept, at last */
+		l2.rdx = va;
+		CHECK_EQ(vmrun(), EXIT_VMMCALL);
+		CHECK_EQ(l2.rcx, 100 + n % 2);
+		CHECK_EQ(*word_at(va), 102);
+	}
+	for (unsigned how = 0; how < 6; how++) {
+		*entry_at(root[0], va, 1) = page[how % 2] | PTE_P | PTE_W | PTE_G;
+		set_up(how == 5 ? CODE("invlpg (%%rdx); mov (%%rdx), %%rcx; vmmcall") : CODE("mov (%%rdx), %%rcx; vmmcall"));
+		*q(CR3) = root[0];
+		l2.rdx = va;
+		*d(TLB_CONTROL) = how == 0 ? 1 : how == 1 ? 3 : how == 2 ? 7 : 0;
+		if (how == 3)
+			__asm__ volatile("invlpga" : : "a"(va), "c"(1));
+		if (how == 4)
+			*d(ASID) = 31;	/* another */
+		CHECK_EQ(vmrun(), EXIT_VMMCALL);
+		if (how < 4 || how == 5)
+			CHECK_EQ(l2.rcx, 100 + how % 2);
+	}
+	WRITE_CR(4, READ_CR(4) & ~CR4_PGE);
+	unmap_page(va);
+}
+
 static void refused(void)
 {
 	static const struct { uint16_t at; uint64_t clear, set; const char *what; } row[] = {
@@ -627,6 +668,7 @@ const struct guest_test guest_tests[] = {
 	{ "VMLOAD and VMSAVE move their half of the state", vmload_vmsave },
 	{ "VMRUN loads the guest's state, #VMEXIT saves it and brings ours back", state },
 	{ "two address spaces do not mix", address_spaces },
+	{ "the translations of ASIDs are kept apart, and flushed on demand", asids },
 	{ "VMRUN refuses what cannot run", refused },
 	{ "instructions are intercepted", instructions },
 	{ "writes of CR0 are intercepted selectively", selective_cr0 },

@@ -353,6 +353,74 @@ IN_BOTH_MODES(invpcid_reaches_spaces_that_are_not_current)
 	guest_free(g);
 }
 
+/* SVM's worlds (mmu.h, mmu_enter_guest): the host's entries, global ones too, and each ASID's, are met by nobody else and are still there afterwards. */
+IN_BOTH_MODES(a_guest_of_the_guest_has_a_space_of_its_own_for_each_asid)
+{
+	struct guest *g = guest_new(mode, PLACEMENT_LINEAR);
+	const uint64_t other = MIB(8), cr4 = LONG_CR4 | CR4_PGE;
+	uint32_t user, kernel;
+
+	mmu_set_controls(&g->mmu, LONG_CR0, cr4, LONG_EFER);
+	guest_map(g, K, 0x5000 | PTE_P | PTE_W | PTE_G);
+	guest_map(g, V, 0x6000 | PWU);
+	guest_write(g, guest_slot(g, other, K, 1), 0x7000 | PTE_P | PTE_W | PTE_G);
+	guest_write(g, guest_slot(g, other, V, 1), 0x8000 | PWU | PTE_G);
+	EXPECT_MAPPED(g, K, ACC_READ, 0x5000);
+	EXPECT_MAPPED(g, V, ACC_READ | ACC_USER, 0x6000);
+	assert_int_equal(mmu_fetch(&g->mmu, gva(K), false, &g->r), MMU_MAPPED);
+	user = g->mmu.fetch_id[1];
+	kernel = g->mmu.fetch_id[0];
+	for (uint32_t asid = 1; asid < 20; asid++) {
+		mmu_enter_guest(&g->mmu, asid, GUEST_KEEP, LONG_CR0, other, cr4, LONG_EFER);
+		assert_int_not_equal(g->mmu.fetch_id[0], kernel);
+		assert_int_not_equal(g->mmu.fetch_id[1], user);
+		assert_false(is_cached(g, K, ACC_READ));
+		assert_int_equal(g->r.gpa.v, 0x7000);
+		assert_int_equal(mmu_fetch(&g->mmu, gva(K), false, &g->r), MMU_MAPPED);
+		assert_int_equal(g->r.gpa.v, 0x7000);
+		assert_false(is_cached(g, V, ACC_READ | ACC_USER));
+		assert_int_equal(g->r.gpa.v, 0x8000);
+		mmu_leave_guest(&g->mmu, LONG_CR0, g->root, cr4, LONG_EFER);
+		assert_int_equal(g->mmu.fetch_id[0], kernel);
+		assert_int_equal(g->mmu.fetch_id[1], user);
+		assert_false(probe_hits(g, TLB_USER, V, false));
+		assert_true(is_cached(g, K, ACC_READ));
+		assert_int_equal(g->r.gpa.v, 0x5000);
+		assert_true(is_cached(g, V, ACC_READ | ACC_USER));
+		assert_int_equal(g->r.gpa.v, 0x6000);
+	}
+	/* The last is kept; other registers, or a flush, start it afresh. */
+	mmu_enter_guest(&g->mmu, 19, GUEST_KEEP, LONG_CR0, other, cr4, LONG_EFER);
+	assert_true(is_cached(g, K, ACC_READ));
+	assert_int_equal(g->r.gpa.v, 0x7000);
+	mmu_leave_guest(&g->mmu, LONG_CR0, g->root, cr4, LONG_EFER);
+	mmu_enter_guest(&g->mmu, 19, GUEST_FLUSH_ASID, LONG_CR0, other, cr4, LONG_EFER);
+	assert_false(is_cached(g, K, ACC_READ));
+	mmu_leave_guest(&g->mmu, LONG_CR0, g->root, cr4, LONG_EFER);
+	mmu_invlpga(&g->mmu, 19, gva(K));
+	mmu_enter_guest(&g->mmu, 19, GUEST_KEEP, LONG_CR0, other, cr4, LONG_EFER);
+	assert_false(is_cached(g, K, ACC_READ));
+	mmu_leave_guest(&g->mmu, LONG_CR0, g->root, cr4, LONG_EFER);
+	mmu_enter_guest(&g->mmu, 19, GUEST_KEEP, LONG_CR0, g->root, cr4, LONG_EFER);
+	assert_false(is_cached(g, K, ACC_READ));
+	assert_int_equal(g->r.gpa.v, 0x5000);
+	/* A load of CR3 in the guest flushes its global entries too, and leaves the host's. */
+	mmu_set_cr3(&g->mmu, other);
+	assert_false(is_cached(g, K, ACC_READ));
+	assert_int_equal(g->r.gpa.v, 0x7000);
+	mmu_leave_guest(&g->mmu, LONG_CR0, g->root, cr4, LONG_EFER);
+	assert_true(is_cached(g, K, ACC_READ));
+	assert_int_equal(g->r.gpa.v, 0x5000);
+	/* What voids everything there voids it here. */
+	mmu_enter_guest(&g->mmu, 19, GUEST_KEEP, LONG_CR0, other, cr4, LONG_EFER);
+	mmu_flush_all(&g->mmu);
+	mmu_leave_guest(&g->mmu, LONG_CR0, g->root, cr4, LONG_EFER);
+	assert_int_not_equal(g->mmu.fetch_id[1], user);
+	assert_false(is_cached(g, K, ACC_READ));
+	assert_false(is_cached(g, V, ACC_READ | ACC_USER));
+	guest_free(g);
+}
+
 IN_BOTH_MODES(invlpg_of_a_non_canonical_address_does_nothing)
 {
 	struct guest *g = guest_new(mode, PLACEMENT_LINEAR);
@@ -411,6 +479,7 @@ int main(void)
 		cmocka_unit_test(when_fetch_ids_run_out_a_new_epoch_begins),
 		cmocka_unit_test(when_space_ids_run_out_everything_is_flushed_once),
 		cmocka_unit_test(invpcid_reaches_spaces_that_are_not_current),
+		cmocka_unit_test(a_guest_of_the_guest_has_a_space_of_its_own_for_each_asid),
 		cmocka_unit_test(invlpg_of_a_non_canonical_address_does_nothing),
 		cmocka_unit_test(addresses_of_57_bits_are_told_apart_in_every_cache),
 	};

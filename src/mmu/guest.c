@@ -1,0 +1,83 @@
+/*
+ * guest.c - address spaces of SVM: which of the few guest spaces (asid.c) an ASID has, and the switch of world.
+ * Source: AMD APM vol. 2, "TLB Control", "Invalidate Page, Alternate ASID".
+ *
+ * An ASID's entries may live longer than VMRUN to #VMEXIT, but only as long as the registers that they were made under: with others the space is flushed, so
+ * that nothing is ever read in a format that it was not written in.
+ */
+#include "mmu/mmu_internal.h"
+
+static struct guest_space *find(struct asid *a, uint32_t asid)
+{
+	for (unsigned i = 0; i < GUEST_SPACES; i++)
+		if (a->guest[i].asid == asid)
+			return &a->guest[i];
+	return NULL;
+}
+
+static struct guest_space *least_used(struct asid *a)
+{
+	struct guest_space *g = a->guest;
+
+	for (unsigned i = 1; i < GUEST_SPACES; i++)
+		if (a->guest[i].used < g->used)
+			g = &a->guest[i];
+	return g;
+}
+
+void mmu_enter_guest(struct mmu *mmu, uint32_t asid, enum mmu_guest_flush flush, uint64_t cr0, uint64_t cr3, uint64_t cr4, uint64_t efer)
+{
+	struct asid *a = &mmu->priv->asid;
+	struct guest_space *g;
+	unsigned space;
+	bool same;
+
+	ASSERT(asid && !asid_in_guest(mmu));
+	if (flush == GUEST_FLUSH_ALL)
+		mmu_flush_all(mmu);
+	g = find(a, asid);
+	same = g && g->cr0 == cr0 && g->cr3 == cr3 && g->cr4 == cr4 && g->efer == efer;
+	if (!g)
+		g = least_used(a);
+	*g = (struct guest_space){ asid, cr0, cr3, cr4, efer, ++a->guest_clock };
+	space = PCIDS + (unsigned)(g - a->guest);
+	edit_event(mmu, EVENT_WORLD, 0, 0);
+	asid_enter_guest(mmu, space);
+	edit_controls(mmu, cr0, cr4, efer);
+	mmu->cr3 = cr3;
+	if (!same || flush == GUEST_FLUSH_ASID)
+		edit_event(mmu, EVENT_GUEST, space, 0);
+}
+
+void mmu_leave_guest(struct mmu *mmu, uint64_t cr0, uint64_t cr3, uint64_t cr4, uint64_t efer)
+{
+	struct asid *a = &mmu->priv->asid;
+	struct guest_space *g = &a->guest[a->current - PCIDS];
+
+	ASSERT(asid_in_guest(mmu));
+	/* What the guest changed itself has been flushed as it did. */
+	g->cr0 = mmu->cr0;
+	g->cr3 = mmu->cr3;
+	g->cr4 = mmu->cr4;
+	g->efer = mmu->efer;
+	edit_event(mmu, EVENT_WORLD, 0, 0);
+	asid_leave_guest(mmu, cr4 & CR4_PCIDE ? cr3 & CR3_PCID_MASK : 0);
+	edit_controls(mmu, cr0, cr4, efer);
+	mmu->cr3 = cr3;
+}
+
+void mmu_invlpga(struct mmu *mmu, uint32_t asid, gva_t va)
+{
+	struct asid *a = &mmu->priv->asid;
+	struct guest_space *g = asid ? find(a, asid) : NULL;
+
+	if (!asid) {
+		if (asid_in_guest(mmu))
+			mmu_flush_all(mmu);
+		else
+			mmu_invlpg(mmu, va);
+	} else if (g) {
+		/* More than the page, which is allowed: another space's ids are cheap to renew. */
+		edit_event(mmu, EVENT_GUEST, PCIDS + (unsigned)(g - a->guest), 0);
+	}
+}
