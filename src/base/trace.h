@@ -27,7 +27,7 @@ enum trace_kind {
 	TRACE_LOST,		/* ; how many */
 	TRACE_SYSCALL,		/* number; space, FS.base, where it will return to, instructions of the executor and misses of TLB level 2 so far */
 	TRACE_EVENT,		/* trace_event_word; space, FS.base, RIP, address of the frame's RIP, error code, CR2, instructions and misses as above */
-	TRACE_RETURN,		/* CPL now; space, FS.base, RIP, address of IRET's frame or 0, RAX, instructions and misses as above */
+	TRACE_RETURN,		/* CPL now (0 in a paravirtualized kernel, in all of these); space, FS.base, RIP, address of IRET's frame or 0, RAX, instructions and misses as above */
 	TRACE_PROGRAM,		/* ; space, then its name in bytes */
 	TRACE_CR3,		/* 1: keeps the space's entries; the new value, the old one */
 	TRACE_FLUSH,		/* offset of its counter in struct mmu_counters; PCID, v */
@@ -38,13 +38,14 @@ enum trace_kind {
 	TRACE_EXIT,		/* enum exit_kind */
 	TRACE_WORK,		/* span: something was done on the vcpu's thread for the monitor; begin */
 	TRACE_INSN,		/* an instruction of the executor. length | CPL << 8; RIP, bytes (2 words) */
+	TRACE_HYPERCALL,	/* span. number; begin, first argument, result */
 	TRACE_KINDS
 };
 
 /* What can be asked for apart (--trace-events); names are in vm/trace.c. */
 enum trace_category {
 	TRACE_CAT_SYSCALL, TRACE_CAT_EXCEPTION, TRACE_CAT_INTERRUPT, TRACE_CAT_FAULT, TRACE_CAT_MISS, TRACE_CAT_TABLE, TRACE_CAT_FLUSH,
-	TRACE_CAT_CR3, TRACE_CAT_DEVICE, TRACE_CAT_VMM, TRACE_CAT_EXEC, TRACE_CATEGORIES
+	TRACE_CAT_CR3, TRACE_CAT_DEVICE, TRACE_CAT_VMM, TRACE_CAT_EXEC, TRACE_CAT_HYPERCALL, TRACE_CATEGORIES
 };
 
 /* TRACE_EVENT's `a`. source: 0 exception, 1 interrupt, 2 software. */

@@ -3,6 +3,9 @@
 
 #include "x86/insn.h"
 
+/* A paravirtualized kernel runs with CPL 3 too. */
+static unsigned privilege(const struct vcpu *v) { return v->ring3_kernel ? 0 : v->cpl; }
+
 struct program_call { struct vcpu *v; char name[48]; };
 
 static void program_cold(void *arg)
@@ -63,9 +66,9 @@ void vcpu_trace_event(struct vcpu *v, unsigned vector, unsigned source, uint64_t
 
 	if (!trace_wants(v->mmu.trace, source == 1 ? TRACE_CAT_INTERRUPT : TRACE_CAT_EXCEPTION))
 		return;
-	if (v->cpl == 3)
+	if (privilege(v) == 3)
 		left(v);
-	e = trace_reserve(v->mmu.trace, TRACE_EVENT, trace_event_word(vector, source, v->cpl));
+	e = trace_reserve(v->mmu.trace, TRACE_EVENT, trace_event_word(vector, source, privilege(v)));
 	if (!e)
 		return;
 	who(v, e);
@@ -85,7 +88,7 @@ void vcpu_trace_return(struct vcpu *v, uint64_t rip, uint64_t frame)
 
 	if (!(t->wanted & (1u << TRACE_CAT_SYSCALL | 1u << TRACE_CAT_EXCEPTION | 1u << TRACE_CAT_INTERRUPT)))
 		return;
-	e = trace_reserve(t, TRACE_RETURN, v->cpl);
+	e = trace_reserve(t, TRACE_RETURN, privilege(v));
 	if (!e)
 		return;
 	who(v, e);
@@ -103,7 +106,7 @@ void vcpu_trace_insn(struct vcpu *v, const struct insn *in)
 
 	if (!trace_wants(v->mmu.trace, TRACE_CAT_EXEC))
 		return;
-	e = trace_reserve(v->mmu.trace, TRACE_INSN, in->len | (uint32_t)v->cpl << 8);
+	e = trace_reserve(v->mmu.trace, TRACE_INSN, in->len | privilege(v) << 8);
 	if (!e)
 		return;
 	e->arg[0] = v->rip;

@@ -10,6 +10,7 @@
 static const struct { const char *category, *title, *text; } chapters[] = {
 	{ "syscall", "System calls", "From SYSCALL until the thread runs user code again, with all that happened on the way." },
 	{ "exception", "Exceptions", "From delivery to IRET. #PF: what a page fault costs the guest's program." },
+	{ "hypercall", "Hypercalls", "What a paravirtualized kernel asked for; those within a multicall count by themselves too." },
 	{ "fault", "Faults by cause", "Time of the monitor. Hidden faults are the mode's own, the guest never sees them; the time of a guest fault here is the walk that found it." },
 	{ "miss", "TLB misses", "The other accesses that level 2 of the TLB did not serve." },
 	{ "table", "Writes to page tables", "Stores to shadowed tables that the monitor followed." },

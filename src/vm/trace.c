@@ -20,7 +20,7 @@ static const struct { const char *name; bool by_default; } categories[TRACE_CATE
 	[TRACE_CAT_SYSCALL] = { "syscall", true }, [TRACE_CAT_EXCEPTION] = { "exception", true }, [TRACE_CAT_INTERRUPT] = { "interrupt", true },
 	[TRACE_CAT_FAULT] = { "fault", true }, [TRACE_CAT_MISS] = { "miss", false }, [TRACE_CAT_TABLE] = { "table", true },
 	[TRACE_CAT_FLUSH] = { "flush", true }, [TRACE_CAT_CR3] = { "cr3", true }, [TRACE_CAT_DEVICE] = { "device", true },
-	[TRACE_CAT_VMM] = { "vmm", true }, [TRACE_CAT_EXEC] = { "exec", false },
+	[TRACE_CAT_VMM] = { "vmm", true }, [TRACE_CAT_EXEC] = { "exec", false }, [TRACE_CAT_HYPERCALL] = { "hypercall", true },
 };
 
 const char *vm_trace_category(unsigned i) { return i < TRACE_CATEGORIES ? categories[i].name : 0; }

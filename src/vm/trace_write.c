@@ -8,6 +8,7 @@
 #include "cpu/trace.h"
 #include "vm/vm_internal.h"
 #include "x86/insn.h"
+#include "xen/domain.h"
 
 #define SPACES 1024u
 #define THREADS 4096u
@@ -340,6 +341,22 @@ static void device(struct trace_writer *w, const struct trace_event *e)
 	trace_end(w->file);
 }
 
+static void hypercall(struct trace_writer *w, const struct trace_event *e)
+{
+	const char *known = xen_hypercall_name(e->a);
+	char name[60];
+
+	if (known)
+		snprintf(name, sizeof(name), "%s", known);
+	else
+		snprintf(name, sizeof(name), "hypercall %u", e->a);
+	if (!trace_slice(w->file, track_now(w), e->arg[0], e->tsc, "hypercall", name))
+		return;
+	trace_arg_hex(w->file, "argument", e->arg[1]);
+	trace_arg_signed(w->file, "result", (int64_t)e->arg[2]);
+	trace_end(w->file);
+}
+
 static void monitor_slice(struct trace_writer *w, const struct trace_event *e, const char *name)
 {
 	if (trace_slice(w->file, &w->monitor, e->arg[0], e->tsc, "vmm", name))
@@ -399,7 +416,7 @@ void trace_writer_event(struct trace_writer *w, const struct trace_event *e)
 	static void (*const writers[TRACE_KINDS])(struct trace_writer *w, const struct trace_event *e) = {
 		[TRACE_LOST] = lost, [TRACE_SYSCALL] = begin_syscall, [TRACE_EVENT] = begin_event, [TRACE_RETURN] = returned, [TRACE_PROGRAM] = program,
 		[TRACE_CR3] = cr3, [TRACE_FLUSH] = flush, [TRACE_FAULT] = fault, [TRACE_TABLE] = table, [TRACE_DEVICE] = device, [TRACE_IDLE] = idle,
-		[TRACE_EXIT] = left, [TRACE_WORK] = work, [TRACE_INSN] = insn,
+		[TRACE_EXIT] = left, [TRACE_WORK] = work, [TRACE_INSN] = insn, [TRACE_HYPERCALL] = hypercall,
 	};
 
 	if (e->kind < TRACE_KINDS && writers[e->kind])

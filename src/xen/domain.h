@@ -73,6 +73,7 @@ void xen_port_notify_guest(struct xen *xen, uint32_t port);
 /* Recounts all references and types of its frames; the first violation to msg. 0 if clean. No vcpu runs. Cold. */
 int xen_audit(struct xen *xen, char *msg, size_t size);
 
+const char *xen_hypercall_name(uint64_t number);	/* 0: there is none */
 extern const struct stat_row xen_stat_rows[];
 extern const size_t xen_stat_row_count;
 const void *xen_counters(const struct xen *xen);

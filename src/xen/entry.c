@@ -8,9 +8,11 @@
  * A bounce frame, from its lowest address: RCX, R11, [error code], RIP, CS with the saved event mask in bits 32-39, RFLAGS whose IF says whether
  * events were open, RSP, SS. (xen/arch-x86/xen-x86_64.h; Xen's documentation of the PV entry points is its header.)
  */
+#include "cpu/trace.h"
 #include "xen/xen_internal.h"
 
 #define MASK_SHIFT 32
+#define UPCALL_VECTOR 0xf3	/* what traces call an event upcall: Linux' name for it, its callback's vector where it is not paravirtualized */
 #define BOUNCE_CLEARS (FL_AC | FL_VM | FL_RF | FL_NT | FL_TF)
 
 void xen_crash(struct vcpu *v, const char *reason)
@@ -34,7 +36,10 @@ struct bounce {
 	uint32_t error;
 	uint64_t rip, rflags;
 	uint16_t cs, ss;
+	int vector;		/* TRACE_NO_EVENT: a system call */
+	unsigned source;	/* trace_event_word */
 };
+#define TRACE_NO_EVENT (-1)
 
 /* OP_EVENT, or OP_STOP: a guest that has no handler or no stack is lost. */
 static enum exec_op bounce(struct vcpu *v, const struct bounce *b)
@@ -58,9 +63,11 @@ static enum exec_op bounce(struct vcpu *v, const struct bounce *b)
 		     (xv->assist & 1u << VMASST_TYPE_architectural_iopl ? (uint64_t)xv->iopl << 12 : 0);
 	frame[n++] = v->gpr[RSP];
 	frame[n++] = b->ss;
+	sp -= 8 * n;
+	if (vcpu_traced(v) && b->vector != TRACE_NO_EVENT)
+		vcpu_trace_event(v, (unsigned)b->vector, b->source, b->rip, sp + (b->has_error ? 24 : 16), b->error);
 	if (!from_kernel)
 		toggle(v);
-	sp -= 8 * n;
 	if (xen_copy_to_guest(v, sp, frame, 8 * n)) {
 		xen_crash(v, "the stack of its kernel cannot take the frame of an exception, event or system call");
 		return OP_STOP;
@@ -90,6 +97,7 @@ enum exec_op xen_deliver(struct exec *x, enum event_kind kind, uint8_t vector, b
 	const struct bounce b = {
 		.address = t->address, .masks_events = TI_GET_IF(t), .has_error = has_error, .error = error, .rip = rip,
 		.rflags = rflags, .cs = v->seg[SEG_CS].selector, .ss = v->seg[SEG_SS].selector,
+		.vector = vector, .source = kind == EVENT_SOFT ? 2 : 0,
 	};
 
 	if (kind == EVENT_SOFT && !soft_allowed(v, t, vector))
@@ -135,6 +143,7 @@ enum exec_result xen_interrupts(struct vcpu *v)
 	struct bounce b = {
 		.address = xv->callback[CALLBACKTYPE_event].address, .masks_events = xv->callback[CALLBACKTYPE_event].masks_events,
 		.rip = v->rip, .rflags = v->rflags, .cs = v->seg[SEG_CS].selector, .ss = v->seg[SEG_SS].selector,
+		.vector = UPCALL_VECTOR, .source = 1,
 	};
 
 	/* Cleared first: what is posted from here on sets it again. */
@@ -151,6 +160,7 @@ enum exec_result xen_interrupts(struct vcpu *v)
 	if (xv->nmi_pending && xv->trap[VEC_NMI].address) {
 		xv->nmi_pending = false;
 		b.address = xv->trap[VEC_NMI].address;
+		b.vector = VEC_NMI;
 		b.masks_events = TI_GET_IF(&xv->trap[VEC_NMI]);
 	} else {
 		xv->nmi_pending = false;
@@ -170,11 +180,14 @@ static enum exec_op user_syscall(struct exec *x)
 	const struct bounce b = {
 		.address = cb->address, .masks_events = cb->masks_events, .rip = x->next, .rflags = v->rflags & ~(uint64_t)FL_RF,
 		.cs = wide ? FLAT_USER_CS64 : FLAT_USER_CS32, .ss = FLAT_USER_SS64,
+		.vector = TRACE_NO_EVENT,
 	};
 
 	if (!cb->address)
 		return exec_undefined(x);
 	xv->xen->counters.syscalls_bounced++;
+	if (vcpu_traced(v))
+		vcpu_trace_syscall(v, x->next);
 	v->gpr[RCX] = x->next;
 	v->gpr[R11] = b.rflags;
 	return bounce(v, &b);
@@ -278,6 +291,8 @@ int64_t xen_do_iret(struct xen_call *c)
 		toggle(v);
 	}
 	v->rip = f.rip;
+	/* Where the bounce had put it, if the kernel left from there. */
+	const uint64_t frame = v->gpr[RSP] + offsetof(struct iret_context, rip);
 	v->gpr[RSP] = f.rsp;
 	v->gpr[RAX] = f.rax;
 	if (!(f.flags & VGCF_in_syscall)) {
@@ -287,6 +302,8 @@ int64_t xen_do_iret(struct xen_call *c)
 	v->rflags = (f.rflags & FL_LEGAL & ~(uint64_t)(FL_IOPL | FL_VM | FL_VIF | FL_VIP)) | FL_IF | FL_R1;
 	v->nmi_masked = 0;
 	xv->info->evtchn_upcall_mask = !(f.rflags & FL_IF);
+	if (vcpu_traced(v))
+		vcpu_trace_return(v, f.rip, frame);
 	if (!load_code(&x, (uint16_t)(f.cs | 3), (uint16_t)(f.ss | 3))) {
 		/* As a processor that faults at the target: the guest finds the frame it asked for. */
 		if (v->exit.kind == EXIT_NONE)

@@ -52,11 +52,25 @@ static xen_handler *handler_of(uint64_t number)
 int64_t xen_hypercall(struct xen_call *c, uint64_t number)
 {
 	xen_handler *handler = handler_of(number);
+	const uint64_t begin = trace_begin(c->v->mmu.trace, TRACE_CAT_HYPERCALL), arg = c->arg[0];
+	int64_t result;
 
 	c->xen->counters.hypercalls++;
 	if (number < NUMBERS)
 		c->xen->counters.by_number[number]++;
-	return handler ? handler(c) : -XEN_ENOSYS;
+	result = handler ? handler(c) : -XEN_ENOSYS;
+	/* iret is in the trace as a return. */
+	if (!c->event)
+		trace_span(c->v->mmu.trace, TRACE_HYPERCALL, (uint32_t)number, begin, arg, (uint64_t)result);
+	return result;
+}
+
+const char *xen_hypercall_name(uint64_t number)
+{
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+		if (rows[i].number == number)
+			return rows[i].name;
+	return NULL;
 }
 
 /* Entries done before the guest's events get a chance. */

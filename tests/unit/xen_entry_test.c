@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/trace.h"
 #include "cpu/exec.h"
 #include "cpu/host_fault.h"
 #include "xen/page.h"
@@ -383,6 +384,66 @@ static void privileged_instructions_of_the_kernel_are_emulated_and_only_the_list
 	assert_int_equal(v->rflags & FL_IOPL, 0);
 }
 
+/* The next event of a trace, which is of this kind. */
+static struct trace_event traced(struct trace *t, enum trace_kind kind, uint32_t a)
+{
+	const struct trace_event *e = trace_oldest(t);
+	struct trace_event copy;
+
+	assert_non_null(e);
+	copy = *e;
+	assert_int_equal(copy.kind, kind);
+	assert_int_equal(copy.a, a);
+	trace_done(t);
+	return copy;
+}
+
+static void a_trace_tells_bounces_hypercalls_and_returns(void **state)
+{
+	struct vcpu *v = rig->v;
+	struct trace_event e;
+	struct trace *t;
+
+	(void)state;
+	assert_int_equal(trace_create(&t), 0);
+	t->wanted = 1u << TRACE_CAT_SYSCALL | 1u << TRACE_CAT_HYPERCALL | 1u << TRACE_CAT_EXCEPTION;
+	v->mmu.trace = t;
+	rig->xv->callback[CALLBACKTYPE_syscall] = (struct xen_callback){ CALLBACK, true };
+	rig->xv->trap[VEC_UD] = (struct trap_info){ .vector = VEC_UD, .address = HANDLER };
+	to_user();
+	v->gpr[RAX] = 39;
+	STEP(0x0f, 0x05);
+	e = traced(t, TRACE_SYSCALL, 39);
+	assert_int_equal(e.arg[2], CODE + 2);
+	/* The kernel's side of it: a hypercall, and iret from where the bounce left the frame. */
+	const uint64_t frame = v->gpr[RSP] + 16;
+	hypercall(__HYPERVISOR_xen_version, XENVER_version, 0, 0);
+	e = traced(t, TRACE_HYPERCALL, __HYPERVISOR_xen_version);
+	assert_int_equal(e.arg[1], XENVER_version);
+	assert_int_equal(e.arg[2], 4 << 16 | 17);
+	assert_true(e.arg[0] && e.arg[0] <= e.tsc);
+	assert_string_equal(xen_hypercall_name(e.a), "xen_version");
+	v->gpr[RSP] = frame - offsetof(struct iret_context, rip);
+	memset(at(v->gpr[RSP]), 0, offsetof(struct iret_context, rip));
+	v->rip = CODE;
+	v->gpr[RAX] = __HYPERVISOR_iret;
+	STEP(0x0f, 0x05);
+	assert_int_equal(v->rip, CODE + 2);
+	e = traced(t, TRACE_RETURN, 3);
+	assert_int_equal(e.arg[2], CODE + 2);
+	assert_int_equal(e.arg[3], frame);
+	/* An exception of the kernel's own is one of privilege 0. */
+	v->ring3_kernel = 1;
+	v->gpr[RSP] = STACK_TOP - 64;
+	STEP(0x0f, 0x0b);
+	e = traced(t, TRACE_EVENT, trace_event_word(VEC_UD, 0, 0));
+	assert_int_equal(e.arg[3], v->gpr[RSP] + 16);
+	assert_int_equal(load_u64(at(e.arg[3])), CODE + 2);
+	assert_null(trace_oldest(t));
+	v->mmu.trace = 0;
+	trace_destroy(t);
+}
+
 static void guest_pointers_into_the_hypervisors_hole_are_refused(void **state)
 {
 	uint64_t x = 0;
@@ -456,7 +517,8 @@ int main(void)
 		T(exceptions_bounce_with_their_error_code_and_the_event_mask), T(software_interrupts_go_by_the_tables_privilege),
 		T(a_guest_without_a_handler_or_a_stack_is_lost), T(events_come_when_they_are_open), T(timers_end_in_the_timer_virq),
 		T(a_multicall_makes_each_call_and_keeps_its_result), T(privileged_instructions_of_the_kernel_are_emulated_and_only_the_listed_ones),
-		T(guest_pointers_into_the_hypervisors_hole_are_refused), T(stores_to_level_1_tables_change_their_entries_if_they_may),
+		T(a_trace_tells_bounces_hypercalls_and_returns), T(guest_pointers_into_the_hypervisors_hole_are_refused),
+		T(stores_to_level_1_tables_change_their_entries_if_they_may),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
