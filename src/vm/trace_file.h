@@ -26,7 +26,7 @@ struct trace_file {
 
 /* Where slices are drawn: a row of a process. What was drawn there last is kept in order to nest. */
 struct trace_span_ends { uint64_t from, to; };
-#define TRACK_MEMORY 4u
+#define TRACK_MEMORY 64u
 struct trace_track { uint32_t pid, tid; struct trace_span_ends last[TRACK_MEMORY]; };
 
 /* Until trace_end: what is printed to file->out in between are members of "args" (trace_arg_...). False: nothing is written. */
