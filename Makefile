@@ -36,9 +36,10 @@ help:
 #: make check        all tests; TESTS='unit guest' picks groups, ONLY=word picks tests by name
 #: make fuzz-insn    instructions against the host CPU, 10 million cases; CASES=n
 #: make fuzz-mmu     paging against a model, 10 million steps for each mode, sanitizers on; CASES=n
+#: make fuzz-pv      hypercalls of a paravirtualized domain, all references recounted, 10 million, sanitizers on; CASES=n
 #: make bench        measures against QEMU TCG and native, writes docs/benchmarks.md; BENCH='--only boot'
-#: make bench-paging measures what the paging modes differ in, in all of them
 #:                   adds options
+#: make bench-paging measures what the paging modes differ in, in all of them
 #: make clean        removes what was built; keeps downloads, so that everything can be built again offline
 #: make distclean    removes build/
 
@@ -208,6 +209,9 @@ fuzz-insn: $(BUILD)/fuzz/insn
 fuzz-mmu: | $(SETUP)build
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/san SAN=address,undefined OPT=-O1 $(BUILD)/san/fuzz/mmu
 	$(BUILD)/san/fuzz/mmu --steps $(CASES)
+fuzz-pv: | $(SETUP)build
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/san SAN=address,undefined OPT=-O1 $(BUILD)/san/fuzz/pv
+	$(BUILD)/san/fuzz/pv --cases $(CASES)
 
 # ---- measurements --------------------------------------------------------------------------------------------------
 # Programs that are measured: the same binaries natively and in guests. `bench-exit` is dynamic, so its libraries come along.
@@ -258,6 +262,6 @@ clean:
 distclean:
 	rm -rf build
 
-.PHONY: all help guests run unit fuzzers bare check fuzz-insn fuzz-mmu bench bench-paging clean distclean
+.PHONY: all help guests run unit fuzzers bare check fuzz-insn fuzz-mmu fuzz-pv bench bench-paging clean distclean
 .SECONDARY:
 -include $(LIBOBJ:.o=.d) $(MAINOBJ:.o=.d) $(wildcard $(BUILD)/obj/tests/unit/*.d $(BUILD)/obj/fuzz/*.d $(BUILD)/obj/fuzz/*/*.d $(BUILD)/bare/obj/*.d)

@@ -32,7 +32,7 @@ int64_t xen_do_set_gdt(struct xen_call *c)
 		return -XEN_EINVAL;
 	if (xen_copy_from_guest(c->v, list, c->arg[0], n * sizeof(list[0])))
 		return -XEN_EFAULT;
-	c->xen->pages->budget = PV_BUDGET;
+	c->xen->pages->budget = c->xen->pages->round;
 	if (!xen_pages_lock(c->xen)) {
 		c->again = true;
 		return 0;
@@ -76,7 +76,7 @@ int64_t xen_do_update_descriptor(struct xen_call *c)
 
 	if (at % sizeof(descriptor) || !pv_check_descriptor(&descriptor))
 		return -XEN_EINVAL;
-	pages->budget = PV_BUDGET;
+	pages->budget = pages->round;
 	if (!xen_pages_lock(c->xen)) {
 		c->again = true;
 		return 0;
@@ -141,7 +141,7 @@ static bool load_page(struct xen_vcpu *xv, unsigned page)
 
 	do {
 		/* What is left to undo is the guest's doing, and this is no hypercall that could be made again. */
-		xen->pages->budget = PV_BUDGET;
+		xen->pages->budget = xen->pages->round;
 		if (!xen_pages_lock(xen)) {
 			err = -PV_AGAIN;
 			continue;

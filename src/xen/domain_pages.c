@@ -41,7 +41,7 @@ int xen_pages_start(struct xen *xen, mfn_t root)
 	/* The pin, and the vcpu's own reference. */
 	for (unsigned step = 0; step < 2 && !err; step++)
 		do {
-			xen->pages->budget = PV_BUDGET;
+			xen->pages->budget = xen->pages->round;
 			err = !pv_ready(xen->pages) ? -PV_AGAIN :
 			      step	      ? pv_get_type(xen->pages, root, PV_L4) : pv_pin(xen->pages, root, PV_L4);
 		} while (err == -PV_AGAIN);
@@ -57,7 +57,7 @@ bool xen_hold_writable(struct xen *xen, mfn_t m)
 		return false;
 	do {
 		/* Rare: a few times in a domain's life. */
-		xen->pages->budget = PV_BUDGET;
+		xen->pages->budget = xen->pages->round;
 		err = -PV_AGAIN;
 		if (xen_pages_lock(xen)) {
 			err = pv_get_type(xen->pages, m, PV_WRITABLE);

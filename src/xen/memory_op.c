@@ -286,7 +286,7 @@ int64_t xen_do_memory_op(struct xen_call *c)
 
 	if (!operation[command])
 		return -XEN_ENOSYS;
-	c->xen->pages->budget = PV_BUDGET;
+	c->xen->pages->budget = c->xen->pages->round;
 	release(c->xen);
 	result = operation[command](c, command, done);
 	release(c->xen);

@@ -44,7 +44,7 @@ int64_t xen_batch(struct xen_call *c, size_t size, xen_request *one)
 	if ((count & GOES_ON) && pdone && xen_copy_from_guest(c->v, &done, pdone, sizeof(done)))
 		return -XEN_EFAULT;
 	count &= ~GOES_ON;
-	c->xen->pages->budget = PV_BUDGET;
+	c->xen->pages->budget = c->xen->pages->round;
 	for (; count && !err; count--, done++, c->arg[0] += size) {
 		err = c->xen->pages->budget ? 0 : -PV_AGAIN;
 		if (err)
@@ -116,7 +116,7 @@ int64_t xen_do_update_va_mapping(struct xen_call *c)
 	uint64_t set = whom == UVMF_ALL ? ~0ull : 1ull << c->xv->id;
 	int err;
 
-	c->xen->pages->budget = PV_BUDGET;
+	c->xen->pages->budget = c->xen->pages->round;
 	err = update_va(c, va, c->arg[1]);
 	if (err == -PV_AGAIN) {
 		c->again = true;

@@ -14,7 +14,7 @@ int pv_pages_init(struct pv_pages *pages, struct memory *memory, const uint64_t 
 {
 	void *p;
 
-	*pages = (struct pv_pages){ .memory = memory, .frames = memory->pool.frames, .l4_slot = l4_slot, .clock = 1, .budget = PV_BUDGET };
+	*pages = (struct pv_pages){ .memory = memory, .frames = memory->pool.frames, .l4_slot = l4_slot, .clock = 1, .budget = PV_BUDGET, .round = PV_BUDGET };
 	p = mmap(NULL, pages->frames * sizeof(struct pv_page), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (p == MAP_FAILED)
 		return -errno;

@@ -75,7 +75,7 @@ struct pv_pages {
 	unsigned mmus;
 	uint64_t clock;
 	uint32_t undo;		/* head of the queue, frame + 1 */
-	unsigned budget;
+	unsigned budget, round;	/* round: what each hypercall gets; PV_BUDGET, but in tests */
 	struct pv_counters counters;
 };
 
