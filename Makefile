@@ -146,6 +146,10 @@ $(BARE32): $(wildcard tests/guest/legacy/*) | $(SETUP)build $(SETUP)check
 	@mkdir -p $(@D)
 	$(call say,CC,$@)$(CC) $(BARE32_FLAGS) -nostdlib -static -no-pie -Wl,--build-id=none -Wl,-z,noexecstack -Wl,--no-warn-rwx-segments -Wl,-T,tests/guest/legacy/legacy.ld -o $@ $(filter %.c %.S,$^)
 
+# Paravirtualized ones have their entry, and all else, from lib/pv.h.
+$(BUILD)/bare/pv_%.elf: $(BUILD)/bare/obj/pv_%.c.o tests/guest/lib/guest.ld
+	$(call say,LD,$@)$(CC) -nostdlib -static -no-pie -Wl,--build-id=none -Wl,-z,max-page-size=4096 -Wl,-z,noexecstack -Wl,--no-warn-rwx-segments -Wl,-T,tests/guest/lib/guest.ld -Wl,-e,pv_entry -o $@ $(filter %.o,$^)
+
 # Programs that run inside Linux guests (and, for comparison, on the host): static, in an initramfs beside busybox.
 INGUEST := $(patsubst tests/e2e/guest-src/%.c,$(GUESTS)/test-root/bin/%,$(wildcard tests/e2e/guest-src/*.c))
 INGUEST_FLAGS = -std=gnu11 -D_GNU_SOURCE -O2 -Wall -Wextra -Werror -static -pthread
