@@ -30,7 +30,7 @@
 #define RSS_KIB_MAX (1536u << 10)	/* sanitizers take their share */
 
 struct sample { uint8_t data[IMAGE_MAX]; size_t len; const char *name; };
-static struct sample samples[6];
+static struct sample samples[10];
 static size_t sample_count;
 static uint64_t random_state;
 
@@ -75,6 +75,56 @@ static void add_bzimage(const char *name, const uint8_t *payload, size_t len)
 	s->len = 1024 + len + 4;
 }
 
+/* A multiboot header, with addresses or without. */
+#define MULTIBOOT_AT 0x1800
+static void add_header(uint8_t *image, uint32_t flags)
+{
+	const uint32_t words[8] = { 0x1badb002, flags, 0u - 0x1badb002u - flags, MIB(2) + MULTIBOOT_AT, MIB(2), MIB(2) + 0x4000, MIB(2) + 0x9000, MIB(2) + 0x40 };
+
+	memcpy(image + MULTIBOOT_AT, words, sizeof(words));
+}
+
+/* Damage makes most headers no headers: three of four get their checksum back. */
+static void mend_header(uint8_t *image, size_t len)
+{
+	uint8_t *h = image + MULTIBOOT_AT;
+
+	if (len >= MULTIBOOT_AT + 12 && load_u32(h) == 0x1badb002 && pick(4))
+		store_u32(h + 8, 0u - load_u32(h) - load_u32(h + 4));
+}
+
+static void add_multiboot(const char *name, const uint8_t *elf, bool narrow, uint32_t flags)
+{
+	struct sample *s = &samples[sample_count++];
+	Elf32_Ehdr eh = { .e_type = ET_EXEC, .e_machine = EM_386, .e_entry = MIB(2), .e_phoff = sizeof(eh), .e_phentsize = sizeof(Elf32_Phdr), .e_phnum = 1 };
+	const Elf32_Phdr ph = { .p_type = PT_LOAD, .p_offset = 0x1000, .p_vaddr = MIB(2), .p_paddr = MIB(2), .p_filesz = 0x3000, .p_memsz = 0x5000 };
+
+	s->name = name;
+	memcpy(s->data, elf, s->len = ELF_BYTES);
+	add_header(s->data, flags);
+	if (!narrow)
+		return;
+	memcpy(eh.e_ident, ELFMAG, SELFMAG);
+	eh.e_ident[EI_CLASS] = ELFCLASS32;
+	eh.e_ident[EI_DATA] = ELFDATA2LSB;
+	memcpy(s->data, &eh, sizeof(eh));
+	memcpy(s->data + sizeof(eh), &ph, sizeof(ph));
+}
+
+/* Entered at its 32-bit entry point: neither a 64-bit one nor a payload. */
+static void add_bzimage32(const uint8_t *code)
+{
+	struct sample *s;
+
+	add_bzimage("bzimage entered in 32-bit mode", code, ELF_BYTES);
+	s = &samples[sample_count - 1];
+	s->data[0x211] = 1;
+	store_u32(s->data + 0x214, MIB(1));
+	store_u16(s->data + 0x236, 0);
+	store_u32(s->data + 0x24c, 0);
+	store_u32(s->data + 0x260, MIB(1));
+}
+
 static void make_samples(void)
 {
 	static uint8_t elf[ELF_BYTES], out[IMAGE_MAX - 2048];
@@ -88,6 +138,10 @@ static void make_samples(void)
 	plain->name = "elf";
 	memcpy(plain->data, elf, plain->len = ELF_BYTES);
 	add_bzimage("bzimage plain", elf, ELF_BYTES);
+	add_bzimage32(elf);
+	add_multiboot("multiboot ELF64", elf, false, 3);
+	add_multiboot("multiboot ELF32", elf, true, 1);
+	add_multiboot("multiboot with addresses", elf, true, 1u << 16);
 
 	store_u32(out, 0x184c2102);
 	const int lz4 = LZ4_compress_default((char *)elf, (char *)out + 8, ELF_BYTES, sizeof(out) - 8);
@@ -110,6 +164,7 @@ static size_t place(size_t len)
 {
 	static const struct { size_t at, len; } hot[] = {
 		{ 0, 64 }, { 64, 168 }, { 0x1f1, 0x7f }, { 0x248, 8 }, { 1024, 64 }, { 1024 + 64, 168 }, { 0x206, 2 }, { 0x236, 2 },
+		{ MULTIBOOT_AT, 32 }, { 0x214, 4 }, { 0x260, 4 },
 	};
 	const size_t i = pick(ARRAY_LEN(hot) * 2);
 
@@ -161,6 +216,8 @@ static int run_case(int fd, const char *path, uint64_t *loaded)
 
 	memcpy(data, s->data, s->len);
 	const size_t len = damage(data, s->len);
+
+	mend_header(data, len);
 	if (ftruncate(fd, 0) || pwrite(fd, data, len, 0) != (ssize_t)len || memory_init(&memory, RAM, PLACEMENT_LINEAR, 1))
 		return save_failure(s, data, len, "cannot set up the case");
 	const uint64_t from = clock_ns();
