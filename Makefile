@@ -37,6 +37,7 @@ help:
 #: make fuzz-insn    instructions against the host CPU, 10 million cases; CASES=n
 #: make fuzz-mmu     paging against a model, 10 million steps for each mode, sanitizers on; CASES=n
 #: make fuzz-pv      hypercalls of a paravirtualized domain, all references recounted, 10 million, sanitizers on; CASES=n
+#: make fuzz-svm     hostile guest hypervisors, 10 million VMRUNs for each mode, sanitizers on; CASES=n
 #: make bench        measures against QEMU TCG and native, writes docs/benchmarks.md; BENCH='--only boot'
 #:                   adds options
 #: make bench-paging measures what the paging modes differ in, in all of them
@@ -216,6 +217,10 @@ fuzz-mmu: | $(SETUP)build
 fuzz-pv: | $(SETUP)build
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/san SAN=address,undefined OPT=-O1 $(BUILD)/san/fuzz/pv
 	$(BUILD)/san/fuzz/pv --cases $(CASES)
+fuzz-svm: | $(SETUP)build
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/san SAN=address,undefined OPT=-O1 $(BUILD)/san/fuzz/svm
+	$(BUILD)/san/fuzz/svm --cases $(CASES)
+	$(BUILD)/san/fuzz/svm --cases $(CASES) --paging shadow
 
 # ---- measurements --------------------------------------------------------------------------------------------------
 # Programs that are measured: the same binaries natively and in guests. `bench-exit` is dynamic, so its libraries come along.
@@ -266,6 +271,6 @@ clean:
 distclean:
 	rm -rf build
 
-.PHONY: all help guests run unit fuzzers bare check fuzz-insn fuzz-mmu fuzz-pv bench bench-paging clean distclean
+.PHONY: all help guests run unit fuzzers bare check fuzz-insn fuzz-mmu fuzz-pv fuzz-svm bench bench-paging clean distclean
 .SECONDARY:
 -include $(LIBOBJ:.o=.d) $(MAINOBJ:.o=.d) $(wildcard $(BUILD)/obj/tests/unit/*.d $(BUILD)/obj/fuzz/*.d $(BUILD)/obj/fuzz/*/*.d $(BUILD)/bare/obj/*.d)
