@@ -37,7 +37,7 @@ static const struct paging_format formats[] = {
 			[1] = { 12, 9, LEAF_ALWAYS, false, 0, PHYS },
 		},
 	}, {
-		.name = "4-level, small pages", .levels = 4, .entry_bytes = 8, .nx = true, .root_mask = BITS(MAXPHYADDR - 1, 12),
+		.name = "4-level small-page", .levels = 4, .entry_bytes = 8, .nx = true, .root_mask = BITS(MAXPHYADDR - 1, 12),
 		.level = {
 			[4] = { 39, 9, LEAF_NEVER, false, PHYS | PTE_PS | PTE_G, 0 },
 			[3] = { 30, 9, LEAF_NEVER, false, PHYS | PTE_PS | PTE_G, 0 },

@@ -36,6 +36,13 @@ static const struct exits_row { const char *heading, *group, *counter; } exits_r
 	{ 0, "cpu", "msr_accesses" },
 	{ 0, "cpu", "cpuids" },
 	{ 0, "cpu", "halts" },
+	{ "for the hypervisor", "xen", "hypercalls" },
+	{ 0, "xen", "multicalls" },
+	{ 0, "xen", "continuations" },
+	{ 0, "xen", "syscalls_bounced" },
+	{ 0, "xen", "irets" },
+	{ 0, "xen", "emulated" },
+	{ "by hypercall", "hypercalls", 0 },
 	{ "for memory", "mmu", "tlb_l1_misses" },
 	{ 0, "mmu", "tlb_l2_misses" },
 	{ 0, "mmu", "guest_faults" },
@@ -69,6 +76,15 @@ static void exits_group(const struct stats *stats, FILE *out, const char *group,
 	}
 }
 
+/* Bare processors have no hypervisor to call. */
+static bool exits_has(const struct stats *stats, const char *group)
+{
+	for (size_t g = 0; g < stats->groups; g++)
+		if (!strcmp(stats->group[g].name, group))
+			return true;
+	return false;
+}
+
 static void command_exits(struct control_request *r)
 {
 	static const char *const vectors[32] = {
@@ -77,7 +93,7 @@ static void command_exits(struct control_request *r)
 	const struct cpu_counters *c = &r->vm->vcpu[0]->v.counters;
 
 	for (size_t i = 0; i < ARRAY_LEN(exits_rows); i++) {
-		if (exits_rows[i].heading)
+		if (exits_rows[i].heading && exits_has(&r->vm->stats, exits_rows[i].group))
 			fprintf(r->out, "%s\n", exits_rows[i].heading);
 		exits_group(&r->vm->stats, r->out, exits_rows[i].group, exits_rows[i].counter);
 	}
@@ -130,10 +146,6 @@ static void command_explain(struct control_request *r)
 	struct explain_filter filter = { 0 };
 	struct explain x;
 
-	if (r->vm->xen) {
-		control_fail(r, "explain: not available in this version with --paging direct");
-		return;
-	}
 	for (int i = 2; i < r->argc; i++) {
 		if (!strcmp(r->argv[i], "--cr3") && i + 1 < r->argc) {
 			if (!parse_address(r, r->argv[++i], &cr3))
@@ -281,7 +293,7 @@ static void command_dirty(struct control_request *r)
 static void command_help(struct control_request *r);
 
 static const struct control_command control_commands[] = {
-	{ "audit", "", "check every invariant of p2m, TLB and shadow tables now", 0, 0, false, true, command_audit },
+	{ "audit", "", "check every invariant of p2m, TLB, shadow tables and page types now", 0, 0, false, true, command_audit },
 	{ "balloon", "[SIZE]", "ask the guest to give up so much memory; without SIZE, how it stands", 0, 1, true, false, command_balloon },
 	{ "dirty", "start|fetch|stop", "log which guest pages are written; fetch lists and clears them", 1, 1, true, true, command_dirty },
 	{ "exits", "", "what guest code was left for, by kind", 0, 0, false, false, command_exits },

@@ -137,6 +137,7 @@ static int domain_enter(struct vm *vm)
 static void domain_stats(struct vm *vm)
 {
 	stats_add(&vm->stats, "xen", xen_stat_rows, xen_stat_row_count, xen_counters(vm->xen));
+	stats_add(&vm->stats, "hypercalls", xen_call_rows, xen_call_row_count, xen_counters(vm->xen));
 	stats_add(&vm->stats, "pages", pv_stat_rows, pv_stat_row_count, xen_page_counters(vm->xen));
 	stats_add(&vm->stats, "back", xenback_stat_rows, xenback_stat_row_count, xenback_counters(vm->xenback));
 	stats_add(&vm->stats, "disk", block_stat_rows, block_stat_row_count, &vm->disk_counters);

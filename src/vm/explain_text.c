@@ -105,7 +105,13 @@ static void print_tables(FILE *out, const struct explain *x)
 		x->rights & PTE_NX ? "not executable" : "executable", x->rights & PTE_D ? ", dirty" : "", x->rights & PTE_G ? ", global" : "");
 	fputs(x->direct ? "m to p\n" : "p to m\n", out);
 	print_nested(out, &x->page, x->direct);
-	if (x->page.backed && !x->direct)
+	if (x->direct) {
+		/* One dimension; what p it is matters to the guest only. */
+		fprintf(out, "  v 0x%" PRIx64 " -> m 0x%" PRIx64 " + 0x%" PRIx64 "\n", x->va, x->page.m.v, (uint64_t)(x->va & (PAGE_SIZE - 1)));
+		fprintf(out, "  a walk with empty caches reads %u entries, all of the guest's tables\n", x->refs_guest);
+		return;
+	}
+	if (x->page.backed)
 		fprintf(out, "  v 0x%" PRIx64 " -> p 0x%" PRIx64 " -> m 0x%" PRIx64 " + 0x%" PRIx64 "\n", x->va, x->p.v, x->page.m.v,
 			(uint64_t)(x->va & (PAGE_SIZE - 1)));
 	fprintf(out, "  a walk with empty caches reads %u entries: %u of the guest's tables, %u of the p2m\n", x->refs_guest + x->refs_nested,

@@ -74,8 +74,8 @@ void xen_port_notify_guest(struct xen *xen, uint32_t port);
 int xen_audit(struct xen *xen, char *msg, size_t size);
 
 const char *xen_hypercall_name(uint64_t number);	/* 0: there is none */
-extern const struct stat_row xen_stat_rows[];
-extern const size_t xen_stat_row_count;
+extern const struct stat_row xen_stat_rows[], xen_call_rows[];
+extern const size_t xen_stat_row_count, xen_call_row_count;
 const void *xen_counters(const struct xen *xen);
 const void *xen_page_counters(const struct xen *xen);	/* rows: pv_stat_rows, xen/page.h */
 

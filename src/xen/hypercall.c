@@ -5,41 +5,32 @@
 
 static xen_handler do_multicall;
 
+/* Hot ones first: the search is linear. */
+#define CALLS(CALL) \
+	CALL(iret) CALL(multicall) CALL(mmu_update) CALL(mmuext_op) CALL(update_va_mapping) CALL(xen_version) CALL(stack_switch) \
+	CALL(set_segment_base) CALL(vcpu_op) CALL(sched_op) CALL(event_channel_op) CALL(fpu_taskswitch) CALL(set_debugreg) CALL(get_debugreg) \
+	CALL(set_timer_op) CALL(set_trap_table) CALL(set_callbacks) CALL(callback_op) CALL(memory_op) CALL(update_descriptor) CALL(set_gdt) \
+	CALL(update_va_mapping_otherdomain) CALL(vm_assist) CALL(physdev_op) CALL(grant_table_op) CALL(console_io)
+
+#define xen_do_multicall do_multicall
 static const struct hypercall_row {
 	uint8_t number;
 	const char *name;
 	xen_handler *handler;
 } rows[] = {
-	/* Hot ones first: the search is linear. */
-	{ __HYPERVISOR_iret, "iret", xen_do_iret },
-	{ __HYPERVISOR_multicall, "multicall", do_multicall },
-	{ __HYPERVISOR_mmu_update, "mmu_update", xen_do_mmu_update },
-	{ __HYPERVISOR_mmuext_op, "mmuext_op", xen_do_mmuext_op },
-	{ __HYPERVISOR_update_va_mapping, "update_va_mapping", xen_do_update_va_mapping },
-	{ __HYPERVISOR_xen_version, "xen_version", xen_do_xen_version },
-	{ __HYPERVISOR_stack_switch, "stack_switch", xen_do_stack_switch },
-	{ __HYPERVISOR_set_segment_base, "set_segment_base", xen_do_set_segment_base },
-	{ __HYPERVISOR_vcpu_op, "vcpu_op", xen_do_vcpu_op },
-	{ __HYPERVISOR_sched_op, "sched_op", xen_do_sched_op },
-	{ __HYPERVISOR_event_channel_op, "event_channel_op", xen_do_event_channel_op },
-	{ __HYPERVISOR_fpu_taskswitch, "fpu_taskswitch", xen_do_fpu_taskswitch },
-	{ __HYPERVISOR_set_debugreg, "set_debugreg", xen_do_set_debugreg },
-	{ __HYPERVISOR_get_debugreg, "get_debugreg", xen_do_get_debugreg },
-	{ __HYPERVISOR_set_timer_op, "set_timer_op", xen_do_set_timer_op },
-	{ __HYPERVISOR_set_trap_table, "set_trap_table", xen_do_set_trap_table },
-	{ __HYPERVISOR_set_callbacks, "set_callbacks", xen_do_set_callbacks },
-	{ __HYPERVISOR_callback_op, "callback_op", xen_do_callback_op },
-	{ __HYPERVISOR_memory_op, "memory_op", xen_do_memory_op },
-	{ __HYPERVISOR_update_descriptor, "update_descriptor", xen_do_update_descriptor },
-	{ __HYPERVISOR_set_gdt, "set_gdt", xen_do_set_gdt },
-	{ __HYPERVISOR_update_va_mapping_otherdomain, "update_va_mapping_otherdomain", xen_do_update_va_mapping_otherdomain },
-	{ __HYPERVISOR_vm_assist, "vm_assist", xen_do_vm_assist },
-	{ __HYPERVISOR_physdev_op, "physdev_op", xen_do_physdev_op },
-	{ __HYPERVISOR_grant_table_op, "grant_table_op", xen_do_grant_table_op },
-	{ __HYPERVISOR_console_io, "console_io", xen_do_console_io },
+#define ROW(n) { __HYPERVISOR_##n, #n, xen_do_##n },
+	CALLS(ROW)
+#undef ROW
 };
 
-#define NUMBERS 64u
+/* How often each was made, named as it is. */
+const struct stat_row xen_call_rows[] = {
+#define ROW(n) { #n, offsetof(struct xen_counters, by_number[__HYPERVISOR_##n]), "of the hypercalls" },
+	CALLS(ROW)
+#undef ROW
+	STAT_ROW(struct xen_counters, unknown, "hypercalls that there are not"),
+};
+const size_t xen_call_row_count = ARRAY_LEN(xen_call_rows);
 
 static xen_handler *handler_of(uint64_t number)
 {
@@ -56,8 +47,10 @@ int64_t xen_hypercall(struct xen_call *c, uint64_t number)
 	int64_t result;
 
 	c->xen->counters.hypercalls++;
-	if (number < NUMBERS)
+	if (handler)
 		c->xen->counters.by_number[number]++;
+	else
+		c->xen->counters.unknown++;
 	result = handler ? handler(c) : -XEN_ENOSYS;
 	/* iret is in the trace as a return. */
 	if (!c->event)

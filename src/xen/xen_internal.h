@@ -22,7 +22,8 @@ struct pv_pages;		/* xen/page.h */
 
 struct xen_counters {
 	uint64_t hypercalls, multicalls, multicall_entries, continuations;
-	uint64_t by_number[64];	/* hypercalls by number */
+	uint64_t by_number[64];	/* hypercalls by number, which is below 64 */
+	uint64_t unknown;
 	uint64_t syscalls_bounced, exceptions_bounced, upcalls, irets, emulated, events_sent;
 };
 

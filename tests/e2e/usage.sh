@@ -22,6 +22,9 @@ done
 refuse "-c" run --kernel $kernel -c 2
 refuse "machine-memory" run --kernel $kernel --paging direct -m 128M --machine-memory 64M
 refuse "cpu" run --kernel $kernel --paging direct --cpu la57=on
+refuse "more than one CPU" run --kernel $kernel --paging direct -c 2
+refuse "net" run --kernel $kernel --paging direct --net user
+refuse "no Xen notes" run --kernel "$BUILD/bare/reference.elf" --paging direct
 refuse "-m" run --kernel $kernel -m 0
 refuse "-m" run --kernel $kernel -m lots
 refuse "-m" run --kernel $kernel -m 99999999999999999999G
@@ -50,5 +53,10 @@ done
 truncate -s 700M "$TMP/huge"
 refuse huge run --kernel $kernel --initrd "$TMP/huge" -m 512M
 refuse "memory" run --kernel $kernel -m 32M
+# A kernel that could be paravirtualized is not unless it is asked for: this one is lost as soon as it makes a hypercall.
+for paging in "" "--paging auto"; do
+	expect_status 70 $TRIFOLD run --kernel "$BUILD/bare/pv_hostile.elf" $paging --timeout 20
+	grep -q "paging direct" "$TMP/err" && fail "direct paging, though nobody asked for it"
+done
 expect_status 0 $TRIFOLD run --help
 expect_status 125 $TRIFOLD jog
