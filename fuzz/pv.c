@@ -1,7 +1,8 @@
 /*
  * pv.c - fuzzes the memory hypercalls of a paravirtualized domain: a guest that writes what it likes where it can, asks for what it likes, and does not
- * always go on with a hypercall that was only begun. After every step
+ * always go on with a hypercall that was only begun. Domain 0 uses what it grants, for a while, and holds the other ends of its event channels. After every step
  *   - all references and types are recounted from scratch (xen_audit),
+ *   - event channels and VIRQs agree,
  *   - everything that can be reached from the roots in use is looked at, by a walk of the fuzzer's own: frames of the domain only, flags that the level allows,
  *     tables of the right type, nothing writable that has another type,
  * and every few steps the TLB is compared with the frames (mmu_audit: nothing watched is writable, nothing freed is there).
@@ -20,10 +21,13 @@
 #include "xen/page.h"
 #include "xen/xen_internal.h"
 
+#include <xen/grant_table.h>
+
 #define PAGES 96u
 #define BASE 0x400000ull	/* page n of the guest lies at BASE + n * 4096 at first */
 #define RW (PTE_P | PTE_W | PTE_U)
 #define LIFE 3000u		/* steps of one guest */
+#define USES 24u
 enum { ROOT = 1, L3, L2, L1, TABLES_END, ARGS = 6, LIST, FIRST_TABLE = 16, LAST_TABLE = 47 };
 
 struct fuzz {
@@ -37,9 +41,11 @@ struct fuzz {
 	uint8_t *seen;			/* one byte a frame: looked at in this step, level */
 	uint64_t *args, *list;
 	uint64_t events;		/* changes of type when the TLB was last looked at */
+	struct xen_grant use[USES];	/* what domain 0 uses at the moment */
+	unsigned uses;
 };
 
-static uint64_t calls, refused, accesses, writes, guests, kept_going, given_up, rooted;
+static uint64_t calls, refused, accesses, writes, guests, kept_going, given_up, rooted, grants, grants_refused, events_told;
 static struct pv_counters total;
 
 static void die(const struct fuzz *f, const char *fmt, ...)
@@ -67,6 +73,7 @@ static void start(struct fuzz *f)
 	struct vcpu *v = f->v;
 	const uint64_t up = PTE_P | PTE_W | PTE_U;
 
+	f->uses = 0;
 	for (unsigned i = 0; i < PAGES; i++) {
 		f->m[i] = pool_reserve(&f->memory.pool, i);
 		xen_m2p_set(f->xen, f->m[i], i);
@@ -181,6 +188,33 @@ static void check_window(struct fuzz *f)
 	}
 }
 
+/* A VIRQ and its port name each other; a page in use is plain memory of the domain's, or was when it left. */
+static void check_domain0(struct fuzz *f)
+{
+	const struct pv_page *page = f->xen->pages->page;
+	unsigned bound = 0, found = 0;
+
+	for (unsigned i = 0; i < NR_VIRQS; i++) {
+		const uint32_t port = f->xv->virq_port[i];
+
+		if (port && (f->xen->port[port].state != EVTCHNSTAT_virq || f->xen->port[port].virq != i))
+			die(f, "VIRQ %u is bound to port %" PRIu32 ", which knows nothing of it", i, port);
+		bound += !!port;
+	}
+	for (unsigned i = 0; i < XEN_PORTS; i++)
+		found += f->xen->port[i].state == EVTCHNSTAT_virq;
+	if (bound != found || f->xen->port[0].state != EVTCHNSTAT_closed)
+		die(f, "%u VIRQs are bound, and %u ports", bound, found);
+	for (unsigned i = 0; i < f->uses; i++) {
+		const mfn_t m = f->use[i].m;
+
+		if (!page[m.v].refs || (pool_frame(&f->memory.pool, m)->flags & (FRAME_ALLOCATED | FRAME_VMM)) != FRAME_ALLOCATED)
+			die(f, "domain 0 uses frame %#" PRIx64 ", which is not the domain's", m.v);
+		if (f->use[i].write && (page[m.v].type != PV_WRITABLE || !page[m.v].type_count))
+			die(f, "domain 0 writes to frame %#" PRIx64 " of type %u", m.v, page[m.v].type);
+	}
+}
+
 static void check(struct fuzz *f)
 {
 	const uint64_t root[2] = { f->v->mmu.cr3 >> PAGE_SHIFT, f->v->mmu.user_cr3 >> PAGE_SHIFT };
@@ -194,6 +228,7 @@ static void check(struct fuzz *f)
 		if (root[i])
 			reach(f, root[i], 4);
 	check_window(f);
+	check_domain0(f);
 	/* Whenever a frame has changed its type, and now and then. */
 	if ((f->step % 32 == 0 || f->events != c->validations + c->frames_left) && mmu_audit(&f->v->mmu, msg, sizeof(msg)))
 		die(f, "%s", msg);
@@ -208,6 +243,8 @@ static mfn_t any_frame(struct fuzz *f)
 
 	if (what < 60)
 		return f->m[FIRST_TABLE + pick(f, LAST_TABLE - FIRST_TABLE + 1)];
+	if (what < 63 && f->xen->grant_frames)
+		return f->xen->grant_frame[pick(f, f->xen->grant_frames)];
 	if (what < 92)
 		return f->m[pick(f, PAGES)];
 	if (what < 97)
@@ -442,9 +479,90 @@ static void do_retype(struct fuzz *f)
 	access_at(f, va(page), true, false);
 }
 
+/* The guest grants its pages, or what is none; tables, too. It may take a grant back while it is in use. */
+static unsigned any_ref(struct fuzz *f) { return (unsigned)pick(f, 24) * 61; } /* of few, in three frames of the table */
+
+static void do_grants(struct fuzz *f)
+{
+	struct gnttab_setup_table *setup = (void *)f->args;
+	struct grant_entry_v1 *e;
+	unsigned ref;
+
+	if (chance(f, 8) || !f->xen->grant_frames) {
+		*setup = (struct gnttab_setup_table){ .dom = DOMID_SELF, .nr_frames = (uint32_t)pick(f, chance(f, 90) ? 4 : 20) };
+		set_xen_guest_handle(setup->frame_list, (xen_pfn_t *)(uintptr_t)(chance(f, 90) ? va(LIST) : any_va(f)));
+		call(f, __HYPERVISOR_grant_table_op, chance(f, 80) ? GNTTABOP_setup_table : pick(f, 14), chance(f, 95) ? va(ARGS) : any_va(f), pick(f, 8) ? 1 : 2, 0);
+		return;
+	}
+	for (unsigned n = 1 + (unsigned)pick(f, 8); n; n--) {
+		ref = any_ref(f);
+		if (ref / 512 >= f->xen->grant_frames)
+			continue;
+		e = (struct grant_entry_v1 *)host(f, f->xen->grant_frame[ref / 512]) + ref % 512;
+		*e = (struct grant_entry_v1){
+			.flags = (uint16_t)(chance(f, 85) ? GTF_permit_access | (chance(f, 40) ? GTF_readonly : 0) : random_step(&f->rng)),
+			.domid = chance(f, 95) ? 0 : (uint16_t)pick(f, 3), .frame = (uint32_t)(chance(f, 98) ? any_frame(f).v : random_step(&f->rng)),
+		};
+	}
+}
+
+/* Domain 0 begins or ends the use of a grant; writes where it may. */
+static void do_domain0(struct fuzz *f)
+{
+	for (unsigned n = (unsigned)pick(f, 6); n; n--) {
+		const bool write = chance(f, 60);
+
+		if (f->uses == USES || (f->uses && chance(f, 40))) {
+			const unsigned i = (unsigned)pick(f, f->uses);
+
+			xen_grant_done(f->xen, &f->use[i]);
+			f->use[i] = f->use[--f->uses];
+		} else if (xen_grant_use(f->xen, chance(f, 98) ? any_ref(f) : (uint32_t)random_step(&f->rng), write, &f->use[f->uses])) {
+			grants_refused++;
+		} else {
+			const mfn_t m = f->use[f->uses++].m;
+
+			grants++;
+			if (write && m.v != f->xen->shared_m.v)
+				host(f, m)[any_index(f)] = any_entry(f, (unsigned)(1 + pick(f, 4)));
+		}
+	}
+}
+
+static void told(void *opaque)
+{
+	(void)opaque;
+	events_told++;
+}
+
+static void do_events(struct fuzz *f)
+{
+	const uint32_t port = (uint32_t)pick(f, chance(f, 90) ? 6 : XEN_PORTS + 10);
+
+	switch (pick(f, 6)) {
+	case 0:
+		xen_port_connect(f->xen, port, told, f);
+		return;
+	case 1:
+		xen_port_notify_guest(f->xen, port);
+		return;
+	case 2:
+		if (chance(f, 30))
+			xen_port_disconnect(f->xen, port);
+		return;
+	}
+	/* Structures of three small numbers, mostly: a domain or a port, a vcpu... */
+	f->args[0] = chance(f, 40) ? DOMID_SELF : chance(f, 90) ? port : random_step(&f->rng);
+	if (chance(f, 60))
+		f->args[0] |= pick(f, chance(f, 90) ? 3 : UINT32_MAX) << 32;
+	f->args[1] = pick(f, chance(f, 90) ? 2 : UINT32_MAX);
+	call(f, __HYPERVISOR_event_channel_op, chance(f, 40) ? EVTCHNOP_send : chance(f, 40) ? EVTCHNOP_alloc_unbound : pick(f, 16),
+	     chance(f, 97) ? va(ARGS) : any_va(f), 0, 0);
+}
+
 static bool one_step(struct fuzz *f)
 {
-	unsigned what = (unsigned)pick(f, 100);
+	unsigned what = (unsigned)pick(f, 120);
 
 	if (!arguments(f))
 		return false;
@@ -463,8 +581,14 @@ static bool one_step(struct fuzz *f)
 		do_reservation(f);
 	else if (what < 95)
 		do_exchange(f);
-	else
+	else if (what < 100)
 		do_descriptors(f);
+	else if (what < 107)
+		do_grants(f);
+	else if (what < 114)
+		do_domain0(f);
+	else
+		do_events(f);
 	check(f);
 	return true;
 }
@@ -493,7 +617,8 @@ int main(int argc, char **argv)
 	end_guest(&f);
 	printf("pv: %" PRIu64 " steps, %" PRIu64 " hypercalls (%" PRIu64 " refused, %" PRIu64 " continued, %" PRIu64 " not), %" PRIu64 " guests, %" PRIu64
 	       " accesses, %" PRIu64 " stores, %" PRIu64 " steps in trees of its own; %" PRIu64 " validations, %" PRIu64 " preemptions, %" PRIu64 " updates, %" PRIu64
-	       " flushes, %" PRIu64 " frames left\n", f.step, calls, refused, kept_going, given_up, guests, accesses, writes, rooted, total.validations,
-	       total.preemptions, total.fast_updates + total.slow_updates, total.type_flushes, total.frames_left);
+	       " flushes, %" PRIu64 " frames left; %" PRIu64 " grants used, %" PRIu64 " not, %" PRIu64 " events to domain 0\n",
+	       f.step, calls, refused, kept_going, given_up, guests, accesses, writes, rooted, total.validations, total.preemptions,
+	       total.fast_updates + total.slow_updates, total.type_flushes, total.frames_left, grants, grants_refused, events_told);
 	return 0;
 }
