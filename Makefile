@@ -130,6 +130,9 @@ BARE := $(patsubst tests/guest/%.c,$(BUILD)/bare/%.elf,$(wildcard tests/guest/*.
 BARE_LIB := $(patsubst tests/guest/lib/%,$(BUILD)/bare/obj/%.o,$(wildcard tests/guest/lib/*.c tests/guest/lib/*.S))
 BARE_CFLAGS = -std=gnu11 -O1 -g -Wall -Wextra -Werror -ffreestanding -fno-pic -fno-pie -mno-red-zone -mgeneral-regs-only \
 	-fno-stack-protector -fno-asynchronous-unwind-tables -fcf-protection=none -Itests/guest/lib -MMD -MP
+# A 32-bit guest, which boots by its multiboot header.
+BARE32 := $(BUILD)/bare/legacy.elf
+BARE32_FLAGS = $(filter-out -mno-red-zone -MMD -MP,$(BARE_CFLAGS)) -m32 -march=i686
 bare: $(BARE) $(BARE32)
 $(BUILD)/bare/obj/%.o: tests/guest/lib/% | $(SETUP)build
 	@mkdir -p $(@D)
@@ -140,9 +143,6 @@ $(BUILD)/bare/obj/%.c.o: tests/guest/%.c | $(SETUP)build
 $(BUILD)/bare/%.elf: $(BUILD)/bare/obj/%.c.o $(BARE_LIB) tests/guest/lib/guest.ld
 	$(call say,LD,$@)$(CC) -nostdlib -static -no-pie -Wl,--build-id=none -Wl,-z,max-page-size=4096 -Wl,-z,noexecstack -Wl,--no-warn-rwx-segments -Wl,-T,tests/guest/lib/guest.ld -o $@ $(filter %.o,$^)
 
-# A 32-bit guest, which boots by its multiboot header.
-BARE32 := $(BUILD)/bare/legacy.elf
-BARE32_FLAGS = $(filter-out -mno-red-zone -MMD -MP,$(BARE_CFLAGS)) -m32 -march=i686
 $(BARE32): $(wildcard tests/guest/legacy/*) | $(SETUP)build $(SETUP)check
 	@mkdir -p $(@D)
 	$(call say,CC,$@)$(CC) $(BARE32_FLAGS) -nostdlib -static -no-pie -Wl,--build-id=none -Wl,-z,noexecstack -Wl,--no-warn-rwx-segments -Wl,-T,tests/guest/legacy/legacy.ld -o $@ $(filter %.c %.S,$^)
