@@ -50,30 +50,54 @@ static void subject(struct trace_file *file, const char *category, const char *n
 	file->args = 0;
 }
 
+/* A place for one more. With all taken, the two that ended first become one: what begins between them is clipped more than it need be, but nothing is crossed. */
+static struct trace_span_ends *free_place(struct trace_track *track)
+{
+	struct trace_span_ends *first = &track->last[0], *second = &track->last[1];
+
+	if (second->to < first->to) {
+		first = &track->last[1];
+		second = &track->last[0];
+	}
+	for (unsigned i = 2; i < TRACK_MEMORY; i++) {
+		struct trace_span_ends *s = &track->last[i];
+
+		if (s->to < first->to) {
+			second = first;
+			first = s;
+		} else if (s->to < second->to) {
+			second = s;
+		}
+	}
+	if (first->to && first->from < second->from)
+		second->from = first->from;
+	return first;
+}
+
 /* Moves the beginning to where no earlier slice is crossed, and remembers the slice. */
 static bool fit(struct trace_track *track, uint64_t *from, uint64_t to)
 {
-	struct trace_span_ends *place = &track->last[0];
-	bool clipped = false;
+	bool clipped = false, moved;
 
-	for (unsigned i = 0; i < TRACK_MEMORY; i++) {
-		const struct trace_span_ends *s = &track->last[i];
+	do {
+		moved = false;
+		for (unsigned i = 0; i < TRACK_MEMORY; i++) {
+			const struct trace_span_ends *s = &track->last[i];
 
-		if (*from > s->from && *from < s->to && to > s->to) {
-			*from = s->to;
-			clipped = true;
+			if (*from > s->from && *from < s->to && to > s->to) {
+				*from = s->to;
+				clipped = moved = true;
+			}
 		}
-	}
+	} while (moved);
+	/* What is within the new one matters no more. */
 	for (unsigned i = 0; i < TRACK_MEMORY; i++) {
 		struct trace_span_ends *s = &track->last[i];
 
-		/* Within the new one, so it matters no more; else the oldest goes. */
 		if (s->from >= *from && s->to <= to)
 			s->from = s->to = 0;
-		if (s->to < place->to)
-			place = s;
 	}
-	*place = (struct trace_span_ends){ *from, to };
+	*free_place(track) = (struct trace_span_ends){ *from, to };
 	return clipped;
 }
 

@@ -187,6 +187,40 @@ static void slices_of_a_track_nest(void **state)
 	free(o.text);
 }
 
+/* More than a track remembers, many of which would cross. */
+static void slices_nest_however_many_came_before(void **state)
+{
+	enum { SLICES = 4000 };
+	struct trace_track track = { 1, 1, { { 0 } } };
+	static double from[SLICES], to[SLICES];
+	unsigned clipped = 0, n = 0;
+	uint32_t random = 1;
+	struct written o;
+
+	(void)state;
+	begin(&o);
+	const uint64_t us = clock_ns_to_tsc(1000);
+	for (unsigned i = 0; i < SLICES; i++) {
+		const uint64_t end_us = 1000 + 10 * i;
+
+		random = random * 1103515245 + 12345;
+		/* Most are short, some reach back over hundreds of others. */
+		assert_true(trace_slice(&o.file, &track, (end_us - 1 - (random >> 16) % (i % 16 ? 15 : end_us)) * us, end_us * us, "t", "slice"));
+		trace_end(&o.file);
+	}
+	end(&o, 50000);
+	for (const char *line = o.text; (line = strstr(line, "\"ts\":")); line++, n++) {
+		from[n] = strtod(line + 5, 0);
+		to[n] = from[n] + strtod(strstr(line, "\"dur\":") + 6, 0);
+		clipped += strstr(line, "clipped") && strstr(line, "clipped") < strchr(line, '\n');
+		for (unsigned k = 0; k < n; k++) /* within a rounded nanosecond */
+			assert_false(from[n] > from[k] + 0.002 && from[n] < to[k] - 0.002 && to[n] > to[k] + 0.002);
+	}
+	assert_int_equal(n, SLICES);
+	assert_true(clipped > 100 && clipped < SLICES / 2);
+	free(o.text);
+}
+
 static void a_list_names_whole_categories(void **state)
 {
 	uint32_t set;
@@ -206,7 +240,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(events_arrive_in_order_and_only_if_wanted), cmocka_unit_test(events_that_do_not_fit_are_counted), cmocka_unit_test(entries_are_paired_with_returns_by_thread_and_frame), cmocka_unit_test(nothing_is_paired_across_a_loss),
-		cmocka_unit_test(slices_of_a_track_nest), cmocka_unit_test(a_list_names_whole_categories),
+		cmocka_unit_test(slices_of_a_track_nest), cmocka_unit_test(slices_nest_however_many_came_before),
+		cmocka_unit_test(a_list_names_whole_categories),
 	};
 
 	clock_init();
