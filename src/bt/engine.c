@@ -252,6 +252,8 @@ static uint8_t *next_code(struct vcpu *v, uint32_t site)
 					site = NO_SITE; /* the link was to go elsewhere */
 			}
 		}
+		if (exec_still_halted(v))
+			return 0;
 		if (UNLIKELY(atomic_load_explicit(&v->memory->track.code_writes, memory_order_relaxed))) {
 			bt_profile_code_write(v);
 			bt_drain_code_writes(bt);

@@ -58,6 +58,12 @@ enum exec_result exec_deliver(struct vcpu *v, const struct exception *exc);
 enum exec_result exec_interrupts(struct vcpu *v);
 
 /*
+ * Whether HLT goes on, with v->exit set to say so. To be asked by engines when they start or have acted on v->pending: a request that brings no
+ * interrupt (work of the monitor's, or an interrupt that was taken before its request was seen) must not end it.
+ */
+bool exec_still_halted(struct vcpu *v);
+
+/*
  * Interrupts may have become possible without a new message: IF was set, or the instruction after STI or MOV SS is done (then
  * v->inhibit has been cleared). To be called then if v->irq_waiting is set; sets REQ_INTERRUPT if something is deliverable now.
  */

@@ -52,10 +52,8 @@ static void exec_run(struct vcpu *v)
 	while (v->exit.kind == EXIT_NONE) {
 		if (UNLIKELY(atomic_load_explicit(&v->pending, memory_order_relaxed)) && !handle_pending(v))
 			break;
-		if (UNLIKELY(v->halted)) {
-			v->exit.kind = vcpu_interruptible(v) || (v->svm.guest && (v->rflags & FL_IF)) ? EXIT_HLT : EXIT_HLT_FOREVER;
+		if (exec_still_halted(v))
 			break;
-		}
 		/* Nothing runs translated code here, so stale translations do not matter. */
 		atomic_store_explicit(&v->memory->track.code_writes, 0, memory_order_relaxed);
 		if (exec_step(v) == EXEC_STOP)

@@ -153,6 +153,17 @@ enum exec_op op_fsgsbase(struct exec *x)
 	return OP_DONE;
 }
 
+bool exec_still_halted(struct vcpu *v)
+{
+	if (LIKELY(!v->halted))
+		return false;
+	if (vcpu_interruptible(v) || (v->svm.guest && (v->rflags & FL_IF)))
+		exec_exit(v, EXIT_HLT, "");
+	else
+		exec_exit(v, EXIT_HLT_FOREVER, "");
+	return true;
+}
+
 /* HLT with something deliverable is over at once. */
 enum exec_op op_hlt(struct exec *x)
 {
@@ -168,10 +179,7 @@ enum exec_op op_hlt(struct exec *x)
 	v->rip = x->next;
 	v->rflags &= ~(uint64_t)FL_RF;
 	v->halted = 1;
-	if (vcpu_interruptible(v) || (v->svm.guest && (v->rflags & FL_IF)))
-		exec_exit(v, EXIT_HLT, "");
-	else
-		exec_exit(v, EXIT_HLT_FOREVER, "");
+	exec_still_halted(v);
 	return OP_STOP;
 }
 

@@ -52,6 +52,29 @@ static struct vcpu *run(struct bt_machine *b)
 }
 #define RUN(b, text) (({ CODE((b)->m, text); }), run(b))
 
+static void test_requests_without_an_interrupt_do_not_end_a_halt(void **state)
+{
+	static const struct engine *const engines[] = { &engine_bt, &engine_exec };
+	struct bt_machine *b = *state;
+	struct vcpu *v = b->m->v;
+
+	for (unsigned i = 0; i < ARRAY_LEN(engines); i++) {
+		RUN(b, "xor %eax, %eax; hlt; inc %eax; hlt");
+		v->rflags |= FL_IF; /* had it been set before, the HLT would have been one that interrupts end */
+		vcpu_request(v, REQ_INTERRUPT);
+		engines[i]->run(v);
+		assert_int_equal(v->exit.kind, EXIT_HLT);
+		vcpu_request(v, REQ_STOP);
+		engines[i]->run(v);
+		assert_int_equal(v->exit.kind, EXIT_STOP);
+		atomic_store(&v->pending, 0);
+		engines[i]->run(v);
+		assert_int_equal(v->exit.kind, EXIT_HLT);
+		assert_int_equal(v->gpr[RAX], 0);
+		v->rflags &= ~(uint64_t)FL_IF;
+	}
+}
+
 static void test_a_loop_runs_to_its_end(void **state)
 {
 	struct vcpu *v = RUN((struct bt_machine *)*state, "xor %eax, %eax; mov $100000, %ecx; 1: add %rcx, %rax; dec %ecx; jnz 1b; hlt");
@@ -318,6 +341,7 @@ static void test_shared_code_at_the_end_of_the_lower_half_has_its_own_translatio
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		TEST(test_requests_without_an_interrupt_do_not_end_a_halt),
 		TEST(test_a_loop_runs_to_its_end),
 		TEST(test_calls_returns_and_indirect_jumps_find_their_way),
 		TEST(test_a_store_to_the_next_instruction_of_the_block_is_seen),
