@@ -277,6 +277,7 @@ const struct stat_row xen_stat_rows[] = {
 	ROW(continuations, "hypercalls that did a part of their work and were made again for the rest"),
 	ROW(syscalls_bounced, "system calls of user code handed to the guest's kernel"),
 	ROW(exceptions_bounced, "exceptions handed to it"),
+	ROW(failsafes, "failsafe callbacks: an iret hypercall asked for what cannot be entered"),
 	ROW(upcalls, "event upcalls"),
 	ROW(irets, "iret hypercalls"),
 	ROW(emulated, "privileged instructions emulated"),

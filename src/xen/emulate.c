@@ -1,6 +1,6 @@
 /*
  * emulate.c - privileged instructions that the guest executes at CPL 3 all the same. A processor refuses them with #GP(0); these few are then done for
- * the guest's kernel, and port accesses also for programs that it let at ports: IN, OUT, INS, OUTS, CLTS, WBINVD, MOV to and from control and debug
+ * the guest's kernel, and port accesses also for programs that it let at ports: IN, OUT, INS, OUTS, CLTS, INVLPG, WBINVD, MOV to and from control and debug
  * registers, RDMSR, WRMSR, RDTSC, RDTSCP, XSETBV, and CLI and STI, which do nothing. Everything else stays refused. And CPUID behind
  * the prefix that asks for emulation (XEN_EMULATE_PREFIX), which looks like UD2.
  */
@@ -41,6 +41,25 @@ static enum exec_op from_cr(struct exec *x)
 	return OP_DONE;
 }
 
+/* As MMUEXT_NEW_BASEPTR. What cannot be finished at once is made again, after events had their chance. */
+static enum exec_op load_base(struct exec *x, uint64_t cr3)
+{
+	struct vcpu *v = x->v;
+	struct xen_vcpu *xv = xen_vcpu_of(v);
+	int err;
+
+	xv->xen->pages->budget = xv->xen->pages->round;
+	err = xen_new_root(xv, mfn(cr3 >> PAGE_SHIFT), false);
+	if (err == -PV_AGAIN) {
+		x->next = v->rip;
+		return OP_DONE;
+	}
+	if (err)
+		return OP_FAULT;
+	xen_ldt_forget(xv);
+	return OP_DONE;
+}
+
 static enum exec_op to_cr(struct exec *x)
 {
 	struct vcpu *v = x->v;
@@ -56,6 +75,8 @@ static enum exec_op to_cr(struct exec *x)
 	case 2:
 		xv->info->arch.cr2 = v->cr2 = value;
 		break;
+	case 3:
+		return load_base(x, value);
 	case 4:
 		v->cr4 = (v->cr4 & ~CR4_GUEST) | (value & CR4_GUEST & v->cpuid->cr4_valid);
 		break;
@@ -152,7 +173,7 @@ static const struct refused_row {
 	{ INSN_RDMSR, false, do_rdmsr }, { INSN_WRMSR, false, do_wrmsr },
 	{ INSN_MOV_FROM_CR, false, from_cr }, { INSN_MOV_TO_CR, false, to_cr }, { INSN_CLTS, false, do_clts },
 	{ INSN_MOV_FROM_DR, false, as_kernel }, { INSN_MOV_TO_DR, false, as_kernel },
-	{ INSN_WBINVD, false, nothing }, { INSN_RDTSC, false, as_kernel }, { INSN_RDTSCP, false, as_kernel }, { INSN_XSETBV, false, as_kernel },
+	{ INSN_INVLPG, false, as_kernel }, { INSN_WBINVD, false, nothing }, { INSN_RDTSC, false, as_kernel }, { INSN_RDTSCP, false, as_kernel }, { INSN_XSETBV, false, as_kernel },
 	{ INSN_IN, true, do_port }, { INSN_OUT, true, do_port }, { INSN_INS, true, do_port }, { INSN_OUTS, true, do_port },
 };
 

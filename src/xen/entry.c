@@ -5,7 +5,7 @@
  * Kernel and user run at CPL 3. Which of them does is ring3_kernel (cpu/vcpu.h): it decides whose root accesses go by, and SYSCALL's meaning. Going
  * from one to the other exchanges the GS bases and nothing else.
  *
- * A bounce frame, from its lowest address: RCX, R11, [error code], RIP, CS with the saved event mask in bits 32-39, RFLAGS whose IF says whether
+ * A bounce frame, from its lowest address: RCX, R11, [DS, ES, FS, GS of the failsafe callback], [error code], RIP, CS with the saved event mask in bits 32-39, RFLAGS whose IF says whether
  * events were open, RSP, SS. (xen/arch-x86/xen-x86_64.h; Xen's documentation of the PV entry points is its header.)
  */
 #include "cpu/trace.h"
@@ -36,6 +36,7 @@ struct bounce {
 	uint32_t error;
 	uint64_t rip, rflags;
 	uint16_t cs, ss;
+	bool failsafe;		/* DS, ES, FS and GS, too */
 	int vector;		/* TRACE_NO_EVENT: a system call */
 	unsigned source;	/* trace_event_word */
 };
@@ -46,7 +47,7 @@ static enum exec_op bounce(struct vcpu *v, const struct bounce *b)
 {
 	struct xen_vcpu *xv = xen_vcpu_of(v);
 	bool from_kernel = v->ring3_kernel, was_masked = xv->info->evtchn_upcall_mask;
-	uint64_t frame[8], sp = (from_kernel ? v->gpr[RSP] : xv->kernel_sp) & ~15ull;
+	uint64_t frame[11], sp = (from_kernel ? v->gpr[RSP] : xv->kernel_sp) & ~15ull;
 	unsigned n = 0;
 
 	if (!b->address || !va_canonical(b->address, VA_BITS_4LEVEL)) {
@@ -55,6 +56,12 @@ static enum exec_op bounce(struct vcpu *v, const struct bounce *b)
 	}
 	frame[n++] = v->gpr[RCX];
 	frame[n++] = v->gpr[R11];
+	if (b->failsafe) {
+		static const uint8_t data[] = { SEG_DS, SEG_ES, SEG_FS, SEG_GS };
+
+		for (unsigned i = 0; i < ARRAY_LEN(data); i++)
+			frame[n++] = v->seg[data[i]].selector;
+	}
 	if (b->has_error)
 		frame[n++] = b->error;
 	frame[n++] = b->rip;
@@ -269,6 +276,22 @@ static bool load_code(struct exec *x, uint16_t cs, uint16_t ss)
 	return segment_load(x, SEG_SS, ss) == OP_DONE;
 }
 
+/*
+ * The state that iret asks for cannot be entered: the failsafe callback finds it in its frame, with the data segments. (They differ from what is loaded
+ * where a hypervisor that switches between domains could not load one again, which does not happen here.)
+ */
+static void failsafe(struct vcpu *v, uint16_t cs, uint16_t ss)
+{
+	const struct xen_callback *cb = &xen_vcpu_of(v)->callback[CALLBACKTYPE_failsafe];
+	const struct bounce b = {
+		.address = cb->address, .masks_events = cb->masks_events, .failsafe = true, .rip = v->rip, .rflags = v->rflags, .cs = cs, .ss = ss,
+		.vector = TRACE_NO_EVENT,
+	};
+
+	xen_vcpu_of(v)->xen->counters.failsafes++;
+	bounce(v, &b);
+}
+
 /* struct iret_context (xen/arch-x86/xen-x86_64.h) lies at the guest's RSP. */
 int64_t xen_do_iret(struct xen_call *c)
 {
@@ -304,10 +327,7 @@ int64_t xen_do_iret(struct xen_call *c)
 	xv->info->evtchn_upcall_mask = !(f.rflags & FL_IF);
 	if (vcpu_traced(v))
 		vcpu_trace_return(v, f.rip, frame);
-	if (!load_code(&x, (uint16_t)(f.cs | 3), (uint16_t)(f.ss | 3))) {
-		/* As a processor that faults at the target: the guest finds the frame it asked for. */
-		if (v->exit.kind == EXIT_NONE)
-			exec_deliver(v, &x.exc);
-	}
+	if ((!va_canonical(f.rip, VA_BITS_4LEVEL) || !load_code(&x, (uint16_t)(f.cs | 3), (uint16_t)(f.ss | 3))) && v->exit.kind == EXIT_NONE)
+		failsafe(v, (uint16_t)(f.cs | 3), (uint16_t)(f.ss | 3));
 	return 0;
 }

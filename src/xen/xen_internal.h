@@ -24,7 +24,7 @@ struct xen_counters {
 	uint64_t hypercalls, multicalls, multicall_entries, continuations;
 	uint64_t by_number[64];	/* hypercalls by number, which is below 64 */
 	uint64_t unknown;
-	uint64_t syscalls_bounced, exceptions_bounced, upcalls, irets, emulated, events_sent;
+	uint64_t syscalls_bounced, exceptions_bounced, failsafes, upcalls, irets, emulated, events_sent;
 };
 
 /* Where the ABI lets the guest choose an entry point. */
