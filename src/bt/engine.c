@@ -59,7 +59,7 @@ static uint64_t tlb_miss(struct vcpu *v, uint64_t va, uint32_t site, bool write)
 	const struct site *s = &bv->bt->site[site];
 	struct mmu_result out;
 	enum mmu_kind kind;
-	unsigned access = (write ? ACC_WRITE : ACC_READ) | (vcpu_user(v) ? ACC_USER : 0) | (v->rflags & FL_AC ? ACC_AC : 0);
+	unsigned access = (write ? ACC_WRITE : ACC_READ) | ACC_AGAIN | (vcpu_user(v) ? ACC_USER : 0) | (v->rflags & FL_AC ? ACC_AC : 0);
 
 	bv->slow_inject = false;
 	if (UNLIKELY((va & ~PAGE_MASK) + s->size > PAGE_SIZE || !vcpu_canonical(v, va)))

@@ -15,7 +15,7 @@
 static uint8_t *reach(struct vcpu *v, uint64_t va, bool write)
 {
 	const struct tlb_entry *e = &v->mmu.l1[vcpu_tlb_set(v)][tlb_l1_index(va)];
-	unsigned access = (write ? ACC_WRITE : ACC_READ) | (vcpu_user(v) ? ACC_USER : 0) | (v->rflags & FL_AC ? ACC_AC : 0);
+	unsigned access = (write ? ACC_WRITE : ACC_READ) | ACC_AGAIN | (vcpu_user(v) ? ACC_USER : 0) | (v->rflags & FL_AC ? ACC_AC : 0);
 	struct mmu_result out;
 
 	if (LIKELY((write ? e->tag_write : e->tag_read) == (va & PAGE_MASK)))

@@ -35,6 +35,8 @@ static inline enum mmu_kind mapped(struct mmu *mmu, uint64_t va, unsigned access
 	if (LIKELY(!(access & (ACC_PROBE | ACC_EXEC))))
 		tlb1_fill(mmu, va, set, data, flags);
 	if (UNLIKELY((access & ACC_WRITE) && flags)) {
+		if (access & ACC_AGAIN)
+			return MMU_TRACKED;
 		mmu->counters.tracked_writes++;
 		if (flags & FRAME_TABLE)
 			mmu->counters.hidden_write_protected++;

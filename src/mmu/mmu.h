@@ -33,6 +33,7 @@ enum mmu_access_flag {
 	ACC_IMPLICIT = 16,	/* system structure (GDT, IDT, TSS...): supervisor whatever the CPL, SMAP ignores AC */
 	ACC_AC = 32,		/* EFLAGS.AC set (SMAP override); meaningless with USER or IMPLICIT */
 	ACC_PROBE = 64,		/* check only; still sets A/D bits as an access would, fills nothing */
+	ACC_AGAIN = 128,	/* whoever gets another answer than MMU_MAPPED asks again (generated code leaves the store to the executor): a watched frame is counted then */
 };
 
 enum mmu_kind {

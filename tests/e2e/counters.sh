@@ -43,6 +43,8 @@ for name, status in (("off", 0), ("timeout", 124), ("signal", 143)):
             assert stats["xen"][must] > 0, f"{name}: {must} is 0"
         assert stats["pages"]["validations"] > 0 and stats["pages"]["refused_updates"] == 0, stats["pages"]
     assert (mmu["shadow_made"] > 0) == (paging == "shadow"), "shadow pages in the wrong mode"
+    # Each write to a shadowed table is one hidden fault, and no device writes tables here.
+    assert mmu["hidden_write_protected"] == mmu["table_writes"], (mmu["hidden_write_protected"], mmu["table_writes"])
     kinds = sum(host[k] for k in ("code_ns", "executor_ns", "translation_ns", "paging_ns", "devices_ns"))
     assert host["samples"] > 20, f"{host['samples']} samples"
     assert 0.9 < kinds / host["vcpu_cpu_ns"] < 1.001, f"times by kind: {kinds} of {host['vcpu_cpu_ns']}"
