@@ -74,7 +74,7 @@ static uint64_t tlb_miss(struct vcpu *v, uint64_t va, uint32_t site, bool write)
 		if (LIKELY((write ? e->tag_write : e->tag_read) == (va & PAGE_MASK)))
 			return (uint64_t)(uintptr_t)(s->kind >= SITE_STACK_READ ? bv->bt->stack[vcpu_tlb_set(v)][write][__builtin_ctz(s->size)] :
 						     bv->bt->cache + s->host);
-	} else if (kind == MMU_INJECT && !s->careful) {
+	} else if ((kind == MMU_INJECT || kind == MMU_NESTED_EXIT) && !s->careful) {
 		bv->slow_exc = out.exc;
 		bv->slow_inject = true;
 	}

@@ -150,6 +150,9 @@ static enum vmem_status map_part(struct vcpu *v, uint64_t la, unsigned len, unsi
 	case MMU_MMIO:
 		part->gpa = r.gpa;
 		return VMEM_OK;
+	case MMU_NESTED_EXIT:
+		*exc = r.exc;
+		return VMEM_FAULT;
 	case MMU_INJECT:
 		if (UNLIKELY(v->redirect.copy != NULL) && (acc & ACC_WRITE) && len <= 8 && la - v->redirect.la <= 8 - len) {
 			part->hva = v->redirect.copy + (la - v->redirect.la);
@@ -160,10 +163,8 @@ static enum vmem_status map_part(struct vcpu *v, uint64_t la, unsigned len, unsi
 	case MMU_HOST_ERROR:
 		exec_exit(v, EXIT_HOST_ERROR, "no machine frame left for the guest's memory");
 		return VMEM_STOP;
-	case MMU_NESTED_EXIT:
-		break;
 	}
-	exec_exit(v, EXIT_UNSUPPORTED, "nested paging exit without nested virtualization");
+	ASSERT(!"no such kind");
 	return VMEM_STOP;
 }
 

@@ -79,10 +79,11 @@ static void load(struct vcpu *v, uint64_t cr0, uint64_t cr3, uint64_t cr4, uint6
 	v->efer = (efer & ~EFER_LMA) | ((efer & EFER_LME) && (cr0 & CR0_PG) ? EFER_LMA : 0);
 }
 
-void control_enter_guest(struct vcpu *v, uint32_t asid, enum mmu_guest_flush flush, uint64_t cr0, uint64_t cr3, uint64_t cr4, uint64_t efer)
+void control_enter_guest(struct vcpu *v, uint32_t asid, enum mmu_guest_flush flush, uint64_t cr0, uint64_t cr3, uint64_t cr4, uint64_t efer,
+			 bool nested, uint64_t ncr3)
 {
 	load(v, cr0, cr3, cr4, efer);
-	mmu_enter_guest(&v->mmu, asid, flush, v->cr0, v->cr3, v->cr4, v->efer);
+	mmu_enter_guest(&v->mmu, asid, flush, v->cr0, v->cr3, v->cr4, v->efer, nested, ncr3);
 }
 
 void control_leave_guest(struct vcpu *v, uint64_t cr0, uint64_t cr3, uint64_t cr4, uint64_t efer)

@@ -224,7 +224,8 @@ static enum exec_result deliver_chain(struct vcpu *v, int first, struct exceptio
 		enum exec_result exited;
 		enum exec_op op;
 
-		if (first == VEC_DF) {
+		/* A nested page fault is none of the guest's, whatever it comes up in. */
+		if (first == VEC_DF && exc.vector != VEC_NPF) {
 			if (UNLIKELY(v->svm.guest) && v->svm.ops->shutdown(v, &exited))
 				return exited;
 			exec_exit(v, EXIT_TRIPLE_FAULT, "triple fault");

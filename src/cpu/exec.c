@@ -281,7 +281,7 @@ static void decode_cold(void *arg)
 
 static enum exec_result fetch_failed(struct vcpu *v, enum mmu_kind kind, const struct mmu_result *r)
 {
-	if (kind == MMU_INJECT)
+	if (kind == MMU_INJECT || kind == MMU_NESTED_EXIT)
 		return exec_deliver(v, &r->exc);
 	if (kind == MMU_MMIO)
 		exec_exit(v, EXIT_UNSUPPORTED, "the guest runs code where there is no memory");

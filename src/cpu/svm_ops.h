@@ -17,7 +17,7 @@ struct svm_ops {
 	enum exec_op (*intercept)(struct exec *x);
 	/* Before a port access that the guest's own protection allows. Answers likewise. */
 	enum exec_op (*port)(struct exec *x, uint16_t port, unsigned size, bool in, bool string);
-	/* exc was raised and will be delivered: true: #VMEXIT instead (*result what the executor returns). */
+	/* exc was raised and will be delivered (VEC_NPF: always): true: #VMEXIT instead (*result what the executor returns). */
 	bool (*exception)(struct vcpu *v, const struct exception *exc, enum exec_result *result);
 	/* A triple fault. */
 	bool (*shutdown)(struct vcpu *v, enum exec_result *result);
@@ -26,7 +26,8 @@ struct svm_ops {
 };
 
 /* Load the registers that decide translation, which the caller has checked (EFER.LMA follows from the others), and switch address spaces (mmu.h). */
-void control_enter_guest(struct vcpu *v, uint32_t asid, enum mmu_guest_flush flush, uint64_t cr0, uint64_t cr3, uint64_t cr4, uint64_t efer);
+void control_enter_guest(struct vcpu *v, uint32_t asid, enum mmu_guest_flush flush, uint64_t cr0, uint64_t cr3, uint64_t cr4, uint64_t efer,
+			 bool nested, uint64_t ncr3);
 void control_leave_guest(struct vcpu *v, uint64_t cr0, uint64_t cr3, uint64_t cr4, uint64_t efer);
 /* DR6 and DR7 with their fixed bits. */
 void control_load_debug(struct vcpu *v, uint64_t dr6, uint64_t dr7);

@@ -14,6 +14,8 @@ enum flush {
 	F_FETCH = 64,		/* fetch ids */
 	F_TABLES = 128,		/* cached p2m translations */
 	F_SPACE_PAGE = 256,	/* one page of the named space, not global */
+	F_NEST = 512,		/* what the nested table of the named guest space has said */
+	F_NESTS = 1024,		/* of all */
 };
 
 static const struct event_row { unsigned flush; size_t counter; } event_table[EVENTS] = {
@@ -33,10 +35,10 @@ static const struct event_row { unsigned flush; size_t counter; } event_table[EV
 	ROW(EVENT_INVPCID_ALL, F_L1_LOCAL | F_SPACES, flush_invpcid),
 	/* Usually less will do: edit_frames_changed. */
 	ROW(EVENT_P2M, F_L1_ALL | F_SPACES | F_GLOBAL | F_FETCH | F_TABLES, flush_p2m),
-	ROW(EVENT_ALL, F_L1_ALL | F_SPACES | F_GLOBAL | F_FETCH | F_TABLES, flush_cr4),
+	ROW(EVENT_ALL, F_L1_ALL | F_SPACES | F_GLOBAL | F_FETCH | F_TABLES | F_NESTS, flush_cr4),
 	/* SVM: from one world to another, whose entries level 1 cannot tell apart; and the guest space's */
 	ROW(EVENT_WORLD, F_L1_ALL, world_switches),
-	ROW(EVENT_GUEST, F_L1_ALL | F_SPACE, flush_asid),
+	ROW(EVENT_GUEST, F_L1_ALL | F_SPACE | F_NEST, flush_asid),
 #undef ROW
 };
 
@@ -62,6 +64,8 @@ void edit_event(struct mmu *mmu, enum mmu_event event, unsigned pcid, uint64_t v
 		asid_new_fetch_ids(mmu);
 		asid_switch(mmu, mmu->priv->asid.current);
 	}
+	if (flush & (F_NEST | F_NESTS))
+		nest_void(mmu, flush & F_NESTS ? ALL_GUESTS : pcid - PCIDS);
 	if (flush & F_TABLES)
 		space_forget(&mmu->priv->space);
 	if ((flush & F_PAGE) || ((flush & F_SPACE_PAGE) && current)) {

@@ -72,7 +72,7 @@ static __attribute__((noinline)) enum mmu_kind translate(struct mmu *mmu, uint64
 	mmu->counters.tlb_l2_misses++;
 	memory_lock(mmu->memory);
 	edit_frames_changed(mmu);
-	status = mode_translate[mmu->mode](mmu, va, access, &t);
+	status = UNLIKELY(mmu->priv->tables->nest != NULL) ? nested_translate(mmu, va, access, &t) : mode_translate[mmu->mode](mmu, va, access, &t);
 	if (LIKELY(status == TRANSLATED))
 		note_frame(mmu, t.data);
 	memory_unlock(mmu->memory);
@@ -85,8 +85,14 @@ static __attribute__((noinline)) enum mmu_kind translate(struct mmu *mmu, uint64
 		mmu->counters.guest_faults++;
 		tlb1_drop(mmu, va);
 		tlb2_drop(mmu, va);
-		out->exc = exc_pf(va, t.error);
+		out->exc = exc_pf(va, (uint32_t)t.error);
 		return MMU_INJECT;
+	case TRANSLATE_NEST_FAULT:
+		mmu->counters.nest_faults++;
+		tlb1_drop(mmu, va);
+		tlb2_drop(mmu, va);
+		out->exc = exc_npf(t.page.v, t.error);
+		return MMU_NESTED_EXIT;
 	case TRANSLATE_MMIO:
 		mmu->counters.mmio_faults++;
 		out->gpa = gpa(t.page.v | (va & (PAGE_SIZE - 1)));

@@ -25,8 +25,16 @@ static struct guest_space *least_used(struct asid *a)
 	return g;
 }
 
-void mmu_enter_guest(struct mmu *mmu, uint32_t asid, enum mmu_guest_flush flush, uint64_t cr0, uint64_t cr3, uint64_t cr4, uint64_t efer)
+static bool same_nest(const struct guest_nest *a, const struct guest_nest *b)
 {
+	return a->on == b->on && a->nxe == b->nxe && a->format == b->format && a->root == b->root;
+}
+
+void mmu_enter_guest(struct mmu *mmu, uint32_t asid, enum mmu_guest_flush flush, uint64_t cr0, uint64_t cr3, uint64_t cr4, uint64_t efer,
+		     bool nested, uint64_t ncr3)
+{
+	const struct walk_controls hypervisor = mmu->priv->controls;
+	const struct guest_nest nest = nested ? (struct guest_nest){ true, hypervisor.nxe, hypervisor.format, ncr3 & hypervisor.format->root_mask } : (struct guest_nest){ 0 };
 	struct asid *a = &mmu->priv->asid;
 	struct guest_space *g;
 	unsigned space;
@@ -36,10 +44,10 @@ void mmu_enter_guest(struct mmu *mmu, uint32_t asid, enum mmu_guest_flush flush,
 	if (flush == GUEST_FLUSH_ALL)
 		mmu_flush_all(mmu);
 	g = find(a, asid);
-	same = g && g->cr0 == cr0 && g->cr3 == cr3 && g->cr4 == cr4 && g->efer == efer;
+	same = g && g->cr0 == cr0 && g->cr3 == cr3 && g->cr4 == cr4 && g->efer == efer && same_nest(&g->nest, &nest);
 	if (!g)
 		g = least_used(a);
-	*g = (struct guest_space){ asid, cr0, cr3, cr4, efer, ++a->guest_clock };
+	*g = (struct guest_space){ asid, cr0, cr3, cr4, efer, nest, same ? g->nest_id : 0, ++a->guest_clock };
 	space = PCIDS + (unsigned)(g - a->guest);
 	edit_event(mmu, EVENT_WORLD, 0, 0);
 	asid_enter_guest(mmu, space);
@@ -47,6 +55,7 @@ void mmu_enter_guest(struct mmu *mmu, uint32_t asid, enum mmu_guest_flush flush,
 	mmu->cr3 = cr3;
 	if (!same || flush == GUEST_FLUSH_ASID)
 		edit_event(mmu, EVENT_GUEST, space, 0);
+	nest_set(mmu, &hypervisor, g);
 }
 
 void mmu_leave_guest(struct mmu *mmu, uint64_t cr0, uint64_t cr3, uint64_t cr4, uint64_t efer)
@@ -62,6 +71,7 @@ void mmu_leave_guest(struct mmu *mmu, uint64_t cr0, uint64_t cr3, uint64_t cr4, 
 	g->efer = mmu->efer;
 	edit_event(mmu, EVENT_WORLD, 0, 0);
 	asid_leave_guest(mmu, cr4 & CR4_PCIDE ? cr3 & CR3_PCID_MASK : 0);
+	nest_set(mmu, NULL, NULL);
 	edit_controls(mmu, cr0, cr4, efer);
 	mmu->cr3 = cr3;
 }

@@ -33,6 +33,11 @@ int mmu_init(struct mmu *mmu, struct memory *memory, enum paging_mode mode)
 	priv->space.machine = mode == PAGING_DIRECT;
 	priv->space.counters = &mmu->counters;
 	space_forget(&priv->space);
+	priv->guest_space.memory = memory;
+	priv->guest_space.counters = &mmu->counters;
+	priv->guest_space.nest = &priv->nest;
+	priv->guest_space.below = &priv->space;
+	priv->tables = &priv->space;
 	priv->p2m_generation = memory->p2m_generation;
 	priv->serial_epoch = memory->serial_epoch;
 	priv->fetched_left = memory->fetched_left;
@@ -107,6 +112,7 @@ const struct stat_row mmu_stat_rows[] = {
 	ROW(walk_refs_shadow, "shadow table entries read"),
 	ROW(walk_refs_hardware, "table entries that a hardware walker without caches would have read for these misses"),
 	ROW(walk_cache_hits, "references saved by paging-structure and nested caches"),
+	ROW(nest_faults, "SVM: nested page faults, which the guest hypervisor handles"),
 	ROW(guest_faults, "page faults injected into the guest"),
 	ROW(hidden_not_present, "hidden faults: shadow entry missing"),
 	ROW(hidden_not_backed, "hidden faults: page had no frame"),

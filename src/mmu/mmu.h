@@ -39,7 +39,7 @@ enum mmu_access_flag {
 enum mmu_kind {
 	MMU_MAPPED,		/* hva valid; the page's TLB entry is filled */
 	MMU_INJECT,		/* guest fault: exc */
-	MMU_NESTED_EXIT,	/* reserved for nested virtualization */
+	MMU_NESTED_EXIT,	/* a nested page fault of the guest's guest, its hypervisor's to handle: exc, with VEC_NPF */
 	MMU_MMIO,		/* gpa is not RAM: go to the bus */
 	MMU_TRACKED,		/* write to a watched frame: hva valid, but mmu_written must follow the store */
 	MMU_HOST_ERROR,		/* machine pool exhausted: the VM stops with one clear reason */
@@ -57,7 +57,7 @@ struct mmu_counters {
 	uint64_t tlb_l1_misses, tlb_l2_hits, tlb_l2_misses, tlb_fills, tlb_fills_large;
 	uint64_t flush_cr3, flush_cr4, flush_invlpg, flush_invpcid, flush_frames, flush_p2m, flush_write_protect, flush_id_wrap, cr3_noflush, world_switches, flush_asid;
 	uint64_t walks, walk_refs_guest, walk_refs_nested, walk_refs_shadow, walk_refs_hardware, walk_cache_hits;
-	uint64_t guest_faults, hidden_not_present, hidden_not_backed, hidden_write_protected, hidden_dirty, hidden_moved, hidden_logged, hidden_swapped;
+	uint64_t nest_faults, guest_faults, hidden_not_present, hidden_not_backed, hidden_write_protected, hidden_dirty, hidden_moved, hidden_logged, hidden_swapped;
 	uint64_t table_writes, shadow_live, shadow_made, shadow_reclaimed, shadow_roots, mmio_faults, tracked_writes;
 	uint64_t frames_backed, mode_switches_shadow, mode_switches_nested;
 };
@@ -128,10 +128,12 @@ void mmu_invpcid(struct mmu *mmu, unsigned type, uint16_t pcid, gva_t va);
 void mmu_flush_all(struct mmu *mmu);
 /*
  * SVM (guest.c): all registers that decide translation at once, into the address space `asid` (not 0) of a guest of the guest, or back. What was cached for
- * an ASID stays while these registers are what they were and `flush` is not asked for. Not with PAGING_DIRECT.
+ * an ASID stays while these registers are what they were and `flush` is not asked for. Not with PAGING_DIRECT. nested: what the guest takes for physical is
+ * translated by the table at ncr3, in the paging mode that is in force before.
  */
 enum mmu_guest_flush { GUEST_KEEP, GUEST_FLUSH_ASID, GUEST_FLUSH_ALL /* the host's too */ };
-void mmu_enter_guest(struct mmu *mmu, uint32_t asid, enum mmu_guest_flush flush, uint64_t cr0, uint64_t cr3, uint64_t cr4, uint64_t efer);
+void mmu_enter_guest(struct mmu *mmu, uint32_t asid, enum mmu_guest_flush flush, uint64_t cr0, uint64_t cr3, uint64_t cr4, uint64_t efer,
+		     bool nested, uint64_t ncr3);
 void mmu_leave_guest(struct mmu *mmu, uint64_t cr0, uint64_t cr3, uint64_t cr4, uint64_t efer);
 /* INVLPGA: one page of an ASID, 0 the host's. */
 void mmu_invlpga(struct mmu *mmu, uint32_t asid, gva_t va);

@@ -57,12 +57,19 @@ struct space_ids {
  */
 #define GUEST_SPACES 8
 #define SPACES (PCIDS + GUEST_SPACES)
-struct guest_space { uint32_t asid; /* 0: free */ uint64_t cr0, cr3, cr4, efer; uint64_t used; };
+struct guest_space {
+	uint32_t asid; /* 0: free */
+	uint64_t cr0, cr3, cr4, efer;
+	struct guest_nest { bool on, nxe; const struct paging_format *format; uint64_t root; } nest;
+	uint32_t nest_id;	/* of what the nested table has said; 0: void */
+	uint64_t used;
+};
 struct asid {
 	struct space_ids of[SPACES];
 	unsigned current;		/* PCID, or PCIDS + n: guest mode, in guest space n */
 	struct guest_space guest[GUEST_SPACES];
 	uint64_t guest_clock;
+	uint32_t next_nest;
 	uint32_t other_global_id, other_global_fetch; /* of the world that is not current; 0: void */
 	unsigned current_user;		/* whose ids user accesses go by: the same, but for the direct mode's SPACE_USER */
 	uint32_t next_id, floor_id;
@@ -116,6 +123,9 @@ struct mmu_private {
 	struct tlb2 tlb2;
 	struct psc psc;
 	struct walk_space space;
+	struct walk_space guest_space;	/* of an L2 with nested paging: reads through nest, from space */
+	struct walk_nest nest;
+	struct walk_space *tables;	/* where the tables in force are read: one of the two */
 	struct auto_modes auto_modes;
 	struct fetch_entry fetch[FETCH_CACHE];
 	uint64_t shadow_root_cr3;	/* root address and role that the link is of */
@@ -134,12 +144,12 @@ static inline bool tr_good(const struct memory *mem, uint64_t data)
 }
 
 /* What a paging mode answers. */
-enum translate_status { TRANSLATED, TRANSLATE_FAULT, TRANSLATE_MMIO, TRANSLATE_NO_FRAME };
+enum translate_status { TRANSLATED, TRANSLATE_FAULT, TRANSLATE_MMIO, TRANSLATE_NO_FRAME, TRANSLATE_NEST_FAULT };
 struct translation {
 	uint64_t data;		/* as above; of va's own 4 KiB page */
 	bool large;		/* guest page and machine frames allow one 2 MiB entry */
-	gpa_t page;		/* guest-physical page of va */
-	uint32_t error;		/* for TRANSLATE_FAULT */
+	gpa_t page;		/* guest-physical page of va; for TRANSLATE_NEST_FAULT what L2 takes for physical, to the byte */
+	uint64_t error;		/* for TRANSLATE_FAULT, TRANSLATE_NEST_FAULT */
 	uint8_t refs;		/* that a walk of the p2m makes for the page; not set by shadow tables */
 };
 /* Lock held. The access was checked; A and D are set. */
@@ -163,6 +173,14 @@ bool nested_cached(struct mmu *mmu, uint64_t va, struct walk *w);
 
 /* The second dimension for the page a walk found: out from w. Lock held. */
 enum translate_status nested_finish(struct mmu *mmu, uint64_t va, const struct walk *w, struct translation *out);
+
+/* nest.c: w, that found a page of L2's, to what is physical to L1. *small: the nested table maps it by a 4 KiB page. Lock held. */
+enum walk_status nest_final(struct walk_space *space, uint64_t va, unsigned access, struct walk *w, bool *small);
+/* g's nested table is in force from now on, walked as the hypervisor's paging says; none (g = NULL, or g has none). */
+void nest_set(struct mmu *mmu, const struct walk_controls *hypervisor, struct guest_space *g);
+/* What it has said is void, of a guest space or of all. */
+#define ALL_GUESTS GUEST_SPACES
+void nest_void(struct mmu *mmu, unsigned guest);
 
 /* tlb.c; look-ups are in tlb_lookup.h */
 void tlb_init(struct mmu *mmu);

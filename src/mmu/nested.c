@@ -58,6 +58,13 @@ static void psc_insert(struct mmu *mmu, uint64_t va, const struct walk *w, unsig
 	}
 }
 
+static enum translate_status nest_fault(const struct walk *w, struct translation *out)
+{
+	out->error = w->nest_error;
+	out->page = w->nest_p;
+	return TRANSLATE_NEST_FAULT;
+}
+
 enum translate_status nested_finish(struct mmu *mmu, uint64_t va, const struct walk *w, struct translation *out)
 {
 	struct p2m_entry frame;
@@ -91,20 +98,40 @@ enum translate_status nested_finish(struct mmu *mmu, uint64_t va, const struct w
 	return TRANSLATED;
 }
 
-static enum translate_status identity(struct mmu *mmu, uint64_t va, struct translation *out)
+/* w leads to L2's page, if the guest has a guest; then on to L1's. */
+static enum translate_status finish(struct mmu *mmu, uint64_t va, unsigned access, struct walk *w, struct translation *out)
+{
+	struct walk_space *space = mmu->priv->tables;
+	enum translate_status found;
+	enum walk_status status;
+	bool small;
+
+	if (LIKELY(!space->nest))
+		return nested_finish(mmu, va, w, out);
+	status = nest_final(space, va, access, w, &small);
+	if (status == WALK_OK) {
+		found = nested_finish(mmu, va, w, out);
+		out->large = out->large && !small;
+		return found;
+	}
+	return status == WALK_NO_FRAME ? TRANSLATE_NO_FRAME : nest_fault(w, out);
+}
+
+static enum translate_status identity(struct mmu *mmu, uint64_t va, unsigned access, struct translation *out)
 {
 	struct walk w;
 
 	w.page = gpa(va & PAGE_MASK);
 	w.shift = PAGE_SHIFT;
 	w.rights = PTE_W | PTE_U | PTE_D;
-	return nested_finish(mmu, va, &w, out);
+	w.refs = 0;
+	return finish(mmu, va, access, &w, out);
 }
 
 enum translate_status nested_translate(struct mmu *mmu, uint64_t va, unsigned access, struct translation *out)
 {
 	const struct walk_controls *c = &mmu->priv->controls;
-	struct walk_space *space = &mmu->priv->space;
+	struct walk_space *space = mmu->priv->tables;
 	enum translate_status found;
 	enum walk_status status;
 	bool cached;
@@ -113,7 +140,7 @@ enum translate_status nested_translate(struct mmu *mmu, uint64_t va, unsigned ac
 	uint64_t rights;
 
 	if (!c->format)
-		return identity(mmu, va, out);
+		return identity(mmu, va, access, out);
 	cached = nested_cached(mmu, va, &w);
 	if (!cached)
 		walk_start(c, mmu->cr3, &w);
@@ -122,7 +149,7 @@ enum translate_status nested_translate(struct mmu *mmu, uint64_t va, unsigned ac
 	from = w.level;
 	rights = w.rights;
 	status = walk_tables(c, space, va, access, &w);
-	if (status == WALK_FAULT && cached) {
+	if ((status == WALK_FAULT || status == WALK_NEST_FAULT) && cached) {
 		walk_start(c, mmu->cr3, &w);
 		from = w.level;
 		rights = w.rights;
@@ -133,11 +160,13 @@ enum translate_status nested_translate(struct mmu *mmu, uint64_t va, unsigned ac
 	mmu->counters.walk_refs_hardware += w.refs;
 	if (psc_usable(c))
 		psc_insert(mmu, va, &w, from, rights);
+	if (status == WALK_NEST_FAULT)
+		return nest_fault(&w, out);
 	if (status == WALK_FAULT) {
 		out->error = w.error;
 		return TRANSLATE_FAULT;
 	}
-	found = nested_finish(mmu, va, &w, out);
+	found = finish(mmu, va, access, &w, out);
 	if (found == TRANSLATED)
 		mmu->counters.walk_refs_hardware += out->refs;
 	return found;

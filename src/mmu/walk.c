@@ -137,6 +137,8 @@ enum walk_status walk_tables(const struct walk_controls *c, struct walk_space *s
 	for (unsigned level = w->level;; level--) {
 		const struct paging_level *l = &f->level[level];
 		struct walk_step *step = &w->step[level];
+		struct walk_space *from = space;
+		gpa_t page;
 		struct p2m_entry frame;
 		uint64_t entry, bits, peeked = 0;
 		unsigned offset;
@@ -147,8 +149,20 @@ enum walk_status walk_tables(const struct walk_controls *c, struct walk_space *s
 		step->index = (uint16_t)paging_index(f, level, va);
 		/* Only PAE's root is not page aligned. */
 		offset = (unsigned)(w->table.v & (PAGE_SIZE - 1)) + step->index * bytes;
-		step->table = gpa(w->table.v & PAGE_MASK);
-		switch (space_frame(space, step->table, &frame)) {
+		step->table = page = gpa(w->table.v & PAGE_MASK);
+		if (UNLIKELY(space->nest != NULL)) {
+			enum walk_status status;
+			struct nest_page n;
+
+			step->table_m = MFN_NONE;
+			status = walk_nest(space, gpa(page.v + offset), ACC_WRITE, true, &n, w);
+			if (status != WALK_OK)
+				return status;
+			page = n.page;
+			w->refs = (uint8_t)(w->refs + n.refs);
+			from = space->below;
+		}
+		switch (space_frame(from, page, &frame)) {
 		case P2M_MAPPED:
 			step->table_m = frame.m;
 			slot = (uint8_t *)pool_ptr(&space->memory->pool, frame.m) + offset;
@@ -163,7 +177,7 @@ enum walk_status walk_tables(const struct walk_controls *c, struct walk_space *s
 				return WALK_NO_FRAME;
 			step->table_m = MFN_NONE;
 			frame.shift = PAGE_SHIFT;
-			memory_peek_swapped(space->memory, gpa(step->table.v + offset), &peeked, bytes);
+			memory_peek_swapped(space->memory, gpa(page.v + offset), &peeked, bytes);
 			slot = (uint8_t *)&peeked;
 		}
 		w->refs = step->refs = (uint8_t)(w->refs + (space->machine ? 0 : p2m_refs(frame.shift)) + 1);

@@ -27,12 +27,26 @@ struct walk_controls {
  */
 #define RIGHTS_MASK (PTE_W | PTE_U | PTE_D | PTE_G | PTE_NX)
 
+/*
+ * The second dimension of a guest of the guest (nest.c): what is physical to it (L2) is translated by a table of its hypervisor (L1), who finds that table by
+ * what is physical to itself. Cached answers are known by an id, so that a new one voids them.
+ */
+#define NEST_CACHE 512
+struct walk_nest {
+	struct walk_controls controls;	/* format, NXE: the hypervisor's at VMRUN */
+	uint64_t root;			/* nCR3 */
+	uint32_t id;
+	struct nest_cache { uint64_t gfn_plus_1, page, rights; uint32_t id; uint8_t shift, refs; } cache[NEST_CACHE];
+};
+
 /* Guest-physical memory as tables are read from it; a small cache of p2m translations sits in front of the p2m. */
 #define SPACE_CACHE 256
 struct walk_space {
 	struct memory *memory;
 	struct mmu_counters *counters;
 	bool machine;		/* addresses are machine addresses (direct mode): no p2m, but every frame must be handed out */
+	struct walk_nest *nest;	/* not 0: addresses are L2's, and the table leads to L1's, in: */
+	struct walk_space *below;
 	bool look_only;		/* walks change nothing: no bit is set, no frame handed out; tables that have none read as zeros */
 	uint64_t generation;	/* memory->p2m_generation the cache is of */
 	struct space_cache { uint64_t gfn_plus_1; mfn_t m; uint16_t shift, serial; } cache[SPACE_CACHE];
@@ -44,7 +58,7 @@ void space_forget(struct walk_space *space);
 /* Only what names frames that pages have left. */
 void space_drop_void(struct walk_space *space);
 
-enum walk_status { WALK_OK, WALK_FAULT, WALK_NO_FRAME };
+enum walk_status { WALK_OK, WALK_FAULT, WALK_NO_FRAME, WALK_NEST_FAULT /* the hypervisor's: nest_error, nest_p */ };
 
 struct walk_step {
 	uint64_t entry;		/* as read, with the bits that this walk set */
@@ -64,6 +78,8 @@ struct walk {
 	gpa_t page;		/* of the leaf's page */
 	uint8_t shift;		/* of the leaf's page */
 	uint32_t error;		/* page-fault error code, for WALK_FAULT */
+	uint64_t nest_error;	/* EXITINFO1 of #NPF, for WALK_NEST_FAULT */
+	gpa_t nest_p;		/* what could not be translated */
 	struct walk_step step[PAGING_MAX_LEVELS + 1]; /* by level, those read */
 };
 
@@ -72,6 +88,10 @@ void walk_start(const struct walk_controls *c, uint64_t cr3, struct walk *w);
 /* Lock held. */
 enum walk_status walk_tables(const struct walk_controls *c, struct walk_space *space, uint64_t va, unsigned access,
 			     struct walk *w);
+
+/* p, physical to L2, in space->nest: the page that it lies in, physical to L1, and the rights of the nested table. table: for a guest table's entry. Lock held. */
+struct nest_page { gpa_t page; uint64_t rights; uint8_t shift, refs; };
+enum walk_status walk_nest(struct walk_space *space, gpa_t p, unsigned access, bool table, struct nest_page *out, struct walk *w);
 
 /* Whether rights allow the access; the same question for tables, TLB entries and shadow entries. */
 static inline bool walk_allowed(const struct walk_controls *c, uint64_t rights, unsigned access)

@@ -161,6 +161,10 @@ enum exec_op svm_port(struct exec *x, uint16_t port, unsigned size, bool in, boo
 /* #DB leaves what it says in DR6 and DR7 before the intercept, #PF does not write CR2. */
 bool svm_exception(struct vcpu *v, const struct exception *exc, enum exec_result *result)
 {
+	if (exc->vector == VEC_NPF) {
+		*result = svm_exit(v, VMEXIT_NPF, exc->nest_error, exc->cr2, 0);
+		return true;
+	}
 	if (exc->vector >= 32 || !svm_intercepted(v, VMEXIT_EXCEPTION + exc->vector))
 		return false;
 	if (exc->vector == VEC_DB)

@@ -17,6 +17,7 @@ struct svm_host {
 	uint64_t rip, rsp, rax, rflags, cr0, cr3, cr4, efer;
 	struct segment es, cs, ss, ds;
 	struct table_reg gdtr, idtr;
+	uint64_t pat;
 };
 
 struct svm_vcpu {
@@ -34,6 +35,8 @@ static inline bool svm_virtual_interrupt(const struct vcpu *v)
 
 	return (c & VMCB_V_IRQ) && ((c & VMCB_V_IGN_TPR) || VMCB_V_PRIO(c) > v->svm.v_tpr);
 }
+
+static inline bool svm_nested_paging(const struct vcpu *v) { return v->svm.state->vmcb.np_enable & VMCB_NP_ENABLE; }
 
 /*
  * #VMEXIT: L2's state goes to its VMCB, L1 goes on after its VMRUN. next_rip: 0 where the manual does not define it. EXEC_STOP when the host

@@ -112,7 +112,7 @@ static void save_host(struct exec *x, struct svm_host *h)
 	*h = (struct svm_host){
 		.rip = x->next, .rsp = v->gpr[RSP], .rax = v->gpr[RAX], .rflags = v->rflags & ~(uint64_t)FL_RF, .cr0 = v->cr0, .cr3 = v->cr3,
 		.cr4 = v->cr4, .efer = v->efer, .es = v->seg[SEG_ES], .cs = v->seg[SEG_CS], .ss = v->seg[SEG_SS], .ds = v->seg[SEG_DS],
-		.gdtr = v->gdtr, .idtr = v->idtr,
+		.gdtr = v->gdtr, .idtr = v->idtr, .pat = v->pat,
 	};
 }
 
@@ -124,7 +124,9 @@ static enum mmu_guest_flush flush_of(uint8_t control)
 
 static void load_guest(struct vcpu *v, const struct vmcb *b)
 {
-	control_enter_guest(v, b->asid, flush_of(b->tlb_control), b->cr0, b->cr3, b->cr4, b->efer);
+	control_enter_guest(v, b->asid, flush_of(b->tlb_control), b->cr0, b->cr3, b->cr4, b->efer, svm_nested_paging(v), b->n_cr3);
+	if (svm_nested_paging(v))
+		v->pat = b->g_pat;
 	v->cr2 = b->cr2;
 	control_load_debug(v, b->dr6, b->dr7);
 	v->seg[SEG_ES] = segment_in(v, &b->es);
@@ -174,6 +176,7 @@ enum exec_op svm_vmrun(struct exec *x, gpa_t at)
 	struct svm_vcpu *s = v->svm.state;
 	const struct svm_limits limits = {
 		.efer_valid = v->cpuid->efer_valid, .cr4_valid = v->cpuid->cr4_valid, .phys_bits = CPU_PHYS_BITS, .host_paging = v->cr0 & CR0_PG,
+		.nested_paging = true,
 	};
 
 	if (memory_read(v->memory, at, &s->vmcb, sizeof(s->vmcb)))
@@ -220,6 +223,8 @@ static void save_guest(const struct vcpu *v, struct vmcb *b)
 	b->rip = v->rip;
 	b->rsp = v->gpr[RSP];
 	b->rax = v->gpr[RAX];
+	if (svm_nested_paging(v))
+		b->g_pat = v->pat;
 	b->int_state = (b->int_state & ~VMCB_INT_SHADOW) | (v->inhibit ? VMCB_INT_SHADOW : 0);
 	b->int_ctl = (b->int_ctl & ~VMCB_V_TPR) | v->svm.v_tpr;
 }
@@ -233,6 +238,7 @@ static void load_host(struct vcpu *v, const struct svm_host *h)
 	v->seg[SEG_SS] = h->ss;
 	v->seg[SEG_DS] = h->ds;
 	v->gdtr = h->gdtr;
+	v->pat = h->pat;
 	v->idtr = h->idtr;
 	v->rflags = h->rflags;
 	v->cpl = 0;
@@ -293,6 +299,8 @@ enum exec_result svm_exit(struct vcpu *v, uint64_t code, uint64_t info1, uint64_
 			err = write_part(v, at, b, PART(rax, rax));
 		if (!err)
 			err = write_part(v, at, b, PART(cr2, cr2));
+		if (!err)
+			err = write_part(v, at, b, PART(g_pat, g_pat));
 	}
 	if (err) {
 		no_room(v);

@@ -371,7 +371,7 @@ IN_BOTH_MODES(a_guest_of_the_guest_has_a_space_of_its_own_for_each_asid)
 	user = g->mmu.fetch_id[1];
 	kernel = g->mmu.fetch_id[0];
 	for (uint32_t asid = 1; asid < 20; asid++) {
-		mmu_enter_guest(&g->mmu, asid, GUEST_KEEP, LONG_CR0, other, cr4, LONG_EFER);
+		mmu_enter_guest(&g->mmu, asid, GUEST_KEEP, LONG_CR0, other, cr4, LONG_EFER, false, 0);
 		assert_int_not_equal(g->mmu.fetch_id[0], kernel);
 		assert_int_not_equal(g->mmu.fetch_id[1], user);
 		assert_false(is_cached(g, K, ACC_READ));
@@ -390,18 +390,18 @@ IN_BOTH_MODES(a_guest_of_the_guest_has_a_space_of_its_own_for_each_asid)
 		assert_int_equal(g->r.gpa.v, 0x6000);
 	}
 	/* The last is kept; other registers, or a flush, start it afresh. */
-	mmu_enter_guest(&g->mmu, 19, GUEST_KEEP, LONG_CR0, other, cr4, LONG_EFER);
+	mmu_enter_guest(&g->mmu, 19, GUEST_KEEP, LONG_CR0, other, cr4, LONG_EFER, false, 0);
 	assert_true(is_cached(g, K, ACC_READ));
 	assert_int_equal(g->r.gpa.v, 0x7000);
 	mmu_leave_guest(&g->mmu, LONG_CR0, g->root, cr4, LONG_EFER);
-	mmu_enter_guest(&g->mmu, 19, GUEST_FLUSH_ASID, LONG_CR0, other, cr4, LONG_EFER);
+	mmu_enter_guest(&g->mmu, 19, GUEST_FLUSH_ASID, LONG_CR0, other, cr4, LONG_EFER, false, 0);
 	assert_false(is_cached(g, K, ACC_READ));
 	mmu_leave_guest(&g->mmu, LONG_CR0, g->root, cr4, LONG_EFER);
 	mmu_invlpga(&g->mmu, 19, gva(K));
-	mmu_enter_guest(&g->mmu, 19, GUEST_KEEP, LONG_CR0, other, cr4, LONG_EFER);
+	mmu_enter_guest(&g->mmu, 19, GUEST_KEEP, LONG_CR0, other, cr4, LONG_EFER, false, 0);
 	assert_false(is_cached(g, K, ACC_READ));
 	mmu_leave_guest(&g->mmu, LONG_CR0, g->root, cr4, LONG_EFER);
-	mmu_enter_guest(&g->mmu, 19, GUEST_KEEP, LONG_CR0, g->root, cr4, LONG_EFER);
+	mmu_enter_guest(&g->mmu, 19, GUEST_KEEP, LONG_CR0, g->root, cr4, LONG_EFER, false, 0);
 	assert_false(is_cached(g, K, ACC_READ));
 	assert_int_equal(g->r.gpa.v, 0x5000);
 	/* A load of CR3 in the guest flushes its global entries too, and leaves the host's. */
@@ -412,7 +412,7 @@ IN_BOTH_MODES(a_guest_of_the_guest_has_a_space_of_its_own_for_each_asid)
 	assert_true(is_cached(g, K, ACC_READ));
 	assert_int_equal(g->r.gpa.v, 0x5000);
 	/* What voids everything there voids it here. */
-	mmu_enter_guest(&g->mmu, 19, GUEST_KEEP, LONG_CR0, other, cr4, LONG_EFER);
+	mmu_enter_guest(&g->mmu, 19, GUEST_KEEP, LONG_CR0, other, cr4, LONG_EFER, false, 0);
 	mmu_flush_all(&g->mmu);
 	mmu_leave_guest(&g->mmu, LONG_CR0, g->root, cr4, LONG_EFER);
 	assert_int_not_equal(g->mmu.fetch_id[1], user);

@@ -1,12 +1,18 @@
 #!/bin/sh
-# kvm.sh - loads kvm_amd and runs a guest of this guest (tests/e2e/guest-src/kvm.c).
+# kvm.sh - loads kvm_amd and runs a guest of this guest (tests/e2e/guest-src/kvm.c), with nested paging and with shadow tables.
 set -eu
-for module in irqbypass kvm kvm-amd; do
-	insmod /lib/kvm/$module.ko
+insmod /lib/kvm/irqbypass.ko
+insmod /lib/kvm/kvm.ko
+for npt in 1 0; do
+	insmod /lib/kvm/kvm-amd.ko npt=$npt
+	[ -c /dev/kvm ]
+	value=$(cat /sys/module/kvm_amd/parameters/npt)
+	case $npt$value in 1Y | 0N) ;; *) echo "npt=$npt was asked for, is $value"; exit 8 ;; esac
+	kvm 1000
+	kvm
+	rmmod kvm-amd
+	echo "npt=$npt: both ran"
 done
-[ -c /dev/kvm ]
-kvm 1000
-kvm
 if dmesg | grep -E 'BUG|Oops|WARNING: CPU|Call Trace'; then
 	exit 9
 fi
