@@ -26,8 +26,33 @@ static void look_frame(struct mmu *mmu, gpa_t machine, struct explain_nested *ou
 		out->p = gpa(f->gfn << PAGE_SHIFT);
 }
 
-static void look_nested(struct mmu *mmu, gpa_t p, struct explain_nested *out)
+/* The hypervisor's table, by a read; false: it does not map p. */
+static bool look_nest(struct walk_space *space, gpa_t *p, struct explain_nested *out)
 {
+	const struct paging_format *f = space->nest->controls.format;
+	enum walk_status status;
+	struct walk w;
+
+	out->l2 = *p;
+	out->nest_top = f->levels;
+	walk_start(&space->nest->controls, space->nest->root, &w);
+	status = walk_tables(&space->nest->controls, space->below, p->v, ACC_READ | ACC_USER, &w);
+	out->nest_bottom = w.level;
+	for (unsigned level = f->levels; level >= w.level; level--)
+		out->nest[level] = (struct explain_nest){ gpa(w.step[level].table.v + w.step[level].index * f->entry_bytes), w.step[level].table_m, w.step[level].entry };
+	if (status != WALK_OK)
+		return false;
+	*p = gpa(w.page.v + (p->v & ((1ull << w.shift) - 1)));
+	return true;
+}
+
+static void look_nested(struct mmu *mmu, struct walk_space *space, gpa_t p, struct explain_nested *out)
+{
+	if (space->nest && !look_nest(space, &p, out)) {
+		out->p = gpa(~0ull);
+		out->m = MFN_NONE;
+		return;
+	}
 	if (mmu->mode == PAGING_DIRECT) {
 		look_frame(mmu, p, out);
 		return;
@@ -72,7 +97,9 @@ static void look_tables(struct mmu *mmu, struct walk_space *space, struct explai
 		/* PAE's top table lies within a page. */
 		if (level == f->levels)
 			s->at.v += x->cr3 & f->root_mask & (PAGE_SIZE - 1);
-		look_nested(mmu, w.step[level].table, &s->table);
+		look_nested(mmu, space, w.step[level].table, &s->table);
+		if (s->table.nest_top)
+			x->refs_nest += s->table.nest_top - s->table.nest_bottom + 1u;
 		if (x->direct && level == 1 && (s->entry & PTE_P)) {
 			struct explain_nested page;
 
@@ -80,7 +107,7 @@ static void look_tables(struct mmu *mmu, struct walk_space *space, struct explai
 			s->leads_out = !page.ram;
 		}
 		x->refs_guest++;
-		x->refs_nested += x->direct ? 0 : s->table.top - s->table.bottom + 1u;
+		x->refs_nested += x->direct || !s->table.top ? 0 : s->table.top - s->table.bottom + 1u;
 	}
 	if (!ok)
 		return;
@@ -88,10 +115,14 @@ static void look_tables(struct mmu *mmu, struct walk_space *space, struct explai
 	x->rights = w.rights;
 	x->shift = w.shift;
 	x->p = gpa(w.page.v + (x->va & ((1ull << w.shift) - 1)));
-	look_nested(mmu, gpa(x->p.v & PAGE_MASK), &x->page);
+	look_nested(mmu, space, gpa(x->p.v & PAGE_MASK), &x->page);
+	if (space->nest) {
+		x->refs_nest += x->page.nest_top - x->page.nest_bottom + 1u;
+		x->p = gpa(x->page.p.v | (x->va & (PAGE_SIZE - 1)));
+	}
 	if (x->direct)
 		x->p = gpa(x->page.p.v | (x->va & (PAGE_SIZE - 1)));
-	x->refs_nested += x->direct ? 0 : x->page.top - x->page.bottom + 1u;
+	x->refs_nested += x->direct || !x->page.top ? 0 : x->page.top - x->page.bottom + 1u;
 }
 
 /* The shadow entries that stand for it. The frame that they lead to, with the rights that they give; or none. */
@@ -174,7 +205,7 @@ static void look_tlb(struct mmu *mmu, struct explain *x)
 		uint64_t page = x->va & PAGE_MASK;
 		const struct fetch_entry *e = &mmu->priv->fetch[(x->va >> PAGE_SHIFT ^ mmu->fetch_id[user] * 29) & (FETCH_CACHE - 1)];
 
-		x->fetched[user] = x->current && !(user ? x->for_kernel : x->for_user) && e->tag == (page << 16 | mmu->fetch_id[user]) && (e->data & 1) == user;
+		x->fetched[user] = x->current && !(user ? x->for_kernel : x->for_user) && e->tag == FETCH_TAG(page, mmu->fetch_id[user]) && (e->data & 1) == user;
 	}
 }
 
@@ -297,6 +328,17 @@ static void foresee_walk(struct mmu *mmu, struct walk_space *space, const struct
 		w = cached;
 		status = WALK_OK;
 	}
+	if (status == WALK_OK && space->nest) {
+		bool small;
+
+		status = nest_final(space, x->va, a->access, &w, &small);
+	}
+	if (status == WALK_NEST_FAULT) {
+		a->nest_fault = true;
+		a->nest_error = w.nest_error;
+		a->p = w.nest_p;
+		return;
+	}
 	if (status != WALK_OK) {
 		a->guest_fault = true;
 		a->error = w.error;
@@ -335,43 +377,48 @@ static void foresee(struct mmu *mmu, struct walk_space *space, const struct expl
 		land_at_frame(mmu, x, a, BY_SHADOW, shadow_m);
 	} else {
 		foresee_walk(mmu, space, x, status, &w, a);
-		if (x->shadowed && !a->guest_fault && !a->device)
+		if (x->shadowed && !a->guest_fault && !a->nest_fault && !a->device)
 			a->hidden |= mfn_valid(shadow_m) ? HIDDEN_DIRTY : HIDDEN_NOT_PRESENT;
 	}
-	a->unflushed = !a->guest_fault && (status != WALK_OK || a->p.v != x->p.v);
+	a->unflushed = !a->guest_fault && !a->nest_fault && (status != WALK_OK || a->p.v != x->p.v);
 }
 
-/* What a walk here reads through; the counters are for nobody. */
-static void look_only(struct mmu *mmu, struct walk_space *space, struct mmu_counters *counters)
+/* What a walk here reads through, all of which only looks; the counters are for nobody. */
+struct look { struct walk_space space, guest; struct mmu_counters counters; };
+
+static struct walk_space *look_only(struct mmu *mmu, struct look *l)
 {
-	fill_bytes(counters, 0, sizeof(*counters));
-	space->memory = mmu->memory;
-	space->counters = counters;
-	space->machine = mmu->priv->space.machine;
-	space->look_only = true;
-	space_forget(space);
+	fill_bytes(l, 0, sizeof(*l));
+	l->space.memory = l->guest.memory = mmu->memory;
+	l->space.counters = l->guest.counters = &l->counters;
+	l->space.machine = mmu->priv->space.machine;
+	l->space.look_only = l->guest.look_only = true;
+	space_forget(&l->space);
+	l->guest.nest = mmu->priv->tables->nest;
+	l->guest.below = &l->space;
+	return l->guest.nest ? &l->guest : &l->space;
 }
 
 bool mmu_look(struct mmu *mmu, gva_t va, unsigned access, gpa_t *p)
 {
 	const struct walk_controls *c = &mmu->priv->controls;
-	struct mmu_counters counters;
-	struct walk_space space;
+	struct walk_space *space;
+	bool ok, small;
+	struct look l;
 	struct walk w;
 	mfn_t m;
-	bool ok;
 
 	if (!c->format || !mmu_canonical(mmu, va.v))
 		return false;
-	look_only(mmu, &space, &counters);
+	space = look_only(mmu, &l);
 	memory_lock(mmu->memory);
 	if (mmu->mode == PAGING_DIRECT) {
-		ok = direct_walk(mmu, &space, direct_root(mmu, access), va.v, access, &w, &m) == WALK_OK;
+		ok = direct_walk(mmu, space, direct_root(mmu, access), va.v, access, &w, &m) == WALK_OK;
 		if (ok)
 			w.page = gpa(pool_frame(&mmu->memory->pool, m)->gfn << PAGE_SHIFT);
 	} else {
 		walk_start(c, mmu->cr3, &w);
-		ok = walk_tables(c, &space, va.v, access, &w) == WALK_OK;
+		ok = walk_tables(c, space, va.v, access, &w) == WALK_OK && (!space->nest || nest_final(space, va.v, access, &w, &small) == WALK_OK);
 	}
 	memory_unlock(mmu->memory);
 	if (ok)
@@ -385,14 +432,14 @@ static void explain_locked(struct mmu *mmu, struct explain *x)
 		ACC_READ, ACC_WRITE, ACC_EXEC, ACC_READ | ACC_USER, ACC_WRITE | ACC_USER, ACC_EXEC | ACC_USER,
 		ACC_READ | ACC_AC, ACC_WRITE | ACC_AC,
 	};
-	struct mmu_counters counters;
-	struct walk_space space;
 	mfn_t shadow = MFN_NONE;
+	struct walk_space *space;
 	uint64_t rights = 0;
+	struct look l;
 	struct walk w;
 
-	look_only(mmu, &space, &counters);
-	look_tables(mmu, &space, x);
+	space = look_only(mmu, &l);
+	look_tables(mmu, space, x);
 	look_tlb(mmu, x);
 	if (x->shadowed) {
 		shadow = look_shadow(mmu, x, &rights);
@@ -407,7 +454,7 @@ static void explain_locked(struct mmu *mmu, struct explain *x)
 		if (accesses[i] & ACC_USER ? x->for_kernel : x->for_user)
 			continue;
 		a->access = accesses[i];
-		foresee(mmu, &space, x, shadow, rights, a);
+		foresee(mmu, space, x, shadow, rights, a);
 		x->accesses++;
 	}
 }
@@ -427,7 +474,10 @@ void mmu_explain(struct mmu *mmu, gva_t va, uint64_t cr3, struct explain *out)
 	out->canonical = mmu_canonical(mmu, va.v);
 	if (!out->paging || !out->canonical)
 		return;
-	out->shadowed = c->format->levels >= 4 && (mmu->mode == PAGING_SHADOW || (mmu->mode == PAGING_AUTO && auto_is_shadowed(mmu, out->cr3)));
+	out->nested_guest = mmu->priv->tables->nest;
+	out->ncr3 = out->nested_guest ? mmu->priv->nest.root : 0;
+	out->guest_asid = asid_in_guest(mmu) ? a->guest[a->current - PCIDS].asid : 0;
+	out->shadowed = c->format->levels >= 4 && !out->nested_guest && (mmu->mode == PAGING_SHADOW || (mmu->mode == PAGING_AUTO && auto_is_shadowed(mmu, out->cr3)));
 	out->pcid = asid_in_guest(mmu) ? a->current : c->pcide ? out->cr3 & CR3_PCID_MASK : 0;
 	out->current = out->pcid == a->current && !((out->cr3 ^ mmu->cr3) & c->format->root_mask);
 	out->direct = mmu->mode == PAGING_DIRECT;

@@ -13,6 +13,13 @@
 
 /* The second dimension: where a guest-physical page lies. In the direct mode there is none: the frame is found first, and p is what it is to the guest. */
 struct explain_nested {
+	/*
+	 * Of a guest of the guest with nested paging the dimension between: what it takes for physical (l2), by the entries of its hypervisor's table (at: physical
+	 * to the hypervisor, in frame m), to p. Without (nest_top 0) only the rest is set; a table that does not map it leaves p all ones.
+	 */
+	gpa_t l2;
+	uint8_t nest_top, nest_bottom;
+	struct explain_nest { gpa_t at; mfn_t m; uint64_t entry; } nest[PAGING_MAX_LEVELS + 1];
 	gpa_t p;		/* all ones: the frame is no page of the guest's (direct) */
 	bool ram, backed, swapped;	/* swapped: not backed, its contents are in the swap file */
 	mfn_t m;		/* of p itself, if backed */
@@ -67,6 +74,8 @@ enum explain_hidden {
 struct explain_access {
 	unsigned access;	/* enum mmu_access_flag */
 	enum explain_by by;
+	bool nest_fault;	/* #NPF, the hypervisor's; p is what could not be translated, to the byte; then: */
+	uint64_t nest_error;
 	bool guest_fault;	/* then: */
 	uint32_t error;
 	enum explain_cause cause;
@@ -83,6 +92,9 @@ struct explain {
 	bool canonical, paging;		/* neither: only the rest of what applies is set */
 	bool current;			/* cr3 is the one in force */
 	unsigned pcid;
+	uint32_t guest_asid;		/* guest mode; else 0 */
+	uint64_t ncr3;			/* the nested table's root */
+	bool nested_guest;		/* there is one */
 	uint32_t space_id;		/* 0: nothing of this space is cached */
 	const struct paging_format *format;
 	enum paging_mode mode;
@@ -97,7 +109,7 @@ struct explain {
 	uint8_t shift;			/* of the guest's page */
 	uint64_t rights;		/* walk.h, all levels together */
 	struct explain_nested page;	/* of p */
-	unsigned refs_guest, refs_nested;	/* a walk with no cache makes so many references */
+	unsigned refs_guest, refs_nest, refs_nested;	/* a walk with no cache makes so many references */
 	bool shadow_void;		/* out of date: brought up to date, or dropped, before the next use */
 	unsigned shadows;
 	struct explain_shadow shadow[PAGING_MAX_LEVELS];

@@ -155,6 +155,7 @@ enum walk_status walk_tables(const struct walk_controls *c, struct walk_space *s
 			struct nest_page n;
 
 			step->table_m = MFN_NONE;
+			step->entry = 0;
 			status = walk_nest(space, gpa(page.v + offset), ACC_WRITE, true, &n, w);
 			if (status != WALK_OK)
 				return status;

@@ -60,6 +60,23 @@ static void print_nested(FILE *out, const struct explain_nested *n, bool direct)
 		fputc('\n', out);
 		return;
 	}
+	if (n->nest_top) {
+		fprintf(out, "      L2 p 0x%" PRIx64 "\n", n->l2.v);
+		for (unsigned level = n->nest_top; level >= n->nest_bottom && level; level--) {
+			const struct explain_nest *e = &n->nest[level];
+
+			fprintf(out, "        nested level %u  [p 0x%" PRIx64, level, e->at.v);
+			if (mfn_valid(e->m))
+				fprintf(out, ", m 0x%" PRIx64, e->m.v);
+			fprintf(out, "] = 0x%016" PRIx64 " ", e->entry);
+			print_flags(out, e->entry);
+			fputc('\n', out);
+		}
+		if (n->p.v == ~0ull) {
+			fputs("      the nested table does not lead to it\n", out);
+			return;
+		}
+	}
 	if (!n->ram) {
 		fprintf(out, "      p 0x%" PRIx64 " is not RAM\n", n->p.v);
 		return;
@@ -114,8 +131,10 @@ static void print_tables(FILE *out, const struct explain *x)
 	if (x->page.backed)
 		fprintf(out, "  v 0x%" PRIx64 " -> p 0x%" PRIx64 " -> m 0x%" PRIx64 " + 0x%" PRIx64 "\n", x->va, x->p.v, x->page.m.v,
 			(uint64_t)(x->va & (PAGE_SIZE - 1)));
-	fprintf(out, "  a walk with empty caches reads %u entries: %u of the guest's tables, %u of the p2m\n", x->refs_guest + x->refs_nested,
-		x->refs_guest, x->refs_nested);
+	fprintf(out, "  a walk with empty caches reads %u entries: %u of the guest's tables, ", x->refs_guest + x->refs_nest + x->refs_nested, x->refs_guest);
+	if (x->refs_nest)
+		fprintf(out, "at least %u of the nested table, ", x->refs_nest);
+	fprintf(out, "%u of the p2m\n", x->refs_nested);
 }
 
 static void print_shadow(FILE *out, const struct explain *x)
@@ -220,6 +239,10 @@ static void print_access(FILE *out, const struct explain_access *a)
 	snprintf(who, sizeof(who), "%s %s%s", a->access & ACC_USER ? "user" : "kernel",
 		 a->access & ACC_EXEC ? "fetch" : a->access & ACC_WRITE ? "write" : "read", a->access & ACC_AC ? " (AC)" : "");
 	fprintf(out, "  %-18s ", who);
+	if (a->nest_fault) {
+		fprintf(out, "nested page fault #NPF at L2 p 0x%" PRIx64 ", EXITINFO1 0x%" PRIx64 ": the hypervisor's\n", a->p.v, a->nest_error);
+		return;
+	}
 	if (a->guest_fault) {
 		print_guest_fault(out, a);
 		return;
@@ -266,6 +289,10 @@ void control_print_explain(FILE *out, const struct explain *x, const struct expl
 		x->pcid, x->format->name, x->direct ? "direct" : x->mode == PAGING_AUTO ? x->shadowed ? "auto (this space: shadow)" : "auto (this space: nested)" :
 		x->mode != PAGING_SHADOW ? "nested" : x->shadowed ? "shadow" :
 		"shadow (nested walk for this format)");
+	if (x->nested_guest)
+		fprintf(out, "a guest of the guest, ASID %u, nCR3 0x%" PRIx64 ": what its tables call p is L2 p, translated by the nested table\n", x->guest_asid, x->ncr3);
+	else if (x->guest_asid)
+		fprintf(out, "a guest of the guest, ASID %u, without nested paging\n", x->guest_asid);
 	if (x->for_kernel && x->user_cr3)
 		fprintf(out, "the kernel's table; that of the user is another: --cr3 0x%" PRIx64 "\n", x->user_cr3);
 	else if (x->for_kernel)
