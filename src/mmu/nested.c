@@ -136,7 +136,7 @@ enum translate_status nested_translate(struct mmu *mmu, uint64_t va, unsigned ac
 	enum walk_status status;
 	bool cached;
 	struct walk w;
-	unsigned from;
+	unsigned from, refs;
 	uint64_t rights;
 
 	if (!c->format)
@@ -166,7 +166,9 @@ enum translate_status nested_translate(struct mmu *mmu, uint64_t va, unsigned ac
 		out->error = w.error;
 		return TRANSLATE_FAULT;
 	}
+	refs = w.refs;
 	found = finish(mmu, va, access, &w, out);
+	mmu->counters.walk_refs_hardware += (uint64_t)w.refs - refs;
 	if (found == TRANSLATED)
 		mmu->counters.walk_refs_hardware += out->refs;
 	return found;
