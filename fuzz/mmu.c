@@ -1,5 +1,5 @@
 /*
- * mmu.c - fuzzes the MMU: random edits of guest tables, accesses, invalidations and moves of frames, against a model of
+ * mmu.c - fuzzes the MMU: random edits of guest tables, accesses, invalidations, moves and sharing of frames, against a model of
  * what the manual allows (mmu/model.h). Every access goes the way that generated code goes: the inline probe of level 1, then
  * mmu_access; fetches go through a model of the translator's jump cache, which relies on fetch ids.
  *
@@ -74,8 +74,10 @@ static void one_step(struct fuzz *f)
 		event_track_code(f);
 	else if (what < 102)
 		event_move_page(f);
-	else if (what < 109)
+	else if (what < 107)
 		audit(f);
+	else if (what < 109)
+		event_share(f);
 	else if (what == 109)
 		event_use_log(f);
 	else if (what < 210)
@@ -115,7 +117,7 @@ static void run(uint64_t seed, uint64_t steps, enum paging_mode mode, enum place
 	f->placement = placement;
 	swap = seed % 2 ? NULL : tmpfile();
 	if (memory_init_limited(&f->memory, RAM, swap ? MACHINE : ~0ull, placement, seed) || mmu_init(&f->mmu, &f->memory, mode) ||
-	    (swap && memory_swap_on(&f->memory, fileno(swap)))) {
+	    (swap && memory_swap_on(&f->memory, fileno(swap))) || memory_share_on(&f->memory)) {
 		fprintf(stderr, "fuzz/mmu: no memory\n");
 		exit(2);
 	}
@@ -142,10 +144,10 @@ static void run(uint64_t seed, uint64_t steps, enum paging_mode mode, enum place
 	printf("%s %s: %" PRIu64 " steps, %" PRIu64 " mapped (%" PRIu64 " by the inline probe), %" PRIu64 " faults, %" PRIu64
 	       " mmio, %" PRIu64 " foretold by explain, %" PRIu64 " logged, %" PRIu64 " tracked, %" PRIu64 " fetches (%" PRIu64 " by fetch id), %" PRIu64 " edits; level 2: %" PRIu64
 	       " hits, %" PRIu64 " misses; shadow pages %" PRIu64 " made, %" PRIu64 " reclaimed; hidden %" PRIu64 " missing, %" PRIu64
-	       " dirty; table writes %" PRIu64 "; flushes of frames %" PRIu64 " (%" PRIu64 " full); %" PRIu64 " pages swapped in; modes switched %" PRIu64 " and %" PRIu64 " times\n",
+	       " dirty; table writes %" PRIu64 "; flushes of frames %" PRIu64 " (%" PRIu64 " full); %" PRIu64 " pages swapped in, %" PRIu64 " shared, %" PRIu64 " unshared; modes switched %" PRIu64 " and %" PRIu64 " times\n",
 	       mode_names[mode], placement == PLACEMENT_SCATTER ? "scatter" : "linear", steps, f->mapped,
 	       f->probes, f->faults, f->mmio, f->foretold, f->logged, f->tracked, f->fetches, f->jumps, f->edits, c->tlb_l2_hits, c->tlb_l2_misses,
-	       c->shadow_made, c->shadow_reclaimed, c->hidden_not_present, c->hidden_dirty, c->table_writes, c->flush_frames, c->flush_p2m, f->memory.counters.swapped_in, c->mode_switches_shadow, c->mode_switches_nested);
+	       c->shadow_made, c->shadow_reclaimed, c->hidden_not_present, c->hidden_dirty, c->table_writes, c->flush_frames, c->flush_p2m, f->memory.counters.swapped_in, f->memory.counters.pages_merged, f->memory.counters.pages_unshared, c->mode_switches_shadow, c->mode_switches_nested);
 	mmu_destroy(&f->mmu);
 	memory_destroy(&f->memory);
 	free(f->then);

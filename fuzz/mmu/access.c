@@ -115,7 +115,7 @@ static void foretold(struct fuzz *f, const struct explain *x, unsigned access, u
 		if (kind == MMU_MAPPED && a->kind == MMU_TRACKED && !(flags & FRAME_TABLE) && (flags_of(f, a->gpa) & FRAME_TABLE))
 			kind = MMU_TRACKED;
 		if (kind != a->kind || (kind == MMU_INJECT && e->error != a->error) ||
-		    (kind != MMU_INJECT && e->p.v != a->gpa))
+		    (kind != MMU_INJECT && e->p.v != a->gpa && (!host_of(f, a->gpa) || host_of(f, e->p.v) != host_of(f, a->gpa))))
 			die(f, "va %#" PRIx64 " access %#x: explain foretold %s gpa %#" PRIx64 " error %#x, it was %s gpa %#" PRIx64 " error %#x",
 			    x->va, access, kinds[kind], e->p.v, e->error, kinds[a->kind], a->gpa, a->error);
 		f->foretold++;

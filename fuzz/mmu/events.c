@@ -1,6 +1,6 @@
 /*
  * events.c - what a guest and its monitor do to an MMU besides accesses: CR3 and control registers, invalidations, pages mapped elsewhere,
- * code that is tracked, frames that move, go to the swap file and are logged as dirty.
+ * code that is tracked, frames that move, are shared, go to the swap file and are logged as dirty.
  */
 #include "mmu_fuzz.h"
 
@@ -141,14 +141,21 @@ void event_remap(struct fuzz *f)
 
 void event_track_code(struct fuzz *f)
 {
+	const uint64_t page = tables_random_page(f);
 	struct p2m_entry e;
 	unsigned offset;
 
-	if (!p2m_lookup(&f->memory, gpa(tables_random_page(f)), &e))
+	if (!p2m_lookup(&f->memory, gpa(page), &e))
 		return;
 	if (chance(f, 300)) {
 		track_clear(&f->memory.track, e.m, FRAME_CODE);
 		return;
+	}
+	/* Code is fetched first. */
+	if (pool_frame(&f->memory.pool, e.m)->flags & FRAME_SHARED) {
+		if (p2m_unshare(&f->memory, gpa(page), &e) != P2M_MAPPED)
+			die(f, "no frame of its own for %#" PRIx64, page);
+		mmu_frames_changed(&f->mmu);
 	}
 	offset = pick(f, 4096);
 	if (track_code(&f->memory.track, e.m, offset, 1 + pick(f, 4096 - offset)))
@@ -217,6 +224,33 @@ void event_make_room(struct fuzz *f)
 	if (memory_make_room(&f->memory))
 		die(f, "no room was made");
 	forget_frames(f);
+}
+
+/* Pages that are equal, or made so, share a frame: by name, or as the scanner finds them. Contents must not change by it, nor the others' when one is written. */
+void event_share(struct fuzz *f)
+{
+	const uint64_t p = tables_random_page(f), q = tables_random_page(f);
+	uint8_t before[PAGE_SIZE], after[PAGE_SIZE];
+
+	if (chance(f, 300)) {
+		memory_share_scan(&f->memory, 1 + pick(f, 2000));
+		forget_frames(f);
+		return;
+	}
+	if (p >= RAM || q >= RAM)
+		return;
+	if (chance(f, 30) && p != q) {
+		memory_read(&f->memory, gpa(q), before, sizeof(before));
+		tables_store(f, p, before, sizeof(before));
+	}
+	memory_read(&f->memory, gpa(p), before, sizeof(before));
+	memory_share(&f->memory, gpa(p), gpa(q));
+	while (chance(f, 500))
+		memory_share(&f->memory, gpa(tables_random_page(f)), gpa(chance(f, 500) ? p : q));
+	forget_frames(f);
+	memory_read(&f->memory, gpa(p), after, sizeof(after));
+	if (memcmp(before, after, sizeof(before)))
+		die(f, "gpa %#" PRIx64 " lost its contents when it shared a frame", p);
 }
 
 void event_use_log(struct fuzz *f)

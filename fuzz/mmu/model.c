@@ -209,6 +209,14 @@ static void learn(struct model *m, const struct model_walk *w, uint64_t va)
 	learn_parts(m, w, va);
 }
 
+/* What cannot be told apart: the same place, or the same offset of two pages that share a frame. */
+static bool same_place(const struct model *m, uint64_t a, uint64_t b)
+{
+	struct p2m_entry x, y;
+
+	return a == b || (!((a ^ b) & 0xfff) && p2m_lookup(m->memory, gpa(a), &x) && p2m_lookup(m->memory, gpa(b), &y) && x.m.v == y.m.v);
+}
+
 bool model_allows(struct model *m, const struct model_question *q, uint64_t gpa_)
 {
 	(void)m;
@@ -251,11 +259,11 @@ const char *model_judge(struct model *m, const struct model_question *q, const s
 	if (a->kind == MMU_HOST_ERROR)
 		return "a host error";
 	for (unsigned i = 0; i < q->answers; i++)
-		by_cache |= ram && q->answer[i] == a->gpa;
+		by_cache |= ram && same_place(m, q->answer[i], a->gpa);
 	for (unsigned i = 0; i < q->walks; i++) {
 		const struct model_walk *w = &q->walk[i];
 
-		if (w->fault || w->pa != a->gpa || memory_is_ram(m->memory, gpa(w->pa)) != ram)
+		if (w->fault || !same_place(m, w->pa, a->gpa) || memory_is_ram(m->memory, gpa(w->pa)) != ram)
 			continue;
 		by_walk = true;
 		if (bits_set(m, w, q->access)) {

@@ -104,6 +104,11 @@ static void guest_store(struct fuzz *f, uint64_t pa, const void *data, unsigned 
 
 	if (p2m_back(mem, gpa(pa), &e, &fresh) != P2M_MAPPED)
 		die(f, "no frame for %#" PRIx64, pa);
+	if (pool_frame(&mem->pool, e.m)->flags & FRAME_SHARED) {
+		if (p2m_unshare(mem, gpa(pa), &e) != P2M_MAPPED)
+			die(f, "no frame of its own for %#" PRIx64, pa);
+		mmu_frames_changed(&f->mmu);
+	}
 	memcpy((uint8_t *)pool_ptr(&mem->pool, e.m) + (pa & 0xfff), data, len);
 	f->stored[pa / PAGE_SIZE] = true;
 	if (pool_frame(&mem->pool, e.m)->flags & FRAME_TRACKED)
@@ -115,6 +120,7 @@ void tables_store(struct fuzz *f, uint64_t pa, const void *data, unsigned len)
 	if (chance(f, 50)) {
 		if (memory_write(&f->memory, gpa(pa), data, len))
 			die(f, "device store to %#" PRIx64 " failed", pa);
+		mmu_frames_changed(&f->mmu);
 		f->stored[pa / PAGE_SIZE] = true;
 	} else {
 		guest_store(f, pa, data, len);

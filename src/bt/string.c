@@ -106,8 +106,9 @@ uint64_t bt_string(struct vcpu *v, uint64_t unused, uint32_t site)
 
 			n = n < room ? n : room;
 		}
-		if (!n || n > budget || (loads && !(src = reach(v, v->gpr[RSI] & mask, false))) ||
-		    (stores && !(dst = reach(v, v->gpr[RDI] & mask, true))))
+		/* Where the store goes first: its page may leave a shared frame, which is also where the load would look for it. */
+		if (!n || n > budget || (stores && !(dst = reach(v, v->gpr[RDI] & mask, true))) ||
+		    (loads && !(src = reach(v, v->gpr[RSI] & mask, false))))
 			return 0;
 		if (!stores)
 			load_element(v, src, shift);

@@ -101,8 +101,9 @@ static uint64_t movs_run(struct exec *x, struct string *s, uint64_t budget)
 	if (s->seg == SEG_FS || s->seg == SEG_GS)
 		src += x->v->seg[s->seg].base;
 	n = run_length(x, s, dst, run_length(x, s, src, s->count < budget ? s->count : budget));
-	if (!n || !map_run(x, s->seg, src, (unsigned)(n * s->size), ACC_READ, &from) ||
-	    !map_run(x, SEG_ES, dst, (unsigned)(n * s->size), ACC_WRITE, &to))
+	/* Where the stores go first: that page may leave a shared frame, which is also where the loads would look for it. */
+	if (!n || !map_run(x, SEG_ES, dst, (unsigned)(n * s->size), ACC_WRITE, &to) ||
+	    !map_run(x, s->seg, src, (unsigned)(n * s->size), ACC_READ, &from))
 		return 0;
 	host_movs(to.part[0].hva, from.part[0].hva, n, s->size);
 	vmem_written(x->v, &to.part[0]);

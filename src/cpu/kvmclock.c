@@ -54,6 +54,7 @@ static uint64_t ticks_to_ns(const struct kvmclock *k, uint64_t ticks)
 static void write_guest(struct vcpu *v, uint64_t gpa_at, const void *buf, size_t len)
 {
 	(void)memory_write(v->memory, gpa(gpa_at), buf, len);
+	mmu_frames_changed(&v->mmu);
 }
 
 static void set_scale(struct kvmclock *k)

@@ -6,8 +6,8 @@
  * written. Pages without a frame are neither, until they get one: they read as zeros before and after.
  *
  * Invariant
- *  D1  while the log is on, for every page that has a frame, exactly one holds: the frame has FRAME_DIRTY_LOG, or the page's bit is set; while it is off, no
- *      frame has FRAME_DIRTY_LOG
+ *  D1  while the log is on, for every page that has a frame of its own, exactly one holds: the frame has FRAME_DIRTY_LOG, or the page's bit is set; while it is off, no
+ *      frame has FRAME_DIRTY_LOG, and one that is shared (FRAME_SHARED) never has it: its pages get their own before they are written
  */
 #include <errno.h>
 #include <sys/mman.h>
@@ -21,6 +21,12 @@ uint64_t memory_log_words(const struct memory *mem)
 	return (((last->base + last->len) >> PAGE_SHIFT) + 63) / 64;
 }
 
+void log_watch(struct memory *mem, uint64_t gfn, mfn_t m)
+{
+	if (UNLIKELY(mem->track.dirty != NULL) && !(mem->track.dirty[gfn / 64] >> (gfn % 64) & 1))
+		track_set(&mem->track, m, FRAME_DIRTY_LOG);
+}
+
 static void watch_all(struct memory *mem, bool on)
 {
 	for (uint64_t m = 0; m < mem->pool.frames; m++) {
@@ -29,9 +35,9 @@ static void watch_all(struct memory *mem, bool on)
 		/* Frames that pages moved away from have no page. */
 		if (!(f->flags & FRAME_ALLOCATED) || f->gfn == ~0ull)
 			continue;
-		if (on)
+		if (on && !(f->flags & FRAME_SHARED))
 			track_set(&mem->track, mfn(m), FRAME_DIRTY_LOG);
-		else
+		else if (!on)
 			track_clear(&mem->track, mfn(m), FRAME_DIRTY_LOG);
 	}
 }
@@ -70,7 +76,8 @@ int64_t memory_log_fetch(struct memory *mem, uint64_t *bitmap)
 		for (; bits; bits &= bits - 1) {
 			struct p2m_entry e;
 
-			if (p2m_lookup(mem, gpa((i * 64 + (uint64_t)__builtin_ctzll(bits)) << PAGE_SHIFT), &e))
+			if (p2m_lookup(mem, gpa((i * 64 + (uint64_t)__builtin_ctzll(bits)) << PAGE_SHIFT), &e) &&
+			    !(pool_frame(&mem->pool, e.m)->flags & FRAME_SHARED))
 				track_set(&mem->track, e.m, FRAME_DIRTY_LOG);
 			pages++;
 		}

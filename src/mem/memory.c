@@ -74,6 +74,7 @@ void memory_destroy(struct memory *mem)
 {
 	memory_log_stop(mem);
 	memory_swap_off(mem);
+	memory_share_off(mem);
 	p2m_destroy(mem);
 	pool_destroy(&mem->pool);
 	if (mem->lock) {
@@ -174,6 +175,8 @@ int memory_write(struct memory *mem, gpa_t p, const void *buf, size_t len)
 			return -ENOMEM;
 		memory_lock(mem);
 		r = p2m_back(mem, p, &e, &fresh);
+		if (r == P2M_MAPPED && UNLIKELY(pool_frame(&mem->pool, e.m)->flags & FRAME_SHARED))
+			r = p2m_unshare(mem, p, &e);
 		if (r == P2M_MAPPED) {
 			copy_bytes((uint8_t *)pool_ptr(&mem->pool, e.m) + offset, buf, n);
 			track_written_by_device(&mem->track, e.m, offset, (unsigned)n);
@@ -222,6 +225,28 @@ void memory_leave_frame(struct memory *mem, mfn_t m)
 	mem->moved++;
 }
 
+int memory_change_frame(struct memory *mem, gpa_t p, const struct p2m_entry *old, mfn_t *out)
+{
+	const uint64_t gfn = p.v >> PAGE_SHIFT;
+	const mfn_t m = pool_alloc(&mem->pool, gfn);
+	int err;
+
+	if (!mfn_valid(m))
+		return -ENOMEM;
+	err = p2m_change(mem, p, m);
+	if (err) {
+		pool_free(&mem->pool, m);
+		return err;
+	}
+	copy_bytes(pool_ptr(&mem->pool, m), pool_ptr(&mem->pool, old->m), PAGE_SIZE);
+	/* A page that was not written since the last fetch of the dirty log is not written by this. */
+	log_watch(mem, gfn, m);
+	memory_leave(mem, gfn, old->m);
+	*out = m;
+	return 0;
+}
+
+/* A page on a shared frame leaves the others there. */
 static int move_locked(struct memory *mem, gpa_t p)
 {
 	struct p2m_entry old;
@@ -230,20 +255,12 @@ static int move_locked(struct memory *mem, gpa_t p)
 
 	if (!p2m_lookup(mem, p, &old))
 		return -ENOENT;
-	m = pool_alloc(&mem->pool, p.v >> PAGE_SHIFT);
-	if (!mfn_valid(m))
-		return -ENOMEM;
-	err = p2m_change(mem, p, m);
-	if (err) {
-		pool_free(&mem->pool, m);
+	err = memory_change_frame(mem, p, &old, &m);
+	if (err)
 		return err;
-	}
-	copy_bytes(pool_ptr(&mem->pool, m), pool_ptr(&mem->pool, old.m), PAGE_SIZE);
-	/* A page that was not written since the last fetch of the dirty log is not written by moving. */
-	pool_frame(&mem->pool, m)->flags |= FRAME_MOVED | (pool_frame(&mem->pool, old.m)->flags & FRAME_DIRTY_LOG);
+	pool_frame(&mem->pool, m)->flags |= FRAME_MOVED;
 	if (mem->pool.touched)
 		mem->pool.touched[m.v] = 1;
-	memory_leave_frame(mem, old.m);
 	mem->counters.frames_moved++;
 	return 0;
 }
@@ -274,7 +291,7 @@ int64_t memory_discard(struct memory *mem, gpa_t p, uint64_t pages)
 			if (err)
 				break;
 			track_changed(&mem->track, p.v >> PAGE_SHIFT);
-			memory_leave_frame(mem, e.m);
+			memory_leave(mem, p.v >> PAGE_SHIFT, e.m);
 			had++;
 		} else if (n == 1 && p2m_forget_swapped(mem, p)) {
 			track_changed(&mem->track, p.v >> PAGE_SHIFT);
@@ -317,5 +334,11 @@ const struct stat_row memory_stat_rows[] = {
 	ROW(swapped_in, "pages read back from it"),
 	ROW(swap_zeros, "pages of zeros that lost their frame instead"),
 	ROW(swap_rounds, "times that room was made in the machine pool"),
+	ROW(pages_shared, "frames that several equal pages share now"),
+	ROW(pages_sharing, "pages that need no frame now because they share another's"),
+	ROW(pages_merged, "pages that gave up their frame for an equal page's"),
+	ROW(pages_unshared, "pages that got a frame of their own again, to be written or run"),
+	ROW(pages_scanned, "guest frames that the search for equal pages looked at"),
+	ROW(share_passes, "times that it went through all guest memory"),
 };
 const size_t memory_stat_row_count = ARRAY_LEN(memory_stat_rows);

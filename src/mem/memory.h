@@ -4,9 +4,9 @@
  *
  * Invariants
  *  M1  a p2m leaf maps only frames of RAM regions, and the frame's record names that gfn
- *  M2  no machine frame is mapped twice (until sharing exists)
+ *  M2  no machine frame is mapped twice, unless it has FRAME_SHARED: then by two guest frames or more, which form a ring (share.c)
  *  M3  a RAM page never accessed has no frame
- *  D1  (log.c) while the dirty log is on, a page that has a frame is watched for it, or its bit is set, never both
+ *  D1  (log.c) while the dirty log is on, a page that has a frame of its own is watched for it, or its bit is set, never both
  *
  * The p2m is a radix in NPT format (AMD APM vol. 2, "Nested Paging"): 4 levels of 512 entries, frames in the address field are *machine*
  * frame numbers << 12, P|W|U(|PS at 2 MiB for a wholly backed, contiguous chunk). Table pages live in host memory outside the pool, so an
@@ -25,6 +25,7 @@ struct memory_region { uint64_t base, len; }; /* RAM, page aligned, ascending */
 
 struct memory_counters {
 	uint64_t frames_moved, log_fetches, swapped_out, swapped_in, swap_zeros, swap_rounds;
+	uint64_t pages_shared, pages_sharing, pages_merged, pages_unshared, pages_scanned, share_passes;
 };
 
 /* Where cold pages go (swap.c). */
@@ -40,6 +41,15 @@ struct memory_swap {
 	bool asked;
 	int error;		/* errno of the first transfer that failed */
 	bool error_reading;
+};
+
+/* Equal pages on one frame (share.c), and the search for them (share_scan.c). Arrays are by guest frame; 0 while nothing was ever shared. */
+struct memory_share {
+	uint32_t *next, *prev;		/* of a page on a shared frame: the ring of those that have it */
+	uint32_t *sum;			/* of its contents, when the scanner last came by */
+	struct share_slot *slot;	/* pages by contents */
+	uint64_t slots, slot_bytes, hand;
+	const void *thread;		/* whose pages these are to change (memory_share_on) */
 };
 
 struct memory {
@@ -62,6 +72,7 @@ struct memory {
 	uint64_t moved;
 	struct memory_counters counters;	/* under the lock */
 	struct memory_swap swap;
+	struct memory_share share;
 	void *shadow;			/* mmu/: the VM's shadow tables, 0 if none */
 	uint32_t shadow_pages;		/* most shadow pages there may be; 0: mmu/ decides. Set before the first vcpu */
 	const struct tune *tune;	/* the VM's switches (base/tune.h), 0 for the defaults */
@@ -112,6 +123,24 @@ int memory_move(struct memory *mem, gpa_t p);
 void memory_release(struct memory *mem);
 /* Lock held: the page of frame m has another frame now, or none; its code is queued for invalidation, and memory_release frees it. */
 void memory_leave_frame(struct memory *mem, mfn_t m);
+
+/*
+ * Sharing (share.c). memory_share lets the page at p have the frame of the page at q, if they are equal and the frames are plain (no page table that is shadowed, no translated
+ * code). Conditions and what follows as for memory_move. 0, -ENODEV while sharing is off, -ENOENT if one of them has no frame or they share one already, -EBUSY if a frame
+ * is not plain, -EINVAL if they differ, -ENOMEM.
+ *
+ * memory_share_on: by the thread of the vcpu. From then on only this thread may call memory_write, and mmu_frames_changed must follow it before the vcpu accesses memory
+ * again, since the page may leave a shared frame (asserted: a device on another thread posts its stores as work). Once on, it stays on. 0 or -ENOMEM.
+ */
+int memory_share_on(struct memory *mem);
+void memory_share_off(struct memory *mem);	/* memory_destroy's part */
+int memory_share(struct memory *mem, gpa_t p, gpa_t q);
+/* Looks at so many guest frames, from where it last stopped, and shares those that did not change since it last came by (share_scan.c). How many; otherwise as memory_share. */
+uint64_t memory_share_scan(struct memory *mem, uint64_t pages);
+/* Lock held; *e is p's entry, whose frame is shared: p gets a frame of its own. The vcpus must forget the shared one (edit_frames_changed). P2M_MAPPED or P2M_NO_FRAME. */
+enum p2m_result p2m_unshare(struct memory *mem, gpa_t p, struct p2m_entry *e);
+/* Lock held: whether gfn is (one of) the pages on frame m. */
+bool p2m_maps(const struct memory *mem, uint64_t gfn, mfn_t m);
 /*
  * The guest has given up what is in the `pages` from p on (balloon): they lose their frames, or their place in the swap file, and read as zeros. What is not RAM is
  * passed over. Conditions and what follows as for memory_move. How many had a frame; -ENOMEM when a 2 MiB leaf could not be split (the rest keeps its frames).

@@ -169,8 +169,6 @@ static void try_collapse(struct memory *mem, uint64_t *e)
 /* p gets frame m: its contents, if they are in the swap file; and a word to whoever makes room, if frames run short. */
 static bool swap_in(struct memory *mem, gpa_t p, mfn_t m, uint64_t leaf, struct p2m_entry *out)
 {
-	struct memory_swap *s = &mem->swap;
-
 	if (leaf & P2M_SWAPPED) {
 		if (!swap_read(mem, gpa(p.v & PAGE_MASK), pool_ptr(&mem->pool, m), PAGE_SIZE)) {
 			pool_free(&mem->pool, m);
@@ -179,11 +177,7 @@ static bool swap_in(struct memory *mem, gpa_t p, mfn_t m, uint64_t leaf, struct 
 		out->swapped_in = true;
 		mem->counters.swapped_in++;
 	}
-	mem->pool.touched[m.v] = 1;
-	if (mem->pool.frames - mem->pool.used < s->low && !s->asked && s->short_of_frames) {
-		s->asked = true;
-		s->short_of_frames(s->opaque);
-	}
+	swap_used_frame(mem, m);
 	return true;
 }
 
@@ -215,8 +209,7 @@ enum p2m_result p2m_back(struct memory *mem, gpa_t p, struct p2m_entry *out, boo
 	*leaf = m.v << PAGE_SHIFT | LEAF_BITS;
 	*e += COUNT_ONE;
 	mem->backed++;
-	if (UNLIKELY(mem->track.dirty != NULL) && !(mem->track.dirty[p.v >> PAGE_SHIFT >> 6] >> (p.v >> PAGE_SHIFT & 63) & 1))
-		track_set(&mem->track, m, FRAME_DIRTY_LOG);
+	log_watch(mem, p.v >> PAGE_SHIFT, m);
 	*fresh = !out->swapped_in;
 	out->m = m;
 	out->shift = 12;
@@ -289,7 +282,18 @@ bool p2m_forget_swapped(struct memory *mem, gpa_t p)
 	return true;
 }
 
-static int audit_leaf(const struct memory *mem, uint64_t gfn, uint64_t m, char *msg, size_t size)
+bool p2m_maps(const struct memory *mem, uint64_t gfn, mfn_t m)
+{
+	const struct frame *f = pool_frame(&mem->pool, m);
+	struct p2m_entry e;
+
+	return f->gfn == gfn || ((f->flags & FRAME_SHARED) && p2m_lookup(mem, gpa(gfn << PAGE_SHIFT), &e) && e.m.v == m.v);
+}
+
+/* What p2m_audit counts. */
+struct counted { uint64_t leaves, shared /* of these, on shared frames */, members /* of rings */, rings; };
+
+static int audit_leaf(const struct memory *mem, uint64_t gfn, uint64_t m, struct counted *n, char *msg, size_t size)
 {
 	const struct frame *f;
 	bool logged, watched;
@@ -299,6 +303,16 @@ static int audit_leaf(const struct memory *mem, uint64_t gfn, uint64_t m, char *
 	if (m >= mem->pool.frames)
 		return snprintf(msg, size, "M1: gfn %#lx maps frame %#lx beyond the pool", gfn, m);
 	f = &mem->pool.frame[m];
+	if ((f->flags & FRAME_SHARED) && (f->flags & FRAME_ALLOCATED)) {
+		uint64_t members = 0;
+
+		if (share_audit(mem, gfn, mfn(m), &members, msg, size))
+			return 1;
+		n->shared++;
+		n->members += members;
+		n->rings += members != 0;
+		return 0;
+	}
 	if (!(f->flags & FRAME_ALLOCATED) || f->gfn != gfn)
 		return snprintf(msg, size, "M1/M2: gfn %#lx maps frame %#lx, whose record says gfn %#lx flags %#x", gfn, m,
 				f->gfn, f->flags);
@@ -310,25 +324,25 @@ static int audit_leaf(const struct memory *mem, uint64_t gfn, uint64_t m, char *
 	return 0;
 }
 
-static int audit_table(const struct memory *mem, const uint64_t *table, unsigned level, uint64_t gfn, uint64_t *leaves,
+static int audit_table(const struct memory *mem, const uint64_t *table, unsigned level, uint64_t gfn, struct counted *n,
 		       char *msg, size_t size)
 {
 	for (unsigned i = 0; i < ENTRIES; i++) {
-		uint64_t e = table[i], at = gfn + ((uint64_t)i << 9 * (level - 1)), before = *leaves;
+		uint64_t e = table[i], at = gfn + ((uint64_t)i << 9 * (level - 1)), before = n->leaves;
 		unsigned pages = level == 1 ? 1 : ENTRIES;
 		int bad = 0;
 
 		if (!(e & PTE_P))
 			continue;
 		if (level > 1 && !(e & PTE_PS)) {
-			bad = audit_table(mem, table_of(e), level - 1, at, leaves, msg, size);
-			if (!bad && level == 2 && COUNT(e) != *leaves - before)
+			bad = audit_table(mem, table_of(e), level - 1, at, n, msg, size);
+			if (!bad && level == 2 && COUNT(e) != n->leaves - before)
 				bad = snprintf(msg, size, "M1: chunk at gfn %#lx counts %u leaves, has %lu", at, COUNT(e),
-					       *leaves - before);
+					       n->leaves - before);
 		} else {
 			for (unsigned k = 0; k < pages && !bad; k++)
-				bad = audit_leaf(mem, at + k, ((e & ADDR_MASK) >> PAGE_SHIFT) + k, msg, size);
-			*leaves += pages;
+				bad = audit_leaf(mem, at + k, ((e & ADDR_MASK) >> PAGE_SHIFT) + k, n, msg, size);
+			n->leaves += pages;
 		}
 		if (bad)
 			return bad;
@@ -338,12 +352,16 @@ static int audit_table(const struct memory *mem, const uint64_t *table, unsigned
 
 int p2m_audit(const struct memory *mem, char *msg, size_t size)
 {
-	uint64_t leaves = 0;
-	int bad = audit_table(mem, mem->p2m_root, P2M_LEVELS, 0, &leaves, msg, size);
+	struct counted n = { 0 };
+	int bad = audit_table(mem, mem->p2m_root, P2M_LEVELS, 0, &n, msg, size);
+	const struct memory_counters *c = &mem->counters;
 
-	/* Every frame record names one gfn, so equal counts mean that none is mapped twice. */
-	if (!bad && (leaves != mem->backed || leaves + mem->moved != mem->pool.used))
-		bad = snprintf(msg, size, "M2: %lu leaves, %lu backed, %lu frames handed out", leaves, mem->backed,
-			       mem->pool.used);
+	/* Every frame record names one gfn, or one of a ring, so equal counts mean that none is mapped twice otherwise. */
+	if (!bad && (n.leaves != mem->backed || n.leaves - c->pages_sharing + mem->moved != mem->pool.used))
+		bad = snprintf(msg, size, "M2: %lu leaves, %lu backed, %lu frames handed out, %lu saved by sharing", n.leaves, mem->backed,
+			       mem->pool.used, c->pages_sharing);
+	if (!bad && (n.members != n.shared || n.rings != c->pages_shared || n.shared - n.rings != c->pages_sharing))
+		bad = snprintf(msg, size, "M2: %lu pages on shared frames, %lu in %lu rings; counted: %lu frames, %lu pages saved", n.shared, n.members, n.rings,
+			       c->pages_shared, c->pages_sharing);
 	return bad;
 }

@@ -26,6 +26,7 @@ enum frame_flag {
 	FRAME_TABLE = 1u << 1,	/* a guest page table that is shadowed */
 	FRAME_DIRTY_LOG = 1u << 2,
 	FRAME_PV_TYPE = 1u << 3,
+	FRAME_SHARED = 1u << 4,	/* several equal pages have it (mem/share.c); it is never written: who wants to write gets a frame of its own */
 	FRAME_TRACKED = 0xff,
 	FRAME_ALLOCATED = 1u << 8,
 	FRAME_VMM = 1u << 10,		/* ours, not the guest's: it may read it where we let it (direct mode: M2P), never write it */
@@ -37,7 +38,7 @@ enum frame_flag {
 #define GRANULE_SHIFT 6
 
 struct frame {
-	uint64_t gfn;		/* guest frame backed by it, ~0 if none */
+	uint64_t gfn;		/* guest frame backed by it, ~0 if none; FRAME_SHARED: one of them */
 	uint64_t code_granules;
 	uint16_t flags;		/* enum frame_flag */
 	uint16_t serial;	/* steps when a page leaves it: whatever names the frame with another serial is void (memory.h) */

@@ -82,13 +82,23 @@ static bool is_zero(const void *page)
 	return true;
 }
 
-static int put_out(struct memory *mem, mfn_t m)
+void swap_used_frame(struct memory *mem, mfn_t m)
 {
-	struct frame *f = pool_frame(&mem->pool, m);
-	const gpa_t p = gpa(f->gfn << PAGE_SHIFT);
-	void *page = pool_ptr(&mem->pool, m);
-	const bool zero = is_zero(page);
-	int err = zero ? 0 : transfer(mem, SYS_pwrite64, p.v, page, PAGE_SIZE);
+	struct memory_swap *s = &mem->swap;
+
+	mem->pool.touched[m.v] = 1;
+	if (mem->pool.frames - mem->pool.used < s->low && !s->asked && s->short_of_frames) {
+		s->asked = true;
+		s->short_of_frames(s->opaque);
+	}
+}
+
+/* One of the pages on frame m, or the only one. */
+static int put_page_out(struct memory *mem, mfn_t m, bool zero)
+{
+	const uint64_t gfn = pool_frame(&mem->pool, m)->gfn;
+	const gpa_t p = gpa(gfn << PAGE_SHIFT);
+	int err = zero ? 0 : transfer(mem, SYS_pwrite64, p.v, pool_ptr(&mem->pool, m), PAGE_SIZE);
 
 	if (!err)
 		err = -p2m_clear(mem, p, !zero);
@@ -98,8 +108,22 @@ static int put_out(struct memory *mem, mfn_t m)
 		mem->counters.swap_zeros++;
 	else
 		mem->counters.swapped_out++;
-	memory_leave_frame(mem, m);
+	memory_leave(mem, gfn, m);
 	return 0;
+}
+
+/* A shared frame is free when all its pages are out, each at its own place; they come back as pages of their own. */
+static int put_out(struct memory *mem, mfn_t m)
+{
+	const bool zero = is_zero(pool_ptr(&mem->pool, m));
+	bool more;
+	int err;
+
+	do {
+		more = pool_frame(&mem->pool, m)->flags & FRAME_SHARED;
+		err = put_page_out(mem, m, zero);
+	} while (more && !err);
+	return err;
 }
 
 /*

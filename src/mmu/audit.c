@@ -27,6 +27,7 @@ static int audit_frame(const struct mmu *mmu, const char *what, uint64_t va, mfn
 	/* In the direct mode the guest says which gfn a frame is, and it matters to nobody else. */
 	if (mmu->mode == PAGING_DIRECT)
 		return 0;
+	/* Of a shared frame, one of its pages; that all are on it is M2. */
 	if (!p2m_lookup(mmu->memory, gpa(f->gfn << PAGE_SHIFT), &e) || e.m.v != m.v)
 		FAIL("%s: va %#lx maps frame %#lx, not the frame of its gfn %#lx", what, va, m.v, f->gfn);
 	return 0;
@@ -152,11 +153,9 @@ static int audit_entry(struct mmu *mmu, const struct shadow_page *p, unsigned i,
 	if (((e ^ guest) & same) || (shadow_is_leaf(p->role, guest) && (e & ~guest & PTE_D)))
 		FAIL("S1: table gfn %#lx level %u entry %u: shadow %#lx of guest %#lx", p->gfn, level, i, e, guest);
 	if (level == 1 || (e & PTE_PS)) {
-		uint64_t gfn = pool_frame(&mmu->memory->pool, tr_mfn(e))->gfn;
-
-		if (gfn != address >> PAGE_SHIFT)
-			FAIL("S1: table gfn %#lx level %u entry %u maps gfn %#lx, guest says %#lx", p->gfn, level, i, gfn,
-			     address >> PAGE_SHIFT);
+		if (!p2m_maps(mmu->memory, address >> PAGE_SHIFT, tr_mfn(e)))
+			FAIL("S1: table gfn %#lx level %u entry %u maps gfn %#lx, guest says %#lx", p->gfn, level, i,
+			     pool_frame(&mmu->memory->pool, tr_mfn(e))->gfn, address >> PAGE_SHIFT);
 		return 0;
 	}
 	child = shadow_follow(s, e);
@@ -179,10 +178,8 @@ static int audit_direct(struct mmu *mmu, const struct shadow_page *p, unsigned i
 	const struct shadow_page *child;
 
 	if (level == 1 || (e & PTE_PS)) {
-		uint64_t maps = pool_frame(&mmu->memory->pool, tr_mfn(e))->gfn;
-
-		if (maps != gfn)
-			FAIL("S2: direct page of gfn %#lx entry %u maps gfn %#lx", p->gfn, i, maps);
+		if (!p2m_maps(mmu->memory, gfn, tr_mfn(e)))
+			FAIL("S2: direct page of gfn %#lx entry %u maps gfn %#lx", p->gfn, i, pool_frame(&mmu->memory->pool, tr_mfn(e))->gfn);
 		return 0;
 	}
 	child = shadow_follow(s, e);

@@ -289,27 +289,42 @@ static void blame(const struct mmu *mmu, const struct explain *x, const struct w
 		a->cause = last->entry & PTE_P ? CAUSE_RESERVED : CAUSE_NOT_PRESENT;
 }
 
+/* The dirty log is on and has not noted p. */
+static bool is_clean(const struct mmu *mmu, gpa_t p)
+{
+	const uint64_t *dirty = mmu->memory->track.dirty, gfn = p.v >> PAGE_SHIFT;
+
+	return dirty && !(dirty[gfn / 64] >> (gfn % 64) & 1);
+}
+
 /* The access is allowed and goes to p, which has frame m if it is backed. */
 static void land(const struct mmu *mmu, struct explain_access *a, gpa_t p, mfn_t m)
 {
 	uint32_t flags = mfn_valid(m) ? pool_frame(&mmu->memory->pool, m)->flags : 0;
 
 	a->p = p;
+	if ((flags & FRAME_SHARED) && (a->access & (ACC_WRITE | ACC_EXEC)))
+		a->hidden |= HIDDEN_SHARED;
 	if (!(a->access & ACC_WRITE))
 		return;
 	if (flags & FRAME_TABLE)
 		a->hidden |= HIDDEN_WRITE_PROTECTED;
 	if (flags & FRAME_CODE)
 		a->hidden |= HIDDEN_CODE;
-	/* A page that gets its frame now is watched from the start. */
+	/* A page that gets its frame now is watched from the start, if the log has not noted it. */
+	if (flags & FRAME_SHARED)
+		flags |= is_clean(mmu, p) ? FRAME_DIRTY_LOG : 0;
 	if ((flags & FRAME_DIRTY_LOG) || (!mfn_valid(m) && !a->device && mmu->memory->track.dirty))
 		a->hidden |= HIDDEN_LOG;
 }
 
 static void land_at_frame(const struct mmu *mmu, const struct explain *x, struct explain_access *a, enum explain_by by, mfn_t m)
 {
+	/* Of a shared frame the page that the tables say, if it is one of those there. */
+	const uint64_t gfn = !x->direct && x->mapped && p2m_maps(mmu->memory, x->p.v >> PAGE_SHIFT, m) ? x->p.v >> PAGE_SHIFT : pool_frame(&mmu->memory->pool, m)->gfn;
+
 	a->by = by;
-	land(mmu, a, gpa(pool_frame(&mmu->memory->pool, m)->gfn << PAGE_SHIFT | (x->va & (PAGE_SIZE - 1))), m);
+	land(mmu, a, gpa(gfn << PAGE_SHIFT | (x->va & (PAGE_SIZE - 1))), m);
 }
 
 /* What no TLB entry answers, and no shadow: a walk. `root`: what one from the root made of it. */
@@ -357,6 +372,8 @@ static void foresee_walk(struct mmu *mmu, struct walk_space *space, const struct
 	land(mmu, a, p, backed ? e.m : MFN_NONE);
 }
 
+static bool must_unshare(const struct mmu *mmu, mfn_t m, unsigned access) { return tr_must_unshare(mmu, m.v << PAGE_SHIFT, access); }
+
 /* What fault.c would do, in its order. shadow_m: where the shadow tables lead, with shadow_rights. */
 static void foresee(struct mmu *mmu, struct walk_space *space, const struct explain *x, mfn_t shadow_m, uint64_t shadow_rights,
 		    struct explain_access *a)
@@ -371,13 +388,13 @@ static void foresee(struct mmu *mmu, struct walk_space *space, const struct expl
 	status = look_walk(mmu, space, x, a->access, &w);
 	if (!(a->access & ACC_EXEC) && (store ? l1->write : l1->read)) {
 		land_at_frame(mmu, x, a, BY_TLB1, l1->m);
-	} else if (l2 && rights_serve(c, tlb2_rights(l2), a->access)) {
+	} else if (l2 && rights_serve(c, tlb2_rights(l2), a->access) && !must_unshare(mmu, l2->m, a->access)) {
 		land_at_frame(mmu, x, a, BY_TLB2, l2->m);
-	} else if (mfn_valid(shadow_m) && rights_serve(c, shadow_rights, a->access)) {
+	} else if (mfn_valid(shadow_m) && rights_serve(c, shadow_rights, a->access) && !must_unshare(mmu, shadow_m, a->access)) {
 		land_at_frame(mmu, x, a, BY_SHADOW, shadow_m);
 	} else {
 		foresee_walk(mmu, space, x, status, &w, a);
-		if (x->shadowed && !a->guest_fault && !a->nest_fault && !a->device)
+		if (x->shadowed && !a->guest_fault && !a->nest_fault && !a->device && !(mfn_valid(shadow_m) && must_unshare(mmu, shadow_m, a->access)))
 			a->hidden |= mfn_valid(shadow_m) ? HIDDEN_DIRTY : HIDDEN_NOT_PRESENT;
 	}
 	a->unflushed = !a->guest_fault && !a->nest_fault && (status != WALK_OK || a->p.v != x->p.v);

@@ -69,6 +69,7 @@ enum explain_hidden {
 	HIDDEN_CODE = 16,		/* the frame holds translated code: the store is looked at */
 	HIDDEN_LOG = 32,		/* the dirty log is on: the store is noted */
 	HIDDEN_SWAPPED = 64,		/* the page comes back from the swap file */
+	HIDDEN_SHARED = 128,		/* the page shares its frame with equal ones, and gets its own */
 };
 
 struct explain_access {

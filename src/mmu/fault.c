@@ -73,6 +73,8 @@ static __attribute__((noinline)) enum mmu_kind translate(struct mmu *mmu, uint64
 	memory_lock(mmu->memory);
 	edit_frames_changed(mmu);
 	status = UNLIKELY(mmu->priv->tables->nest != NULL) ? nested_translate(mmu, va, access, &t) : mode_translate[mmu->mode](mmu, va, access, &t);
+	/* The page, or a table on the way to it, may have left a shared frame. */
+	edit_frames_changed(mmu);
 	if (LIKELY(status == TRANSLATED))
 		note_frame(mmu, t.data);
 	memory_unlock(mmu->memory);
@@ -103,12 +105,12 @@ static __attribute__((noinline)) enum mmu_kind translate(struct mmu *mmu, uint64
 }
 
 /*
- * A cached write needs D set in the guest's entry, or a walk must set it; and what has become a paravirtualized guest's table since is not written by way of
+ * A cached write needs D set in the guest's entry, or a walk must set it; and what has become a paravirtualized guest's table since, or a shared frame, is not written by way of
  * what was cached before.
  */
 static bool data_serves(const struct mmu *mmu, uint64_t data, unsigned access)
 {
-	if (!walk_allowed(&mmu->priv->controls, data, access))
+	if (!walk_allowed(&mmu->priv->controls, data, access) || tr_must_unshare(mmu, data, access))
 		return false;
 	return !(access & ACC_WRITE) ||
 	       ((data & PTE_D) && !(pool_frame(&mmu->memory->pool, mfn((data & TR_MFN_MASK) >> PAGE_SHIFT))->flags & FRAME_PV_TYPE));

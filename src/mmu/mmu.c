@@ -121,6 +121,7 @@ const struct stat_row mmu_stat_rows[] = {
 	ROW(hidden_moved, "hidden faults: first miss of a page since it moved to another frame"),
 	ROW(hidden_logged, "hidden faults: first write to a page since the dirty log was fetched"),
 	ROW(hidden_swapped, "hidden faults: page was in the swap file"),
+	ROW(hidden_shared, "hidden faults: page to be written, run or walked as a table shared its frame with others"),
 	ROW(table_writes, "writes to shadowed page tables followed"),
 	ROW(shadow_live, "shadow pages in use"),
 	ROW(shadow_made, "shadow pages made"),

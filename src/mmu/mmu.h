@@ -47,7 +47,7 @@ enum mmu_kind {
 
 struct mmu_result {
 	void *hva;		/* of va itself */
-	gpa_t gpa;
+	gpa_t gpa;	/* of RAM whose frame is shared: one of the pages there */
 	mfn_t mfn;
 	struct exception exc;
 	bool global;
@@ -57,7 +57,7 @@ struct mmu_counters {
 	uint64_t tlb_l1_misses, tlb_l2_hits, tlb_l2_misses, tlb_fills, tlb_fills_large;
 	uint64_t flush_cr3, flush_cr4, flush_invlpg, flush_invpcid, flush_frames, flush_p2m, flush_write_protect, flush_id_wrap, cr3_noflush, world_switches, flush_asid;
 	uint64_t walks, walk_refs_guest, walk_refs_nested, walk_refs_shadow, walk_refs_hardware, walk_cache_hits;
-	uint64_t nest_faults, guest_faults, hidden_not_present, hidden_not_backed, hidden_write_protected, hidden_dirty, hidden_moved, hidden_logged, hidden_swapped;
+	uint64_t nest_faults, guest_faults, hidden_not_present, hidden_not_backed, hidden_write_protected, hidden_dirty, hidden_moved, hidden_logged, hidden_swapped, hidden_shared;
 	uint64_t table_writes, shadow_live, shadow_made, shadow_reclaimed, shadow_roots, mmio_faults, tracked_writes;
 	uint64_t frames_backed, mode_switches_shadow, mode_switches_nested;
 };

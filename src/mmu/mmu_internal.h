@@ -171,8 +171,13 @@ bool auto_is_shadowed(const struct mmu *mmu, uint64_t cr3);
 /* Where the paging-structure cache lets a walk of the current tables begin; false: at the root. */
 bool nested_cached(struct mmu *mmu, uint64_t va, struct walk *w);
 
-/* The second dimension for the page a walk found: out from w. Lock held. */
-enum translate_status nested_finish(struct mmu *mmu, uint64_t va, const struct walk *w, struct translation *out);
+/* The second dimension for the page a walk found: out from w. A page to be written or run has its frame for itself afterwards. Lock held. */
+enum translate_status nested_finish(struct mmu *mmu, uint64_t va, unsigned access, const struct walk *w, struct translation *out);
+/* A page whose frame is shared is not written or run there. */
+static inline bool tr_must_unshare(const struct mmu *mmu, uint64_t data, unsigned access)
+{
+	return (access & (ACC_WRITE | ACC_EXEC)) && (pool_frame(&mmu->memory->pool, tr_mfn(data))->flags & FRAME_SHARED);
+}
 
 /* nest.c: w, that found a page of L2's, to what is physical to L1. *small: the nested table maps it by a 4 KiB page. Lock held. */
 enum walk_status nest_final(struct walk_space *space, uint64_t va, unsigned access, struct walk *w, bool *small);

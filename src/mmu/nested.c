@@ -65,7 +65,7 @@ static enum translate_status nest_fault(const struct walk *w, struct translation
 	return TRANSLATE_NEST_FAULT;
 }
 
-enum translate_status nested_finish(struct mmu *mmu, uint64_t va, const struct walk *w, struct translation *out)
+enum translate_status nested_finish(struct mmu *mmu, uint64_t va, unsigned access, const struct walk *w, struct translation *out)
 {
 	struct p2m_entry frame;
 	enum p2m_result r;
@@ -86,6 +86,8 @@ enum translate_status nested_finish(struct mmu *mmu, uint64_t va, const struct w
 	}
 	if (r == P2M_NOT_RAM)
 		return TRANSLATE_MMIO;
+	if (r == P2M_MAPPED && (access & (ACC_WRITE | ACC_EXEC)))
+		r = space_own(&mmu->priv->space, out->page, &frame);
 	if (r == P2M_NO_FRAME)
 		return TRANSLATE_NO_FRAME;
 	out->refs = (uint8_t)p2m_refs(frame.shift);
@@ -107,10 +109,10 @@ static enum translate_status finish(struct mmu *mmu, uint64_t va, unsigned acces
 	bool small;
 
 	if (LIKELY(!space->nest))
-		return nested_finish(mmu, va, w, out);
+		return nested_finish(mmu, va, access, w, out);
 	status = nest_final(space, va, access, w, &small);
 	if (status == WALK_OK) {
-		found = nested_finish(mmu, va, w, out);
+		found = nested_finish(mmu, va, access, w, out);
 		out->large = out->large && !small;
 		return found;
 	}

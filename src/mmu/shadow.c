@@ -43,10 +43,9 @@ static uint64_t guest_entry(const struct shadow *s, const struct shadow_page *p,
 bool shadow_still_true(const struct shadow *s, const struct shadow_page *p, unsigned i)
 {
 	uint64_t guest = guest_entry(s, p, i), e = p->entry[i];
-	uint64_t gfn = pool_frame(&s->memory->pool, mfn((e & TR_MFN_MASK) >> PAGE_SHIFT))->gfn;
 
 	return !((guest ^ e) & COPIED) && shadow_is_usable(p->role, guest) &&
-	       paging_leaf_address(long_format(), 1, guest) >> PAGE_SHIFT == gfn;
+	       p2m_maps(s->memory, paging_leaf_address(long_format(), 1, guest) >> PAGE_SHIFT, tr_mfn(e));
 }
 
 /* The root for CR3 as it is now; NULL if there is none (then the next hidden fault makes it). */
@@ -289,8 +288,8 @@ enum translate_status shadow_translate(struct mmu *mmu, uint64_t va, unsigned ac
 	const struct walk_controls *c = &mmu->priv->controls;
 	struct shadow *s = mmu->memory->shadow;
 	enum translate_status status;
+	bool present, shared;
 	struct walk w;
-	bool present;
 
 	if (!c->format || c->format->levels < 4)
 		return nested_translate(mmu, va, access, out);
@@ -299,7 +298,8 @@ enum translate_status shadow_translate(struct mmu *mmu, uint64_t va, unsigned ac
 	if (UNLIKELY(atomic_load_explicit(&mmu->memory->track.table_writes, memory_order_relaxed)))
 		drain(mmu);
 	present = shadow_walk(mmu, s, va, out);
-	if (present && walk_allowed(c, out->data, access) && (!(access & ACC_WRITE) || (out->data & PTE_D)))
+	shared = present && tr_must_unshare(mmu, out->data, access);
+	if (present && !shared && walk_allowed(c, out->data, access) && (!(access & ACC_WRITE) || (out->data & PTE_D)))
 		return TRANSLATED;
 	walk_start(c, mmu->cr3, &w);
 	switch (walk_tables(c, &mmu->priv->space, va, access, &w)) {
@@ -311,11 +311,12 @@ enum translate_status shadow_translate(struct mmu *mmu, uint64_t va, unsigned ac
 	default:
 		break;
 	}
-	status = nested_finish(mmu, va, &w, out);
+	status = nested_finish(mmu, va, access, &w, out);
 	if (status == TRANSLATED) {
-		if (present)
+		/* What unsharing costs is counted there. */
+		if (present && !shared)
 			mmu->counters.hidden_dirty++;
-		else
+		else if (!present)
 			mmu->counters.hidden_not_present++;
 		install(mmu, s, va, &w, out);
 	}

@@ -21,7 +21,7 @@
  * Invariants
  *  S1  a present entry of a tight page that is not void agrees with the guest's entry as it is now: it is what a walk would make of it, but for D,
  *      which it may lack
- *  S2  a present entry of any page that is not void names an allocated frame whose record names the gfn it stands for
+ *  S2  a present entry of any page that is not void names an allocated frame that is the p2m's for the gfn it stands for
  *  S3  FRAME_TABLE is set on a frame if and only if it has a tight shadow page
  *  S4  a link whose serial matches leads to a page one level down that stands for the table (or range) that the guest's entry names
  *  S5  present counts the entries that are not zero; pages are at most limit; all others are on the free list

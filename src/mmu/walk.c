@@ -165,6 +165,9 @@ enum walk_status walk_tables(const struct walk_controls *c, struct walk_space *s
 		}
 		switch (space_frame(from, page, &frame)) {
 		case P2M_MAPPED:
+			/* Tables are written by walks (A and D bits) and watched by shadows. */
+			if (!space->look_only && space_own(from, page, &frame) != P2M_MAPPED)
+				return WALK_NO_FRAME;
 			step->table_m = frame.m;
 			slot = (uint8_t *)pool_ptr(&space->memory->pool, frame.m) + offset;
 			break;

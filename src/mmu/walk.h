@@ -54,6 +54,19 @@ struct walk_space {
 
 /* The frame behind a guest-physical page, backed on first use. Lock held. */
 enum p2m_result space_frame(struct walk_space *space, gpa_t p, struct p2m_entry *out);
+/*
+ * *e is what space_frame found for p, and someone is about to store to that page or to watch it: if others share its frame, p gets one of its own. What is cached is brought up
+ * to date by edit_frames_changed, which must follow before anybody accesses memory.
+ */
+static inline enum p2m_result space_own(struct walk_space *space, gpa_t p, struct p2m_entry *e)
+{
+	const struct memory *mem = space->memory;
+
+	if (LIKELY(!mem->counters.pages_shared) || LIKELY(!(pool_frame(&mem->pool, e->m)->flags & FRAME_SHARED)))
+		return P2M_MAPPED;
+	space->counters->hidden_shared++;
+	return p2m_unshare(space->memory, p, e);
+}
 void space_forget(struct walk_space *space);
 /* Only what names frames that pages have left. */
 void space_drop_void(struct walk_space *space);

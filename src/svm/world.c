@@ -47,7 +47,10 @@ static int read_part(struct vcpu *v, gpa_t at, struct vmcb *b, size_t offset, si
 
 static int write_part(struct vcpu *v, gpa_t at, const struct vmcb *b, size_t offset, size_t len)
 {
-	return memory_write(v->memory, gpa(at.v + offset), (const uint8_t *)b + offset, len);
+	const int err = memory_write(v->memory, gpa(at.v + offset), (const uint8_t *)b + offset, len);
+
+	mmu_frames_changed(&v->mmu);
+	return err;
 }
 
 static enum exec_op no_room(struct vcpu *v)

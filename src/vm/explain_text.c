@@ -32,6 +32,7 @@ static void print_watched(FILE *out, uint32_t watched)
 {
 	static const struct { uint32_t flag; const char *name; } why[] = {
 		{ FRAME_CODE, "translated code" }, { FRAME_TABLE, "a shadowed page table" }, { FRAME_DIRTY_LOG, "the dirty log" },
+		{ FRAME_SHARED, "equal pages share the frame" },
 	};
 	const char *sep = "; stores are watched: ";
 
@@ -231,7 +232,7 @@ static void print_access(FILE *out, const struct explain_access *a)
 		{ HIDDEN_NOT_BACKED, "the page gets a frame" }, { HIDDEN_SWAPPED, "the page comes back from the swap file" }, { HIDDEN_NOT_PRESENT, "the shadow entry is made" },
 		{ HIDDEN_DIRTY, "the shadow entry does not say yet what the guest's does" },
 		{ HIDDEN_WRITE_PROTECTED, "a shadowed page table: the store is followed" }, { HIDDEN_CODE, "translated code lies there: the store is looked at" },
-		{ HIDDEN_LOG, "the dirty log notes the page" },
+		{ HIDDEN_SHARED, "the page shares its frame with equal ones and gets its own" }, { HIDDEN_LOG, "the dirty log notes the page" },
 	};
 	const char *sep = "; hidden fault: ";
 	char who[40];
