@@ -34,6 +34,7 @@ help:
 #:                   adds options
 #: make guests       build/guests/vmlinuz (linux-image-cloud-amd64) and build/guests/initrd.img (busybox)
 #: make check        all tests; TESTS='unit guest' picks groups, ONLY=word picks tests by name
+#: make check-nested hypervisors in guests, in all combinations of paging modes
 #: make fuzz-insn    instructions against the host CPU, 10 million cases; CASES=n
 #: make fuzz-mmu     paging against a model, 10 million steps for each mode, sanitizers on; CASES=n
 #: make fuzz-pv      hypercalls of a paravirtualized domain, all references recounted, 10 million, sanitizers on; CASES=n
@@ -176,6 +177,17 @@ $(GUESTS)/kvm.img: tools/make-kvm-root $(GUESTS)/test.img | $(SETUP)guests
 	@tools/make-kvm-root $(DEBS) $(GUESTS)/kvm-root
 	@tools/make-initrd $@ $(INITRD) $(GUESTS)/test-root $(GUESTS)/kvm-root
 
+# QEMU, with a kernel and an initramfs for it to boot: in a guest, on KVM there.
+$(GUESTS)/l2.img: tests/nested/guest/l2.sh $(INITRD) tools/make-initrd tools/guest-init
+	@mkdir -p $(GUESTS)/l2-root/tests
+	@cp $< $(GUESTS)/l2-root/tests/
+	@tools/make-initrd $@ $(INITRD) $(GUESTS)/l2-root
+$(GUESTS)/qemu.img: tools/make-qemu-root $(GUESTS)/kvm.img $(GUESTS)/l2.img $(GUESTS)/vmlinuz tests/nested/guest/qemu.sh | $(SETUP)check
+	@tools/make-qemu-root $(GUESTS)/vmlinuz $(GUESTS)/l2.img $(GUESTS)/qemu-root
+	@mkdir -p $(GUESTS)/qemu-root/tests
+	@cp tests/nested/guest/qemu.sh $(GUESTS)/qemu-root/tests/
+	@tools/make-initrd $@ $(INITRD) $(GUESTS)/kvm-root $(GUESTS)/qemu-root
+
 # Programs of this machine, to compare what they compute on the host and in a guest.
 $(GUESTS)/programs.img: tools/make-program-root tests/e2e/programs/work.sh $(INITRD) tools/make-initrd tools/guest-init | $(SETUP)guests $(SETUP)check
 	@tools/make-program-root $(GUESTS)/program-root
@@ -202,10 +214,17 @@ $(GUESTS)/disk.img: $(GUESTS)/disk-root/modules/xen-blkfront.ko tests/e2e/disk/d
 # The second compiler, and everything that tests run under sanitizers, have build directories of their own.
 check: $(SETUP)build $(SETUP)check guests
 	@tools/setup browser || echo "no browser, so that test is skipped" >&2
-	@$(MAKE) --no-print-directory -j$(JOBS) all unit fuzzers bare $(GUESTS)/vmlinuz-amd64 $(GUESTS)/test.img $(GUESTS)/kvm.img $(GUESTS)/stress.img $(GUESTS)/programs.img $(GUESTS)/disk.img
+	@$(MAKE) --no-print-directory -j$(JOBS) all unit fuzzers bare $(GUESTS)/vmlinuz-amd64 $(GUESTS)/test.img $(GUESTS)/kvm.img $(GUESTS)/qemu.img $(GUESTS)/stress.img $(GUESTS)/programs.img $(GUESTS)/disk.img
 	@$(MAKE) --no-print-directory -j$(JOBS) BUILD=$(BUILD)/clang CC=clang all unit
 	@$(MAKE) --no-print-directory -j$(JOBS) BUILD=$(BUILD)/san SAN=address,undefined OPT=-O1 unit fuzzers
 	@tools/run-tests --build $(BUILD) --jobs $(JOBS) $(if $(ONLY),--only '$(ONLY)') $(TESTS)
+
+# Hypervisors in guests, in all combinations of paging modes, ours and theirs; `make check` has a few of them.
+check-nested: $(SETUP)build $(SETUP)check guests
+	@$(MAKE) --no-print-directory -j$(JOBS) all bare $(GUESTS)/kvm.img $(GUESTS)/qemu.img
+	@tools/run-tests --build $(BUILD) --jobs $(JOBS) --only svm guest
+	@tools/run-tests --build $(BUILD) --jobs $(JOBS) --only kvm e2e
+	@tools/run-tests --build $(BUILD) --jobs $(JOBS) nested
 
 # Long runs of the fuzzers; `make check` makes short ones (fuzz/runs). CASES=n changes their length.
 CASES ?= 10000000
@@ -271,6 +290,6 @@ clean:
 distclean:
 	rm -rf build
 
-.PHONY: all help guests run unit fuzzers bare check fuzz-insn fuzz-mmu fuzz-pv fuzz-svm bench bench-paging clean distclean
+.PHONY: all help guests run unit fuzzers bare check check-nested fuzz-insn fuzz-mmu fuzz-pv fuzz-svm bench bench-paging clean distclean
 .SECONDARY:
 -include $(LIBOBJ:.o=.d) $(MAINOBJ:.o=.d) $(wildcard $(BUILD)/obj/tests/unit/*.d $(BUILD)/obj/fuzz/*.d $(BUILD)/obj/fuzz/*/*.d $(BUILD)/bare/obj/*.d)

@@ -188,18 +188,23 @@ enum exec_op op_invd(struct exec *x)
 	return x->v->cpl ? exec_gp(x, 0) : OP_DONE;
 }
 
-enum exec_op op_invlpg(struct exec *x)
+uint64_t exec_operand_address(const struct exec *x)
 {
-	struct vcpu *v = x->v;
+	const struct vcpu *v = x->v;
 	uint64_t ea = exec_ea(x), seg = x->in->mem.seg;
 
-	if (v->cpl)
-		return exec_gp(x, 0);
 	if (vcpu_long64(v) ? seg == SEG_FS || seg == SEG_GS : true)
 		ea += v->seg[seg].base;
 	if (!vcpu_long64(v))
 		ea = (uint32_t)ea;
-	mmu_invlpg(&v->mmu, gva(ea));
+	return ea;
+}
+
+enum exec_op op_invlpg(struct exec *x)
+{
+	if (x->v->cpl)
+		return exec_gp(x, 0);
+	mmu_invlpg(&x->v->mmu, gva(exec_operand_address(x)));
 	return OP_DONE;
 }
 

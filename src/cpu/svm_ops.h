@@ -25,6 +25,9 @@ struct svm_ops {
 	enum exec_result (*interrupts)(struct vcpu *v);
 };
 
+/* Linear address of the memory operand; no limit or right is checked. */
+uint64_t exec_operand_address(const struct exec *x);
+
 /* Load the registers that decide translation, which the caller has checked (EFER.LMA follows from the others), and switch address spaces (mmu.h). */
 void control_enter_guest(struct vcpu *v, uint32_t asid, enum mmu_guest_flush flush, uint64_t cr0, uint64_t cr3, uint64_t cr4, uint64_t efer,
 			 bool nested, uint64_t ncr3);

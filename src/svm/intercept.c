@@ -23,7 +23,7 @@ static const struct row { uint8_t code, check; bool there; } rows[INSN_CLASS_COU
 #define ROW(cls, code, check) [INSN_##cls] = { VMEXIT_##code, check, true }
 	ROW(CPUID, CPUID, ALWAYS), ROW(PUSHF, PUSHF, ALWAYS), ROW(POPF, POPF, ALWAYS), ROW(IRET, IRET, ALWAYS), ROW(INT, SWINT, ALWAYS),
 	ROW(INT1, ICEBP, ALWAYS), ROW(XSETBV, XSETBV, ALWAYS),
-	ROW(INVD, INVD, CPL_0), ROW(WBINVD, WBINVD, CPL_0), ROW(HLT, HLT, CPL_0), ROW(INVLPG, INVLPG, CPL_0), ROW(INVPCID, INVPCID, CPL_0),
+	ROW(INVD, INVD, CPL_0), ROW(WBINVD, WBINVD, CPL_0), ROW(HLT, HLT, CPL_0), ROW(INVLPG, INVLPG, CPL_0),
 	ROW(RDTSC, RDTSC, TSD), ROW(RDTSCP, RDTSCP, TSD), ROW(RDPMC, RDPMC, PCE),
 	ROW(SIDT, IDTR_READ, UMIP), ROW(SGDT, GDTR_READ, UMIP), ROW(SLDT, LDTR_READ, PROTECTED_UMIP), ROW(STR, TR_READ, PROTECTED_UMIP),
 	ROW(LIDT, IDTR_WRITE, CPL_0), ROW(LGDT, GDTR_WRITE, CPL_0), ROW(LLDT, LDTR_WRITE, PROTECTED_CPL_0), ROW(LTR, TR_WRITE, PROTECTED_CPL_0),
@@ -49,11 +49,7 @@ static bool executes(const struct vcpu *v, enum check check)
 	return false;
 }
 
-static enum exec_op exit_if(struct exec *x, unsigned code)
-{
-	return svm_intercepted(x->v, code) ? svm_exit_op(x, code, 0, 0) : OP_DONE;
-}
-
+static enum exec_op exit_if(struct exec *x, unsigned code);
 static bool register_exists(unsigned cr) { return cr == 0 || (cr >= 2 && cr <= 4) || cr == 8; }
 
 /* CR0's write intercept comes before the selective one, which lets TS and MP change. */
@@ -104,6 +100,25 @@ static enum exec_op msr(struct exec *x)
 	return bits >> (at % 8 + write) & 1 ? svm_exit_op(x, VMEXIT_MSR, write, 0) : OP_DONE;
 }
 
+/* What an exit says of its instruction in EXITINFO1 ("Decode Assists"). */
+static uint64_t assist(const struct exec *x)
+{
+	const struct insn *in = x->in;
+
+	switch (in->cls) {
+	case INSN_MOV_FROM_CR: case INSN_MOV_TO_CR: return 1ull << 63 | in->reg;
+	case INSN_MOV_FROM_DR: case INSN_MOV_TO_DR: return in->reg;
+	case INSN_INT: return in->imm & 0xff;
+	case INSN_INVLPG: case INSN_INVPCID: return exec_operand_address(x);
+	default: return 0;
+	}
+}
+
+static enum exec_op exit_if(struct exec *x, unsigned code)
+{
+	return svm_intercepted(x->v, code) ? svm_exit_op(x, code, assist(x), 0) : OP_DONE;
+}
+
 enum exec_op svm_intercept(struct exec *x)
 {
 	struct vcpu *v = x->v;
@@ -113,6 +128,10 @@ enum exec_op svm_intercept(struct exec *x)
 	if (r->there)
 		return executes(v, r->check) ? exit_if(x, r->code) : OP_DONE;
 	switch (in->cls) {
+	case INSN_INVPCID: /* EXITINFO2: the type */
+		if (v->cpl || !svm_intercepted(v, VMEXIT_INVPCID))
+			return OP_DONE;
+		return svm_exit_op(x, VMEXIT_INVPCID, assist(x), vcpu_long64(v) ? v->gpr[in->reg] : (uint32_t)v->gpr[in->reg]);
 	case INSN_NOP:
 		return insn_is_pause(in) ? exit_if(x, VMEXIT_PAUSE) : OP_DONE;
 	case INSN_RDMSR: case INSN_WRMSR:
@@ -158,15 +177,36 @@ enum exec_op svm_port(struct exec *x, uint16_t port, unsigned size, bool in, boo
 	return svm_exit_op(x, VMEXIT_IOIO, info, x->next);
 }
 
+/* The instruction that was to touch memory, as far as it can be fetched; none if it is the fetch that failed. */
+static void note_bytes(struct vcpu *v, bool fetch)
+{
+	struct vmcb *b = &v->svm.state->vmcb;
+	uint64_t la = vcpu_long64(v) ? v->rip : (uint32_t)(v->seg[SEG_CS].base + v->rip);
+	struct mmu_result r;
+
+	b->fetched = 0;
+	while (!fetch && b->fetched < sizeof(b->insn) && vcpu_canonical(v, la) && mmu_fetch(&v->mmu, gva(la), vcpu_user(v), &r) == MMU_MAPPED) {
+		unsigned n = (unsigned)(PAGE_SIZE - (la & ~PAGE_MASK)), left = sizeof(b->insn) - b->fetched;
+
+		n = n < left ? n : left;
+		copy_bytes(b->insn + b->fetched, r.hva, n);
+		b->fetched = (uint8_t)(b->fetched + n);
+		la = vcpu_long64(v) ? la + n : (uint32_t)(la + n);
+	}
+}
+
 /* #DB leaves what it says in DR6 and DR7 before the intercept, #PF does not write CR2. */
 bool svm_exception(struct vcpu *v, const struct exception *exc, enum exec_result *result)
 {
 	if (exc->vector == VEC_NPF) {
+		note_bytes(v, exc->nest_error & PF_I);
 		*result = svm_exit(v, VMEXIT_NPF, exc->nest_error, exc->cr2, 0);
 		return true;
 	}
 	if (exc->vector >= 32 || !svm_intercepted(v, VMEXIT_EXCEPTION + exc->vector))
 		return false;
+	if (exc->vector == VEC_PF)
+		note_bytes(v, exc->error & PF_I);
 	if (exc->vector == VEC_DB)
 		control_load_debug(v, (v->dr[6] & ~0xfull) | exc->dr6, v->dr[7] & ~(1ull << 13));
 	*result = svm_exit(v, VMEXIT_EXCEPTION + exc->vector, exc->has_error ? exc->error : 0, exc->vector == VEC_PF ? exc->cr2 : 0, 0);

@@ -40,12 +40,18 @@ static enum exec_op clgi(struct exec *x)
 	return OP_DONE;
 }
 
+static uint64_t invlpga_address(const struct exec *x)
+{
+	const struct vcpu *v = x->v;
+
+	return vcpu_long64(v) && x->in->addrsize == 8 ? v->gpr[RAX] : (uint32_t)v->gpr[RAX];
+}
+
 static enum exec_op invlpga(struct exec *x)
 {
 	struct vcpu *v = x->v;
-	uint64_t va = vcpu_long64(v) && x->in->addrsize == 8 ? v->gpr[RAX] : (uint32_t)v->gpr[RAX];
 
-	mmu_invlpga(&v->mmu, (uint32_t)v->gpr[RCX], gva(va));
+	mmu_invlpga(&v->mmu, (uint32_t)v->gpr[RCX], gva(invlpga_address(x)));
 	return OP_DONE;
 }
 
@@ -66,7 +72,7 @@ static enum exec_op instruction(struct exec *x)
 		return exec_gp(x, 0);
 	/* A guest that clears its EFER.SVME is still one; VMMCALL may be intercepted at any CPL. */
 	if (v->svm.guest && (rows[n].run || rows[n].code == VMEXIT_VMMCALL) && svm_intercepted(v, rows[n].code))
-		return svm_exit_op(x, rows[n].code, 0, 0);
+		return svm_exit_op(x, rows[n].code, rows[n].code == VMEXIT_INVLPGA ? invlpga_address(x) : 0, 0);
 	return rows[n].run ? rows[n].run(x) : exec_undefined(x);
 }
 

@@ -191,6 +191,7 @@ enum exec_op svm_vmrun(struct exec *x, gpa_t at)
 	v->svm.gif_clear = false;
 	v->svm.guest = true;
 	v->svm.delivering = 0;
+	s->vmcb.fetched = 0;
 	if (svm_check(&s->vmcb, &limits)) {
 		/* Nothing was loaded, so L1's own state must not be taken for L2's. */
 		return svm_exit(v, VMCB_EXIT_INVALID, 0, 0, 0) == EXEC_NEXT ? OP_EVENT : OP_STOP;
@@ -283,7 +284,7 @@ enum exec_result svm_exit(struct vcpu *v, uint64_t code, uint64_t info1, uint64_
 	if (!err)
 		err = write_part(v, at, b, PART(eventinj, eventinj));
 	if (!err)
-		err = write_part(v, at, b, PART(next_rip, fetched));
+		err = write_part(v, at, b, PART(next_rip, insn));
 	if (!err && code != VMCB_EXIT_INVALID) {
 		err = write_part(v, at, b, PART(es, ds));
 		if (!err)

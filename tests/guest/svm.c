@@ -573,6 +573,61 @@ static void user_guest(void)
 	CHECK_EQ(cs, KERNEL_CS);
 }
 
+/* What exits say of their instruction. */
+static void decode_assists(void)
+{
+	CHECK(cpuid(0x8000000a, 0).d & 1u << 7);
+	set_up(CODE("mov %%cr3, %%r11; vmmcall"));
+	intercept(3);
+	CHECK_EQ(vmrun(), 3);
+	CHECK_EQ(*q(INFO1), 1ul << 63 | 11);
+	set_up(CODE("mov %%rsi, %%cr4; vmmcall"));
+	intercept(0x14);
+	CHECK_EQ(vmrun(), 0x14);
+	CHECK_EQ(*q(INFO1), 1ul << 63 | 6);
+	set_up(CODE("smsw %%ecx; vmmcall"));
+	intercept(0);
+	CHECK_EQ(vmrun(), 0);
+	CHECK_EQ(*q(INFO1), 0);
+	set_up(CODE("mov %%dr7, %%rbx; vmmcall"));
+	intercept(0x27);
+	CHECK_EQ(vmrun(), 0x27);
+	CHECK_EQ(*q(INFO1), 3);
+	set_up(CODE("int $0x9a; vmmcall"));
+	intercept(0x75);
+	CHECK_EQ(vmrun(), 0x75);
+	CHECK_EQ(*q(INFO1), 0x9a);
+	set_up(CODE("invlpg 0x123(%%rdx,%%rcx,4); vmmcall"));
+	intercept(0x79);
+	l2.rdx = 0x1000;
+	l2.rcx = 2;
+	CHECK_EQ(vmrun(), 0x79);
+	CHECK_EQ(*q(INFO1), 0x112b);
+	set_up(CODE("mov $0x7777, %%eax; invlpga; vmmcall"));
+	intercept(0x7a);
+	CHECK_EQ(vmrun(), 0x7a);
+	CHECK_EQ(*q(INFO1), 0x7777);
+	if (cpuid(7, 0).b & 1u << 10) {
+		set_up(CODE("invpcid 8(%%rdx), %%rcx; vmmcall"));
+		intercept(0xa2);
+		l2.rdx = 0x2000;
+		l2.rcx = 2;
+		CHECK_EQ(vmrun(), 0xa2);
+		CHECK_EQ(*q(INFO1), 0x2008);
+		CHECK_EQ(*q(INFO2), 2);
+	}
+	/* The instruction that caused a page fault; none when it was the fetch. */
+	set_up(CODE("mov $0x7000000000ff, %%rdx; mov %%ecx, 5(%%rdx)"));
+	intercept(EXIT_EXCEPTION + PF);
+	CHECK_EQ(vmrun(), EXIT_EXCEPTION + PF);
+	CHECK_EQ(vmcb[FETCHED] & 15, 15);
+	CHECK_EQ(memcmp(vmcb + FETCHED + 1, "\x89\x4a\x05", 3), 0);
+	set_up(CODE("mov $0x7000000000ff, %%rdx; jmp *%%rdx"));
+	intercept(EXIT_EXCEPTION + PF);
+	CHECK_EQ(vmrun(), EXIT_EXCEPTION + PF);
+	CHECK_EQ(vmcb[FETCHED] & 15, 0);
+}
+
 const struct guest_test guest_tests[] = {
 	{ "CPUID offers SVM, and its MSRs are there", offered },
 	{ "without EFER.SVME its instructions are undefined", without_svme },
@@ -584,6 +639,7 @@ const struct guest_test guest_tests[] = {
 	{ "the translations of ASIDs are kept apart, and flushed on demand", asids },
 	{ "VMRUN refuses what cannot run", refused },
 	{ "instructions are intercepted", instructions },
+	{ "exits say what there was to decode", decode_assists },
 	{ "writes of CR0 are intercepted selectively", selective_cr0 },
 	{ "ports are intercepted by the map", ports },
 	{ "MSRs are intercepted by the map", msrs },
