@@ -114,10 +114,13 @@ static void foretold(struct fuzz *f, const struct explain *x, unsigned access, u
 		/* The walk may give the very page its first shadow, which then is watched. */
 		if (kind == MMU_MAPPED && a->kind == MMU_TRACKED && !(flags & FRAME_TABLE) && (flags_of(f, a->gpa) & FRAME_TABLE))
 			kind = MMU_TRACKED;
+		/* Or take the very page's last one for shadows that it makes, so that it is watched no more. */
+		if (kind == MMU_TRACKED && a->kind == MMU_MAPPED && (flags & FRAME_TABLE) && !(flags_of(f, a->gpa) & FRAME_TRACKED))
+			kind = MMU_MAPPED;
 		if (kind != a->kind || (kind == MMU_INJECT && e->error != a->error) ||
 		    (kind != MMU_INJECT && e->p.v != a->gpa && (!host_of(f, a->gpa) || host_of(f, e->p.v) != host_of(f, a->gpa))))
-			die(f, "va %#" PRIx64 " access %#x: explain foretold %s gpa %#" PRIx64 " error %#x, it was %s gpa %#" PRIx64 " error %#x",
-			    x->va, access, kinds[kind], e->p.v, e->error, kinds[a->kind], a->gpa, a->error);
+			die(f, "va %#" PRIx64 " access %#x: explain foretold %s (hidden %#x, flags %#x, now %#x) gpa %#" PRIx64 " error %#x, it was %s gpa %#" PRIx64 " error %#x",
+			    x->va, access, kinds[kind], e->hidden, flags, flags_of(f, a->gpa), e->p.v, e->error, kinds[a->kind], a->gpa, a->error);
 		f->foretold++;
 	}
 }

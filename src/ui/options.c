@@ -19,6 +19,7 @@
 #define MACHINE_MIN MIB(8)
 #define SHADOW_MIN KIB(64)	/* SHADOW_MIN_PAGES and SHADOW_MAX_PAGES of mmu/shadow.h */
 #define SHADOW_MAX GIB(4)
+#define SHARE_MAX 50000u		/* VM_SHARE_MAX of vm/vm_internal.h */
 #define DEFAULT_SWAP_DIR "/var/tmp"	/* /tmp is memory on many machines */
 #define TIMEOUT_MAX 1e9
 #define PROFILE_EVERY 1000u	/* microseconds */
@@ -95,6 +96,17 @@ static bool set_machine_memory(struct options *o, const char *arg)
 	if (!memory_size(o, "--machine-memory", arg, MACHINE_MIN, &bytes))
 		return false;
 	o->vm.machine_bytes = ALIGN_UP(bytes, MIB(2));
+	return true;
+}
+
+static bool set_share_pages(struct options *o, const char *arg)
+{
+	char *end;
+	const unsigned long n = strtoul(arg, &end, 10);
+
+	if (!isdigit((unsigned char)arg[0]) || *end || n > SHARE_MAX)
+		return option_error(o, "--share-pages %s: not a number of pages a second, from 0 to %u", arg, SHARE_MAX);
+	o->vm.share_per_second = n;
 	return true;
 }
 
@@ -243,6 +255,7 @@ static const struct option_row {
 	{ "-m", "SIZE", "guest memory, with K, M or G; a bare number means MiB (default 512M)", set_memory },
 	{ "--machine-memory", "SIZE", "machine memory behind it; what does not fit is swapped to a file (default: all of it)", set_machine_memory },
 	{ "--swap", "DIR", "directory of that file, which has no name (default " DEFAULT_SWAP_DIR ")", set_swap },
+	{ "--share-pages", "N", "look at N pages a second for equal ones, which then share machine memory (default 0: off)", set_share_pages },
 	{ "--shadow-memory", "SIZE", "most memory for shadow tables (default: 4 MiB and 1/128 of guest memory, 64 MiB at most)", set_shadow_memory },
 	{ "-c", "CPUS", "number of CPUs (1)", set_cpus },
 	{ "--cpu", "NAME=on|off", "offer a feature of the processor (see below) to the guest; may be repeated", set_cpu },
@@ -315,6 +328,8 @@ static bool options_finish_direct(struct options *o)
 {
 	if (o->vm.machine_bytes && o->vm.machine_bytes < o->vm.memory_bytes)
 		return option_error(o, "--machine-memory: with --paging direct the guest knows its machine frames, so its memory cannot be swapped");
+	if (o->vm.share_per_second)
+		return option_error(o, "--share-pages: with --paging direct the guest knows its machine frames, so its pages cannot share them");
 	if (o->vm.cpu_offers)
 		return option_error(o, "--cpu: with --paging direct the processor's features are what the Xen interface fixes");
 	if (!o->placement_given)

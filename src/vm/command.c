@@ -220,17 +220,44 @@ static void command_balloon(struct control_request *r)
 		virtio_balloon_ask_stats(b);
 	}
 	bus_unlock(&r->vm->bus);
+	/* The device has written to its queues. */
+	mmu_frames_changed(&r->vm->vcpu[0]->v.mmu);
+}
+
+/* The command's first word: so many a second, as N or N/s. */
+static bool parse_rate(struct control_request *r, const char *what, unsigned most, unsigned long long *n)
+{
+	char *end;
+
+	*n = strtoull(r->argv[1], &end, 10);
+	if (isdigit((unsigned char)r->argv[1][0]) && (!*end || !strcmp(end, "/s")) && *n <= most)
+		return true;
+	control_fail(r, "%s %s: not a number of %s a second, from 0 to %u", r->argv[0], r->argv[1], what, most);
+	return false;
+}
+
+static void command_share(struct control_request *r)
+{
+	const struct memory_counters *c = &r->vm->memory.counters;
+	unsigned long long n;
+
+	if (r->argc > 1) {
+		if (!parse_rate(r, "pages", VM_SHARE_MAX, &n))
+			return;
+		vm_share_set(r->vm, n);
+	}
+	fprintf(r->out, "looking at %" PRIu64 " pages a second for equal ones; %" PRIu64 " looked at so far, all of memory %" PRIu64 " times\n",
+		(uint64_t)atomic_load(&r->vm->share.per_second), c->pages_scanned, c->share_passes);
+	fprintf(r->out, "%" PRIu64 " pages share %" PRIu64 " frames, which saves %" PRIu64 " KiB; %" PRIu64 " have joined, %" PRIu64 " have left to be written or run\n",
+		c->pages_sharing + c->pages_shared, c->pages_shared, c->pages_sharing << PAGE_SHIFT >> 10, c->pages_merged, c->pages_unshared);
 }
 
 static void command_move_random(struct control_request *r)
 {
-	char *end;
-	const unsigned long long n = strtoull(r->argv[1], &end, 10);
+	unsigned long long n;
 
-	if (!isdigit((unsigned char)r->argv[1][0]) || (*end && strcmp(end, "/s")) || n > VM_MOVES_MAX) {
-		control_fail(r, "move-random %s: not a number of moves a second, from 0 to %u", r->argv[1], VM_MOVES_MAX);
+	if (!parse_rate(r, "moves", VM_MOVES_MAX, &n))
 		return;
-	}
 	vm_moves_set(r->vm, n);
 	if (n)
 		fprintf(r->out, "moving %llu random pages a second\n", n);
@@ -294,13 +321,14 @@ static void command_help(struct control_request *r);
 
 static const struct control_command control_commands[] = {
 	{ "audit", "", "check every invariant of p2m, TLB, shadow tables and page types now", 0, 0, false, true, command_audit },
-	{ "balloon", "[SIZE]", "ask the guest to give up so much memory; without SIZE, how it stands", 0, 1, true, false, command_balloon },
+	{ "balloon", "[SIZE]", "ask the guest to give up so much memory; without SIZE, how it stands", 0, 1, true, true, command_balloon },
 	{ "dirty", "start|fetch|stop", "log which guest pages are written; fetch lists and clears them", 1, 1, true, true, command_dirty },
 	{ "exits", "", "what guest code was left for, by kind", 0, 0, false, false, command_exits },
 	{ "explain", "VA [--cr3 X] [read|write|fetch] [kernel|user]", "the whole way of an address, v to p to m, and what an access would meet", 1, 5, false, true, command_explain },
 	{ "help", "", "list the commands", 0, 0, false, false, command_help },
 	{ "move", "GPA", "move the guest-physical page to another machine frame", 1, 1, true, true, command_move },
 	{ "move-random", "N", "move so many random pages a second (0 stops)", 1, 1, true, false, command_move_random },
+	{ "share", "[N]", "look at so many pages a second for equal ones, which then share frames (0 stops); without N, how it stands", 0, 1, true, false, command_share },
 	{ "stats", "", "all counters as JSON, as --stats writes them", 0, 0, false, false, command_stats },
 };
 

@@ -121,6 +121,8 @@ static int vm_build(struct vm *vm, char *error, size_t size)
 		return vm_fail(error, size, err, "the kernel's first state");
 	vm_room_start(vm);
 	err = vm_moves_init(vm);
+	if (!err)
+		err = vm_share_init(vm);
 	if (err)
 		return vm_fail(error, size, err, "the control of memory");
 	vm_register_stats(vm);
@@ -220,6 +222,7 @@ void vm_destroy(struct vm *vm)
 		block_close(&vm->disk[i]);
 	control_destroy(vm->control);
 	vm_moves_destroy(vm);
+	vm_share_destroy(vm);
 	vm_trace_destroy(vm);
 	vm_profile_destroy(vm);
 	for (unsigned i = 0; i < vm->vcpus; i++)

@@ -64,6 +64,7 @@ struct vm_config {
 	uint64_t memory_bytes;
 	uint64_t machine_bytes;		/* of the machine pool; 0: as much as guest memory */
 	uint64_t shadow_bytes;		/* for shadow tables, whole pages; 0: a share of memory */
+	uint64_t share_per_second;	/* pages that the search for equal ones looks at; 0: it is off */
 	const char *swap_dir;		/* where the rest goes (a file without a name) */
 	unsigned cpus;
 	unsigned cpu_offers;		/* what else the processors have: bits of enum cpu_offer (cpu/cpuid.h) */

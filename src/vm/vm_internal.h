@@ -46,6 +46,15 @@ struct vm_moves {
 	uint64_t owed_ns;		/* time for which no move was made yet */
 };
 
+/* The search for equal pages, so many a second (share.c). Who owns what: as for moves. */
+struct vm_share {
+	struct loop_source timer;
+	struct vm_work work;
+	_Atomic bool under_way;
+	_Atomic uint64_t per_second;
+	uint64_t last_ns;
+};
+
 struct vm_exit_stats { uint64_t kind[EXIT_HOST_ERROR + 1]; };
 
 /* Time of a vcpu thread by what it did (docs/stats.md, group "host"). */
@@ -127,6 +136,7 @@ struct vm {
 	uint64_t start_ns, create_ns;
 	struct vm_host_stats host;
 	struct vm_moves moves;
+	struct vm_share share;
 	int swap_fd;			/* -1: guest memory is not swapped */
 	struct vm_work room_work;
 	struct virtio_balloon balloon;
@@ -192,6 +202,12 @@ void vm_moves_destroy(struct vm *vm);
 void vm_moves_set(struct vm *vm, uint64_t per_second);	/* I/O thread; 0 stops */
 /* On the vcpu's thread, outside generated code. As memory_move. */
 int vm_move_page(struct vm *vm, gpa_t p);
+
+/* share.c */
+#define VM_SHARE_MAX 50000u	/* a second */
+int vm_share_init(struct vm *vm);
+void vm_share_destroy(struct vm *vm);
+void vm_share_set(struct vm *vm, uint64_t per_second);	/* I/O thread; 0 stops */
 
 /* report.c */
 void vm_register_stats(struct vm *vm);	/* once, when everything that counts exists */

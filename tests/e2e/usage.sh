@@ -21,6 +21,7 @@ for option in "--disk x" "--net user" "--share a=b" "--root x" "--gdb" "--engine
 done
 refuse "-c" run --kernel $kernel -c 2
 refuse "machine-memory" run --kernel $kernel --paging direct -m 128M --machine-memory 64M
+refuse "share-pages" run --kernel $kernel --paging direct --share-pages 1000
 refuse "cpu" run --kernel $kernel --paging direct --cpu la57=on
 refuse "more than one CPU" run --kernel $kernel --paging direct -c 2
 refuse "net" run --kernel $kernel --paging direct --net user

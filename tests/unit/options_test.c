@@ -46,7 +46,8 @@ static void every_option_sets_what_it_says(void **state)
 	(void)state;
 	ACCEPTS("--initrd", "i", "--append", "quiet nokaslr", "-m", "2G", "-c", "1", "--paging", "shadow", "--engine", "auto",
 		"--placement", "scatter", "--stats", "s.json", "--timeout", "1.5", "--debug-exit", "--tune", "console-buffer=off",
-		"--control", "vm.sock", "--machine-memory", "129M", "--swap", "/dir", "--shadow-memory", "65K");
+		"--control", "vm.sock", "--machine-memory", "129M", "--swap", "/dir", "--shadow-memory", "65K", "--share-pages", "4000");
+	assert_int_equal(o.vm.share_per_second, 4000);
 	assert_int_equal(o.vm.initrds, 1);
 	assert_string_equal(o.vm.initrd[0], "i");
 	assert_string_equal(o.vm.cmdline, "console=ttyS0 panic=-1 reboot=a quiet nokaslr");
@@ -116,6 +117,7 @@ static void options_of_later_versions_are_refused_by_name(void **state)
 	ACCEPTS("--paging", "direct", "--placement", "linear");
 	assert_int_equal(o.vm.placement, PLACEMENT_LINEAR);
 	REFUSES("knows its machine frames", "--paging", "direct", "-m", "64M", "--machine-memory", "32M");
+	REFUSES("so its pages cannot share them", "--paging", "direct", "--share-pages", "10");
 	REFUSES("the Xen interface fixes", "--paging", "direct", "--cpu", "la57=on");
 	ACCEPTS("--paging", "auto");
 	assert_int_equal(o.vm.paging, PAGING_AUTO);
@@ -137,6 +139,8 @@ static void bad_usage_is_refused(void **state)
 	REFUSES("-m needs an argument", "-m");
 	REFUSES("--machine-memory", "--machine-memory", "1M");
 	REFUSES("--machine-memory", "--machine-memory", "little");
+	REFUSES("not a number of pages a second", "--share-pages", "on");
+	REFUSES("not a number of pages a second", "--share-pages", "50001");
 	REFUSES("must be from 64 KiB to 4 GiB", "--paging", "shadow", "--shadow-memory", "63K");
 	REFUSES("must be from 64 KiB to 4 GiB", "--paging", "shadow", "--shadow-memory", "5G");
 	REFUSES("not a memory size", "--paging", "shadow", "--shadow-memory", "some");

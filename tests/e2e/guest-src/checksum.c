@@ -1,8 +1,9 @@
 /*
- * checksum.c - `checksum MIB SECONDS`: gives every page of that much memory (0: nearly all that is available) contents of its own, then for
+ * checksum.c - `checksum MIB SECONDS [KINDS]`: gives every page of that much memory (0: nearly all that is available) contents of its own, then for
  * so long checks all of it and changes some, page after page. A page that loses a bit, or gets another's contents, ends it with status 1.
  *
- * A page holds its number, how often it was changed, and words that follow from both.
+ * A page holds its number, how often it was changed, and words that follow from both. With KINDS its number counts modulo KINDS, so that pages that were changed equally often are
+ * equal; and now and then part of a page is changed and changed back.
  */
 #include <stdint.h>
 #include <sys/mman.h>
@@ -68,7 +69,7 @@ int main(int argc, char **argv)
 {
 	uint64_t mib = argc > 1 ? strtoull(argv[1], NULL, 0) : 0;
 	double end = now() + (argc > 2 ? atof(argv[2]) : 1);
-	uint64_t pages, sum = 0, rounds = 0;
+	uint64_t pages, sum = 0, rounds = 0, kinds = argc > 3 ? strtoull(argv[3], NULL, 0) : ~0ull;
 	uint32_t *changes;
 	uint64_t *memory;
 
@@ -79,17 +80,25 @@ int main(int argc, char **argv)
 	changes = calloc(pages, sizeof(*changes));
 	CHECK(memory != MAP_FAILED && changes);
 	for (uint64_t i = 0; i < pages; i++)
-		page_fill(memory + i * WORDS, i, 0);
+		page_fill(memory + i * WORDS, i % kinds, 0);
 	do {
 		for (uint64_t i = 0; i < pages; i++) {
-			page_check(memory + i * WORDS, i, changes[i]);
-			if (mix(i ^ rounds << 32) % 4 == 0)
-				page_fill(memory + i * WORDS, i, ++changes[i]);
+			uint64_t *page = memory + i * WORDS, dice = mix(i ^ rounds << 32);
+
+			page_check(page, i % kinds, changes[i]);
+			if (dice % (kinds == ~0ull ? 4 : 32) == 0) {
+				page_fill(page, i % kinds, ++changes[i]);
+			} else if (kinds != ~0ull && dice % 32 == 1) {
+				volatile uint64_t *word = &page[dice >> 32 & (WORDS - 1)];
+
+				*word = ~*word;
+				*word = ~*word;
+			}
 		}
 		rounds++;
 	} while (now() < end);
 	for (uint64_t i = 0; i < pages; i++) {
-		page_check(memory + i * WORDS, i, changes[i]);
+		page_check(memory + i * WORDS, i % kinds, changes[i]);
 		sum += mix(memory[i * WORDS + 1] + i);
 	}
 	printf("checksum: %lu MiB are right after %lu rounds, sum %016lx\n", mib, rounds, sum);
