@@ -21,7 +21,7 @@
 #define SPACE_BITS 19
 #define SPACE_ID_MAX ((1u << SPACE_BITS) - 1)
 #define L2_WAYS 4
-#define L2_SMALL_SHIFT 10	/* sets: 4096 entries */
+#define L2_SMALL_SHIFT 13	/* sets: 32768 entries, as many as 128 MiB has pages */
 #define L2_LARGE_SHIFT 8	/* sets: 1024 entries */
 struct tlb2_set {
 	uint64_t tag[L2_WAYS];
