@@ -75,7 +75,7 @@ struct mark {
 };
 
 /* A memory access that may miss the TLB, or an exit: what the cold path must know. */
-enum site_kind { SITE_READ, SITE_WRITE, SITE_STACK_READ, SITE_STACK_WRITE, SITE_LINK, SITE_BRANCH };
+enum site_kind { SITE_READ, SITE_WRITE, SITE_STACK_READ, SITE_STACK_WRITE, SITE_LINK, SITE_BRANCH, SITE_FAR };
 struct site {
 	uint32_t block;
 	uint32_t host;		/* READ, WRITE: where to try again, T0 holding the address; LINK: the rel32 to patch */
@@ -84,7 +84,7 @@ struct site {
 	uint8_t kind;
 	uint8_t flags_saved : 1; /* as in struct mark */
 	uint8_t careful : 1;	/* READ, WRITE: another fault may come before #PF, so let the executor find it */
-	int16_t rsp_undo;	/* BRANCH: what to add to RSP if the target turns out not to be canonical */
+	int16_t rsp_undo;	/* BRANCH: what to add to RSP if the target turns out not to be canonical (FAR: then the target faults, not the branch) */
 };
 #define NO_SITE 0xffffffffu
 #define DEAD_SITE 0x80000000u /* | block index: left through a dead block's entry */
@@ -95,7 +95,7 @@ struct site {
 enum { S_HOST_RSP, S_SELF, S_TARGET, S_JUMP_BASE /* where the current jump table begins, in words */, S_JUMP_WANT /* the same, never poisoned */,
        S_ODD_RSP, S_ODD_RIP /* see odd_stack */,
        S_RAX, S_RCX, S_TMP0, S_TMP1, S_SITE, S_EA, S_REASON, S_FAULT, S_FLAGS /* AH, AL of lahf; seto al */, S_BACK /* where a stack probe's cold path returns */,
-       S_PAGE /* B5 */, S_COUNT };
+       S_PAGE /* B5 */, S_JUMP_KERNEL, S_JUMP_USER /* what S_JUMP_WANT is after SYSCALL and after SYSRET, or 0: see jump.c */, S_COUNT };
 
 /* Why generated code left. */
 enum leave_reason {
@@ -154,6 +154,7 @@ struct bt_vcpu {
 	struct { uint32_t fetch_id, mode; uint64_t stamp; bool used; } context[JUMP_TABLES];
 	uint64_t stamp;
 	uint32_t current;		/* index in context */
+	struct { uint32_t fetch_id[2], mode; } ways; /* what S_JUMP_KERNEL and S_JUMP_USER were found for */
 	uint32_t fetch_epoch, flush_generation;
 };
 
@@ -204,7 +205,7 @@ static inline void bt_jump_unpoison(struct vcpu *v)
 /* stubs.c */
 void bt_make_stubs(struct bt *bt);
 
-/* runtime.c: called from generated code */
+/* engine.c: called from generated code */
 uint64_t bt_tlb_miss_read(struct vcpu *v, uint64_t va, uint32_t site);
 uint64_t bt_tlb_miss_write(struct vcpu *v, uint64_t va, uint32_t site);
 

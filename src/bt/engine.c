@@ -363,7 +363,7 @@ static bool handle(struct vcpu *v, uint32_t *site)
 		bt->counters.polls++;
 		return true;
 	case LEAVE_JUMP:
-		if (UNLIKELY(!vcpu_canonical(v, v->rip))) { /* the branch itself faults */
+		if (UNLIKELY(!vcpu_canonical(v, v->rip)) && bt->site[n].kind != SITE_FAR) { /* the branch itself faults */
 			struct exception gp = exc_gp(0);
 
 			v->rip = bt_block_va(v, &bt->block[bt->site[n].block]) + bt->site[n].guest_off;

@@ -21,8 +21,49 @@ static void table_clear(struct vcpu *v, uint32_t table)
 	first[slot].key = first[slot ^ 1].key = other;
 }
 
+/*
+ * The ways between user and kernel: SYSCALL and SYSRET go on in the table of the other side's context without leaving generated code. Its place is kept in
+ * S_JUMP_KERNEL and S_JUMP_USER; without such a context it is 0, table 0 is empty, and the look-up there leaves as any other that misses.
+ * What the two modes share comes from control registers, which change in C only.
+ */
+#define WAYS_NONE UINT32_MAX
+
+static uint64_t base_of(const struct vcpu *v, uint32_t fetch_id, uint32_t mode)
+{
+	const bool small = bt_jump_small(mode);
+
+	for (uint32_t i = small ? JUMP_LARGE_TABLES : 1; i < (small ? JUMP_TABLES : JUMP_LARGE_TABLES); i++)
+		if (BV(v)->context[i].used && BV(v)->context[i].fetch_id == fetch_id && BV(v)->context[i].mode == mode)
+			return JUMP_WORDS * bt_jump_first(i);
+	return 0;
+}
+
+static void ways_refresh(struct vcpu *v, uint32_t mode)
+{
+	struct bt_vcpu *bv = BV(v);
+	const uint32_t both = mode & ~(uint32_t)(MODE_SET | MODE_CPL0 | MODE_SMAP);
+	const bool smap = v->cr4 & CR4_SMAP, wide = !(mode & MODE_CODE32);
+
+	bv->ways.mode = both | (smap ? MODE_SMAP : 0);
+	bv->ways.fetch_id[0] = v->mmu.fetch_id[0];
+	bv->ways.fetch_id[1] = v->mmu.fetch_id[1];
+	v->bt_scratch[S_JUMP_USER] = wide ? base_of(v, v->mmu.fetch_id[1], both | TLB_USER) : 0;
+	/* AC is clear after a SYSCALL that is done inline. */
+	v->bt_scratch[S_JUMP_KERNEL] = wide ? base_of(v, v->mmu.fetch_id[0], both | MODE_CPL0 | (smap ? MODE_SMAP | TLB_KERNEL : TLB_KERNEL_AC)) : 0;
+}
+
+static bool ways_current(const struct vcpu *v, uint32_t mode)
+{
+	const struct bt_vcpu *bv = BV(v);
+	const uint32_t both = mode & ~(uint32_t)(MODE_SET | MODE_CPL0 | MODE_SMAP);
+
+	return bv->ways.mode == (both | (v->cr4 & CR4_SMAP ? MODE_SMAP : 0)) && bv->ways.fetch_id[0] == v->mmu.fetch_id[0] &&
+	       bv->ways.fetch_id[1] == v->mmu.fetch_id[1];
+}
+
 static void tables_void(struct vcpu *v)
 {
+	BV(v)->ways.mode = WAYS_NONE;
 	for (uint32_t i = 1; i < JUMP_TABLES; i++)
 		BV(v)->context[i].used = false;
 	BV(v)->current = 0;
@@ -55,10 +96,10 @@ static void context_select(struct vcpu *v, uint32_t fetch_id, uint32_t mode)
 	bv->context[victim].used = true;
 	table_clear(v, victim);
 	bv->bt->counters.contexts++;
+	bv->ways.mode = WAYS_NONE;
 found:
 	bv->context[victim].stamp = ++bv->stamp;
 	bv->current = victim;
-	v->bt_scratch[S_JUMP_WANT] = JUMP_WORDS * bt_jump_first(victim);
 }
 
 void bt_context_refresh(struct vcpu *v)
@@ -74,6 +115,10 @@ void bt_context_refresh(struct vcpu *v)
 	fetch_id = v->mmu.fetch_id[vcpu_user(v)];
 	if (UNLIKELY(!bv->current || bv->context[bv->current].fetch_id != fetch_id || bv->context[bv->current].mode != mode))
 		context_select(v, fetch_id, mode);
+	/* SYSCALL and SYSRET change it in passing. */
+	v->bt_scratch[S_JUMP_WANT] = JUMP_WORDS * bt_jump_first(bv->current);
+	if (UNLIKELY(!ways_current(v, mode)))
+		ways_refresh(v, mode);
 }
 
 /* The entry that va hashes to in the current table; the other one of the pair is at its index ^ 1. */

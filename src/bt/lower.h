@@ -228,11 +228,21 @@ void lower_indirect(struct tr *t, const struct insn *in);
 void lower_exit(struct tr *t, uint64_t va);
 /* Ends the block: the executor does the current instruction. */
 void lower_executor(struct tr *t);
+/* T0 is the target, the table in force is that of `mode`, flags are in S_FLAGS; `e` is not the cold area, which takes the miss. Clobbers T1. */
+void lower_jump_look_up(struct tr *t, struct emit *e, uint32_t mode, uint32_t site);
 
 /* string.c */
 void lower_string(struct tr *t, const struct insn *in);
 
+/* lower_syscall.c */
+void lower_syscall(struct tr *t, const struct insn *in);
+void lower_sysret(struct tr *t, const struct insn *in);
+
 /* lower_system.c */
+/* On the condition, the executor does this instruction; flags that are live are in the slot. */
+void lower_executor_if(struct tr *t, uint8_t cc);
+/* T1 := RFLAGS as PUSHF would have it, the arithmetic ones from S_FLAGS. Uses S_RAX, clobbers EFLAGS. */
+void lower_flags_image(struct tr *t);
 void lower_cli(struct tr *t, const struct insn *in);
 void lower_sti(struct tr *t, const struct insn *in);
 void lower_cld(struct tr *t, const struct insn *in);

@@ -16,24 +16,28 @@ static bool same_page(const struct tr *t, uint64_t va) { return (va & PAGE_MASK)
 /* T0 is the target; flags must be in S_FLAGS. Uses `e` for the look-up and the cold area for the miss. */
 static void jump_table(struct tr *t, struct emit *e, uint32_t site)
 {
-	uint8_t *miss, *start = e->p;
-
 	if (t->mode != t->b->mode) { /* the jump table belongs to another mode */
 		e_mov_imm(e, T1, site);
 		e_jmp_to(e, t->bt->jump_miss);
 		return;
 	}
+	lower_jump_look_up(t, e, t->mode, site);
+}
 
-	e_jump_entry(e, t->mode);
+void lower_jump_look_up(struct tr *t, struct emit *e, uint32_t mode, uint32_t site)
+{
+	uint8_t *miss, *start = e->p;
+
+	e_jump_entry(e, mode);
 	e_jump_compare(e);
 	miss = e_jcc(e, CC_NE);
-	if (bt_moves(t->mode) && tune_on(t->bt->memory->tune, TUNE_SHARE_BLOCKS))
+	if (bt_moves(mode) && tune_on(t->bt->memory->tune, TUNE_SHARE_BLOCKS))
 		e_set_page(e);
 	e_jmp_gs_index(e, T1, VOFF(jump[0].host));
 	ASSERT(e->p <= start + JUMP_TABLE_CODE);
 	e_patch(miss, t->cold.p);
 	e_mov_imm(&t->cold, T1, site);
-	e_jmp_to(&t->cold, t->bt->jump_other[bt_jump_small(t->mode)]);
+	e_jmp_to(&t->cold, t->bt->jump_other[bt_jump_small(mode)]);
 }
 
 static uint32_t branch_site(struct tr *t, int16_t rsp_undo)

@@ -35,8 +35,7 @@ static void set_flag(struct tr *t, uint32_t flag)
 	flag_byte(t, bit / 8, 1, (uint8_t)(1u << bit % 8));
 }
 
-/* On the condition, the executor does this instruction; flags that are live are in the slot. */
-static void executor_if(struct tr *t, uint8_t cc)
+void lower_executor_if(struct tr *t, uint8_t cc)
 {
 	e_patch(e_jcc(&t->e, cc), t->cold.p);
 	if (t->in_slot)
@@ -81,7 +80,7 @@ void lower_sti(struct tr *t, const struct insn *in)
 	e_u8(e, 0x80);
 	e_modrm(e, 7, NO_BASE, NO_BASE, 1, VOFF(irq_waiting));
 	e_u8(e, 0);
-	executor_if(t, CC_NE);
+	lower_executor_if(t, CC_NE);
 	flag_byte(t, 1, 1, FL_IF >> 8);
 }
 
@@ -124,6 +123,15 @@ void lower_pushf(struct tr *t, const struct insn *in)
 	t->in_host = false;
 	tr_lea(t, T0, RSP, -tr_word(t));
 	lower_probe(t, tr_word(t), true);
+	lower_flags_image(t);
+	tr_store(t, T0, 0, T1);
+	tr_move_rsp(t, -tr_word(t));
+}
+
+void lower_flags_image(struct tr *t)
+{
+	struct emit *e = &t->e;
+
 	e_store_gs(e, SLOT(S_RAX), RAX);
 	e_u8(e, 0x65), e_u8(e, 0x0f), e_u8(e, 0xb6);	/* movzx eax, byte gs:[S_FLAGS + 1] */
 	e_modrm(e, RAX, NO_BASE, NO_BASE, 1, SLOT(S_FLAGS) + 1);
@@ -136,8 +144,6 @@ void lower_pushf(struct tr *t, const struct insn *in)
 	e_alu_imm(e, false, 4, RAX, (int32_t)~(FL_ARITH | FL_RF | FL_VM));
 	e_op_rr(e, false, 0x0b, T1, RAX);
 	e_load_gs(e, RAX, SLOT(S_RAX));
-	tr_store(t, T0, 0, T1);
-	tr_move_rsp(t, -tr_word(t));
 }
 
 #define SEG_BASE(s) (VOFF(seg) + (int32_t)((s) * sizeof(struct segment) + offsetof(struct segment, base)))
@@ -167,7 +173,7 @@ void lower_rdtsc(struct tr *t, const struct insn *in)
 	tr_before_clobber(t);
 	if (!(t->mode & MODE_CPL0)) {
 		test_cr4(e, CR4_TSD);
-		executor_if(t, CC_NE);
+		lower_executor_if(t, CC_NE);
 	}
 	if (in->cls == INSN_RDTSCP) /* waits for what is before it */
 		e_bytes(e, lfence, sizeof(lfence));
@@ -191,7 +197,7 @@ void lower_fsgsbase(struct tr *t, const struct insn *in)
 
 	tr_before_clobber(t);
 	test_cr4(e, (uint32_t)CR4_FSGSBASE);
-	executor_if(t, CC_E);
+	lower_executor_if(t, CC_E);
 	if (!write) {
 		e_load_gs(e, T0, base);
 		if (in->opsize == 4)
@@ -213,7 +219,7 @@ void lower_fsgsbase(struct tr *t, const struct insn *in)
 		e_u8(e, 0x49), e_u8(e, 0xc1), e_u8(e, 0xe3), e_u8(e, spare); /* shl r11, spare */
 		e_u8(e, 0x49), e_u8(e, 0xc1), e_u8(e, 0xfb), e_u8(e, spare); /* sar r11, spare */
 		e_op_rr(e, true, 0x3b, T1, T0);
-		executor_if(t, CC_NE);
+		lower_executor_if(t, CC_NE);
 	}
 	e_store_gs(e, base, T0);
 }

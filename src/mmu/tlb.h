@@ -17,7 +17,6 @@
  *  T2  tag_write is valid only if the guest's D bit is set, the guest allows the write in this set, and the
  *      machine frame is not watched (struct frame.flags & FRAME_TRACKED) nor shared
  *  T3  level 1 holds translations of the current space (and global ones) only
- *  T5  a valid stack entry equals a writable level-1 entry that was valid since the last drop or clear of any
  *  T4  flushing a space never sweeps another's entries: it gives the space a new id
  *  T5  every entry that can be found names a frame that is handed out and is the p2m's frame for the gfn in its record; a
  *      large entry, 512 of them
