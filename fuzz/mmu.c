@@ -74,8 +74,10 @@ static void one_step(struct fuzz *f)
 		event_track_code(f);
 	else if (what < 102)
 		event_move_page(f);
-	else if (what < 107)
+	else if (what < 106)
 		audit(f);
+	else if (what == 106)
+		event_discard(f);
 	else if (what < 109)
 		event_share(f);
 	else if (what == 109)

@@ -1,6 +1,6 @@
 /*
  * events.c - what a guest and its monitor do to an MMU besides accesses: CR3 and control registers, invalidations, pages mapped elsewhere,
- * code that is tracked, frames that move, are shared, go to the swap file and are logged as dirty.
+ * code that is tracked, frames that move, are shared, are given up, go to the swap file and are logged as dirty.
  */
 #include "mmu_fuzz.h"
 
@@ -251,6 +251,26 @@ void event_share(struct fuzz *f)
 	memory_read(&f->memory, gpa(p), after, sizeof(after));
 	if (memcmp(before, after, sizeof(before)))
 		die(f, "gpa %#" PRIx64 " lost its contents when it shared a frame", p);
+}
+
+/* Some pages are given up, as by a balloon, and read as zeros. Tables seldom, or soon nothing would be mapped. */
+void event_discard(struct fuzz *f)
+{
+	const uint64_t page = tables_random_page(f), pages = 1 + pick(f, 8);
+	uint64_t word;
+
+	if (page >= tables_pa(0) && page < tables_pa(0) + MIB(1) && chance(f, 950))
+		return;
+	if (memory_discard(&f->memory, gpa(page), pages) < 0)
+		die(f, "gpa %#" PRIx64 " cannot be discarded", page);
+	for (uint64_t i = 0; i < pages; i++) {
+		if (page / PAGE_SIZE + i >= RAM / PAGE_SIZE)
+			break;
+		f->stored[page / PAGE_SIZE + i] = true;
+		if (memory_read(&f->memory, gpa(page + i * PAGE_SIZE + 8 * pick(f, 512)), &word, 8) || word)
+			die(f, "gpa %#" PRIx64 " was discarded and is not zero", (uint64_t)(page + i * PAGE_SIZE));
+	}
+	forget_frames(f);
 }
 
 void event_use_log(struct fuzz *f)

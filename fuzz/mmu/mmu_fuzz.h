@@ -60,6 +60,7 @@ void event_track_code(struct fuzz *f);
 void event_move_page(struct fuzz *f);
 void event_make_room(struct fuzz *f);
 void event_share(struct fuzz *f);
+void event_discard(struct fuzz *f);
 void event_use_log(struct fuzz *f);
 
 #endif

@@ -135,7 +135,7 @@ void memory_leave_frame(struct memory *mem, mfn_t m);
 int memory_share_on(struct memory *mem);
 void memory_share_off(struct memory *mem);	/* memory_destroy's part */
 int memory_share(struct memory *mem, gpa_t p, gpa_t q);
-/* Looks at so many guest frames, from where it last stopped, and shares those that did not change since it last came by (share_scan.c). How many; otherwise as memory_share. */
+/* Looks at so many guest frames, fewer if it finds much, from where it last stopped, and shares those that did not change since it last came by (share_scan.c). How many; otherwise as memory_share. */
 uint64_t memory_share_scan(struct memory *mem, uint64_t pages);
 /* Lock held; *e is p's entry, whose frame is shared: p gets a frame of its own. The vcpus must forget the shared one (edit_frames_changed). P2M_MAPPED or P2M_NO_FRAME. */
 enum p2m_result p2m_unshare(struct memory *mem, gpa_t p, struct p2m_entry *e);
