@@ -229,7 +229,9 @@ void event_make_room(struct fuzz *f)
 /* Pages that are equal, or made so, share a frame: by name, or as the scanner finds them. Contents must not change by it, nor the others' when one is written. */
 void event_share(struct fuzz *f)
 {
-	const uint64_t p = tables_random_page(f), q = tables_random_page(f);
+	/* Often two tables, of which one is made equal to the other: only these are walked and shared in turn. */
+	const bool tables = chance(f, 400);
+	const uint64_t p = tables ? tables_pa(pick(f, TABLES)) : tables_random_page(f), q = tables ? tables_pa(pick(f, TABLES)) : tables_random_page(f);
 	uint8_t before[PAGE_SIZE], after[PAGE_SIZE];
 
 	if (chance(f, 300)) {
@@ -239,7 +241,7 @@ void event_share(struct fuzz *f)
 	}
 	if (p >= RAM || q >= RAM)
 		return;
-	if (chance(f, 30) && p != q) {
+	if (chance(f, tables ? 500 : 30) && p != q) {
 		memory_read(&f->memory, gpa(q), before, sizeof(before));
 		tables_store(f, p, before, sizeof(before));
 	}

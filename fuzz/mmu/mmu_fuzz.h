@@ -10,6 +10,7 @@
 #define RAM MIB(12)
 #define JUMP_CACHE 1024
 #define HOT 12
+#define TABLES 30		/* guest frames used as tables */
 
 struct fuzz {
 	struct memory memory;

@@ -9,7 +9,6 @@
 #include "mmu/mmu_internal.h"
 #include "x86/regs.h"
 
-#define TABLES 30		/* guest frames used as tables, from TABLE_BASE */
 #define TABLE_BASE 0x100000ull	/* inside the first 2 MiB, so that large pages map tables too */
 
 /* By level, the indexes that tables are used at. */

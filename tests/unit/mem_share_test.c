@@ -102,6 +102,23 @@ IN_BOTH_MODES(a_page_that_is_written_leaves_the_others_as_they_were)
 	guest_free(g);
 }
 
+IN_BOTH_MODES(other_addresses_of_a_page_that_is_written_see_it_at_once)
+{
+	struct guest *g = guest_of_three(mode);
+
+	guest_map(g, V + MIB(1), A | PWU);
+	share_three(g);
+	assert_int_equal(try(g, V + MIB(1), ACC_READ | ACC_USER), MMU_MAPPED);
+	assert_true(probe_hits(g, TLB_USER, V + MIB(1), false));
+	assert_int_equal(try(g, V, ACC_WRITE | ACC_USER), MMU_MAPPED);
+	store_u64(g->r.hva, 55);
+	/* Generated code asks no further than this. */
+	assert_false(probe_hits(g, TLB_USER, V + MIB(1), false));
+	assert_int_equal(try(g, V + MIB(1), ACC_READ | ACC_USER), MMU_MAPPED);
+	assert_int_equal(load_u64(g->r.hva), 55);
+	guest_free(g);
+}
+
 IN_BOTH_MODES(a_device_writes_its_page_only)
 {
 	struct guest *g = guest_of_three(mode);
@@ -337,6 +354,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_page_that_is_written_leaves_the_others_as_they_were),
+		cmocka_unit_test(other_addresses_of_a_page_that_is_written_see_it_at_once),
 		cmocka_unit_test(a_device_writes_its_page_only),
 		cmocka_unit_test(what_differs_or_is_watched_is_not_shared),
 		cmocka_unit_test(tables_and_code_get_frames_of_their_own_when_they_are_used),
