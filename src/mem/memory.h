@@ -6,6 +6,7 @@
  *  M1  a p2m leaf maps only frames of RAM regions, and the frame's record names that gfn
  *  M2  no machine frame is mapped twice, unless it has FRAME_SHARED: then by two guest frames or more, which form a ring (share.c)
  *  M3  a RAM page never accessed has no frame
+ *  M4  a frame with FRAME_SHARED is not written: it holds what it did when its pages came together
  *  D1  (log.c) while the dirty log is on, a page that has a frame of its own is watched for it, or its bit is set, never both
  *
  * The p2m is a radix in NPT format (AMD APM vol. 2, "Nested Paging"): 4 levels of 512 entries, frames in the address field are *machine*
@@ -46,7 +47,7 @@ struct memory_swap {
 /* Equal pages on one frame (share.c), and the search for them (share_scan.c). Arrays are by guest frame; 0 while nothing was ever shared. */
 struct memory_share {
 	uint32_t *next, *prev;		/* of a page on a shared frame: the ring of those that have it */
-	uint32_t *sum;			/* of its contents, when the scanner last came by */
+	uint32_t *sum;			/* of its contents, when the scanner last came by or it came to share a frame */
 	struct share_slot *slot;	/* pages by contents */
 	uint64_t slots, slot_bytes, hand;
 	const void *thread;		/* whose pages these are to change (memory_share_on) */
@@ -180,7 +181,7 @@ void memory_prepare(struct memory *mem, gpa_t p, uint64_t len);
 extern const struct stat_row memory_stat_rows[];
 extern const size_t memory_stat_row_count;
 
-/* Checks M1 to M3 and D1 for the whole p2m; the first violation to msg. 0 if clean. Lock held. Cold. */
+/* Checks M1 to M4 and D1 for the whole p2m; the first violation to msg. 0 if clean. Lock held. Cold. */
 int p2m_audit(const struct memory *mem, char *msg, size_t size);
 
 #endif

@@ -117,8 +117,10 @@ static void share_join(struct memory *mem, uint64_t gfn, mfn_t m)
 		mem->fetched_left += !!(f->flags & FRAME_FETCHED);
 		f->flags = (uint16_t)((f->flags & ~(uint32_t)(FRAME_FETCHED | FRAME_DIRTY_LOG | FRAME_MOVED)) | FRAME_SHARED);
 		s->next[one] = s->prev[one] = one;
+		s->sum[one] = (uint32_t)share_sum(pool_ptr(&mem->pool, m));
 		mem->counters.pages_shared++;
 	}
+	s->sum[me] = s->sum[one];
 	s->prev[me] = one;
 	s->next[me] = s->next[one];
 	s->prev[s->next[one]] = me;
@@ -204,6 +206,8 @@ int share_audit(const struct memory *mem, uint64_t gfn, mfn_t m, uint64_t *membe
 		return snprintf(msg, size, "M2: gfn %#lx on shared frame %#lx is between %#x and %#x", gfn, m.v, s->prev[gfn], s->next[gfn]);
 	if (f->gfn != gfn)
 		return 0;
+	if (s->sum[gfn] != (uint32_t)share_sum(pool_ptr(&mem->pool, m)))
+		return snprintf(msg, size, "M4: frame %#lx was written while it is shared, by gfn %#lx among others", m.v, gfn);
 	do {
 		struct p2m_entry e;
 

@@ -14,7 +14,7 @@
 #define MERGES_MAX 64u
 
 /* Four lanes, so that multiplications overlap. */
-static uint64_t sum_of(const void *page)
+uint64_t share_sum(const void *page)
 {
 	const uint64_t *w = page;
 	const uint64_t k = 0x9e3779b97f4a7c15ull;
@@ -64,7 +64,7 @@ static bool look_at(struct memory *mem, uint64_t gfn)
 	f = pool_frame(&mem->pool, e.m);
 	if (!share_is_plain(f))
 		return false;
-	sum = sum_of(pool_ptr(&mem->pool, e.m));
+	sum = share_sum(pool_ptr(&mem->pool, e.m));
 	if (!(f->flags & FRAME_SHARED) && s->sum[gfn] != (uint32_t)sum) {
 		s->sum[gfn] = (uint32_t)sum;
 		return false;

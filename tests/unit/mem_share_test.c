@@ -344,6 +344,10 @@ static void damage_to_a_ring_is_found(void **state)
 	assert_int_not_equal(mmu_audit(&g->mmu, msg, sizeof(msg)), 0);
 	assert_memory_equal(msg, "M2", 2);
 	pool_frame(&g->memory.pool, frame(g, A))->flags &= (uint16_t)~FRAME_CODE;
+	((uint64_t *)pool_ptr(&g->memory.pool, frame(g, A)))[100] ^= 1;
+	assert_int_not_equal(mmu_audit(&g->mmu, msg, sizeof(msg)), 0);
+	assert_memory_equal(msg, "M4", 2);
+	((uint64_t *)pool_ptr(&g->memory.pool, frame(g, A)))[100] ^= 1;
 	g->memory.counters.pages_sharing++;
 	assert_int_not_equal(mmu_audit(&g->mmu, msg, sizeof(msg)), 0);
 	g->memory.counters.pages_sharing--;
