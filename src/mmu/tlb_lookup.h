@@ -23,24 +23,27 @@ static inline int tlb2_way(const struct tlb2_set *set, uint64_t tag)
 	return -1;
 }
 
-/* An entry whose frame was left since it was made is none. */
+/*
+ * An entry whose frame was left since it was made is none. Large entries first: they are few, so that their sets stay in the host's caches, and memory
+ * that they cover does not bring in a set of small ones for each of its pages.
+ */
 static inline bool tlb2_find_id(const struct memory *mem, struct tlb2 *t, uint64_t va, uint32_t id, uint64_t *data)
 {
-	uint64_t tag = tlb2_small_tag(va, id);
-	const struct tlb2_set *set = tlb2_small_set(t, tag);
+	uint64_t tag = tlb2_large_tag(va, id);
+	const struct tlb2_set *set = tlb2_large_set(t, tag);
 	int w = tlb2_way(set, tag);
 
-	if (w < 0 || UNLIKELY(!tr_good(mem, set->data[w]))) {
-		tag = tlb2_large_tag(va, id);
-		set = tlb2_large_set(t, tag);
-		w = tlb2_way(set, tag);
-		if (w < 0 || UNLIKELY(!tr_good(mem, set->data[w])))
-			return false;
+	if (w >= 0 && LIKELY(tr_good(mem, set->data[w]))) {
 		/* The frame of va's own page. */
 		*data = (set->data[w] & ~(TR_SERIAL_MASK | TR_MFN_MASK)) |
 			tr_name(mem, mfn(tr_mfn(set->data[w]).v + (va >> PAGE_SHIFT & 511)));
 		return true;
 	}
+	tag = tlb2_small_tag(va, id);
+	set = tlb2_small_set(t, tag);
+	w = tlb2_way(set, tag);
+	if (w < 0 || UNLIKELY(!tr_good(mem, set->data[w])))
+		return false;
 	*data = set->data[w];
 	return true;
 }
