@@ -586,7 +586,7 @@ static const struct stat_row bt_stat_rows[] = {
 	ROW(code_writes, "stores that hit translated code"),
 	ROW(contexts, "jump tables given to a new (address space, mode)"),
 	ROW(polls, "times that a loop noticed a request"),
-	ROW(string_runs, "string instructions done without the executor"),
+	ROW(string_runs, "string instructions that C did for translated code, without the executor"),
 #undef ROW
 };
 

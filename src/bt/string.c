@@ -1,6 +1,6 @@
 /*
  * string.c - MOVS, STOS and LODS of translated code: page runs through the level-1 TLB, copied by the host's own string
- * instructions, forward or backward. Whatever is not plain (an element across pages, MMIO, watched frames, faults) is left to the executor, with the
+ * instructions, forward or backward. A forward MOVS or STOS that stays in one page is done inline; C does the rest. Whatever is not plain (an element across pages, MMIO, watched frames, faults) is left to the executor, with the
  * registers as the finished iterations left them.
  */
 #include "bt/lower.h"
@@ -128,6 +128,68 @@ uint64_t bt_string(struct vcpu *v, uint64_t unused, uint32_t site)
 	return (uint64_t)(uintptr_t)(bt->cache + s->host);
 }
 
+/* The host's own instruction, whose registers hold host addresses. */
+static void emit_string(struct emit *e, bool movs, bool rep, unsigned shift)
+{
+	if (shift == 1)
+		e_u8(e, 0x66);
+	if (rep)
+		e_u8(e, 0xf3);
+	if (shift == 3)
+		e_u8(e, 0x48);
+	e_u8(e, (uint8_t)((movs ? 0xa4 : 0xaa) | (shift != 0)));
+}
+
+/* To the cold part unless the elements from reg on end in the page that they begin in. Clobbers T1. */
+static void stays_in_page(struct tr *t, uint8_t reg, unsigned shift, const uint8_t *cold)
+{
+	e_lea(&t->e, true, T1, reg, RCX, (uint8_t)(1u << shift), -1);
+	e_op_rr(&t->e, true, 0x33, T1, reg);
+	e_alu_imm(&t->e, true, 7, T1, (int32_t)PAGE_SIZE);
+	e_jcc_to(&t->e, CC_AE, cold);
+}
+
+/*
+ * MOVS or STOS, forward, within the pages that RSI and RDI point into and that the TLB has: for the time of the instruction the registers hold host addresses. What is not
+ * so goes to `cold`, with the guest's registers as they were. EFLAGS are free.
+ */
+static void lower_inline(struct tr *t, bool movs, bool rep, unsigned shift, const uint8_t *cold)
+{
+	const unsigned size = rep ? 1 : 1u << shift;
+	struct emit *e = &t->e;
+
+	e_u8(e, 0x65), e_u8(e, 0xf6); /* test byte gs:[rflags + 1], DF */
+	e_modrm(e, 0, NO_BASE, NO_BASE, 1, VOFF(rflags) + 1);
+	e_u8(e, FL_DF >> 8);
+	e_jcc_to(e, CC_NE, cold);
+	if (rep) {
+		e_alu_imm(e, true, 7, RCX, (int32_t)(PAGE_SIZE >> shift));
+		e_jcc_to(e, CC_A, cold);
+		stays_in_page(t, RDI, shift, cold);
+		if (movs)
+			stays_in_page(t, RSI, shift, cold);
+	}
+	e_mov_rr(e, T0, RDI);
+	e_patch(lower_lookup(t, size, true, e), cold);
+	if (movs) {
+		e_store_gs(e, SLOT(S_TMP0), T0);
+		e_mov_rr(e, T0, RSI);
+		e_patch(lower_lookup(t, size, false, e), cold);
+		e_mov_rr(e, T1, T0); /* T1: what RSI moves by */
+		e_op_rr(e, true, 0x2b, T1, RSI);
+		e_mov_rr(e, RSI, T0);
+		e_load_gs(e, T0, SLOT(S_TMP0));
+	}
+	e_store_gs(e, SLOT(S_TMP0), RDI);
+	e_store_gs(e, SLOT(S_TMP1), T0);
+	e_mov_rr(e, RDI, T0);
+	emit_string(e, movs, rep, shift);
+	e_op_gs(e, true, 0x2b, RDI, SLOT(S_TMP1));
+	e_op_gs(e, true, 0x03, RDI, SLOT(S_TMP0));
+	if (movs)
+		e_op_rr(e, true, 0x2b, RSI, T1);
+}
+
 void lower_string(struct tr *t, const struct insn *in)
 {
 	struct emit *e = &t->e;
@@ -144,7 +206,11 @@ void lower_string(struct tr *t, const struct insn *in)
 	site = tr_site(t, SITE_READ);
 	t->bt->site[site].flags_saved = t->in_slot;
 	t->bt->site[site].size = (uint16_t)(kind | (in->rep || in->repne ? STRING_REP : 0) | shift << STRING_SHIFT | (tr_wide(t) ? 0 : STRING_32));
+	if (tr_wide(t) && kind != STRING_LODS && tune_on(t->bt->memory->tune, TUNE_INLINE_STRING)) {
+		lower_inline(t, kind == STRING_MOVS, in->rep || in->repne, shift, t->cold.p);
+		e = &t->cold;
+	}
 	e_store_gs_imm32(e, SLOT(S_SITE), site);
 	e_jmp_to(e, t->bt->string);
-	t->bt->site[site].host = tr_offset(t, e->p);
+	t->bt->site[site].host = tr_offset(t, t->e.p);
 }

@@ -337,6 +337,33 @@ static void test_shared_code_at_the_end_of_the_lower_half_has_its_own_translatio
 	}
 }
 
+/* Copies of 64 bytes, every other one across the end of a page: the others are done without a call of C. */
+static void test_short_copies_within_a_page_stay_in_generated_code(void **state)
+{
+	struct bt_machine *b = *state;
+	struct bt *bt = b->state;
+
+	for (unsigned on = 2; on-- > 0;) {
+		const uint64_t before = bt->counters.string_runs;
+		struct vcpu *v;
+
+		b->tune.on[TUNE_INLINE_STRING] = on;
+		bt_flush(bt);
+		for (unsigned i = 0; i < 64; i += 8) {
+			poke64(b->m, DATA + i, 0x0101010101010101 * i);
+			poke64(b->m, DATA + 0x1ff0 + i, 0);
+		}
+		v = RUN(b, "mov $1000, %ebx; 1: mov $0x400000, %esi; mov $0x400100, %edi; mov $8, %ecx; rep movsq\n"
+			   "mov $0x400100, %esi; mov $0x401ff0, %edi; mov $64, %ecx; rep movsb; dec %ebx; jnz 1b; hlt");
+		assert_int_equal(v->gpr[RCX], 0);
+		assert_int_equal(v->gpr[RSI], DATA + 0x140);
+		assert_int_equal(v->gpr[RDI], DATA + 0x2030);
+		for (unsigned i = 0; i < 64; i += 8)
+			assert_int_equal(peek64(b->m, DATA + 0x1ff0 + i), 0x0101010101010101 * i);
+		assert_in_range(bt->counters.string_runs - before, on ? 1000 : 2000, on ? 1002 : 2000);
+	}
+}
+
 #define TEST(t) cmocka_unit_test_setup_teardown(t, bt_setup, bt_teardown)
 int main(void)
 {
@@ -350,6 +377,7 @@ int main(void)
 		TEST(test_endless_loops_of_every_shape_stop_on_request),
 		TEST(test_branch_to_an_address_that_is_not_canonical_faults_at_the_branch),
 		TEST(test_division_fault_names_the_division),
+		TEST(test_short_copies_within_a_page_stay_in_generated_code),
 		TEST(test_precise_flags_keep_what_nobody_reads),
 		TEST(test_instruction_across_pages_runs_translated),
 		TEST(test_switches_that_are_off_change_no_result),
