@@ -188,6 +188,12 @@ $(GUESTS)/qemu.img: tools/make-qemu-root $(GUESTS)/kvm.img $(GUESTS)/l2.img $(GU
 	@cp tests/nested/guest/qemu.sh $(GUESTS)/qemu-root/tests/
 	@tools/make-initrd $@ $(INITRD) $(GUESTS)/kvm-root $(GUESTS)/qemu-root
 
+$(GUESTS)/trifold.img: tools/make-trifold-root $(BUILD)/trifold $(GUESTS)/l2.img $(GUESTS)/vmlinuz tests/nested/guest/trifold.sh
+	@tools/make-trifold-root $(BUILD)/trifold $(GUESTS)/vmlinuz $(GUESTS)/l2.img $(GUESTS)/trifold-root
+	@mkdir -p $(GUESTS)/trifold-root/tests
+	@cp tests/nested/guest/trifold.sh $(GUESTS)/trifold-root/tests/
+	@tools/make-initrd $@ $(INITRD) $(GUESTS)/trifold-root
+
 # Programs of this machine, to compare what they compute on the host and in a guest.
 $(GUESTS)/programs.img: tools/make-program-root tests/e2e/programs/work.sh $(INITRD) tools/make-initrd tools/guest-init | $(SETUP)guests $(SETUP)check
 	@tools/make-program-root $(GUESTS)/program-root
@@ -221,7 +227,7 @@ check: $(SETUP)build $(SETUP)check guests
 
 # Hypervisors in guests, in all combinations of paging modes, ours and theirs; `make check` has a few of them.
 check-nested: $(SETUP)build $(SETUP)check guests
-	@$(MAKE) --no-print-directory -j$(JOBS) all bare $(GUESTS)/kvm.img $(GUESTS)/qemu.img
+	@$(MAKE) --no-print-directory -j$(JOBS) all bare $(GUESTS)/kvm.img $(GUESTS)/qemu.img $(GUESTS)/trifold.img
 	@tools/run-tests --build $(BUILD) --jobs $(JOBS) --only svm guest
 	@tools/run-tests --build $(BUILD) --jobs $(JOBS) --only kvm e2e
 	@tools/run-tests --build $(BUILD) --jobs $(JOBS) nested

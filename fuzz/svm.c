@@ -1,6 +1,6 @@
 /*
  * svm.c - hostile guest hypervisors: VMRUN with VMCBs that differ from a good one in a few random places, on guests of random code whose page tables are
- * sometimes random too. Whatever is in them, the outcome is architectural: L1 gets its own registers back, the MMU's invariants hold, nothing is
+ * sometimes random too, with nested paging by tables that are so as well. Whatever is in them, the outcome is architectural: L1 gets its own registers back, the MMU's invariants hold, nothing is
  * touched that is not the guest's (sanitizers).
  *
  * Every case is made from (seed, case) and starts from the same registers, tables and VMCB; the rest of memory is as earlier cases left it.
@@ -21,7 +21,7 @@
 #define AUDIT_EVERY 500
 
 enum {
-	PML4 = 0x1000, PDPT = 0x2000, PD = 0x3000, GDT = 0x5000, IDT = 0x6000, TSS = 0x7000, VMCB = 0x8000, IOPM = 0x9000, MSRPM = 0xc000, L1_CODE = 0xf000,
+	PML4 = 0x1000, PDPT = 0x2000, PD = 0x3000, NEST_PML4 = 0x4000, NEST_PDPT = 0xe000 /* and PD */, GDT = 0x5000, IDT = 0x6000, TSS = 0x7000, VMCB = 0x8000, IOPM = 0x9000, MSRPM = 0xc000, L1_CODE = 0xf000,
 	PRISTINE = 0x10000, L2_CODE = 0x20000, HANDLERS = 0x30000, STACK = 0x40000,
 };
 
@@ -38,6 +38,7 @@ static uint64_t below(uint64_t n) { return rnd() % n; }
 static bool chance(unsigned percent) { return below(100) < percent; }
 
 static uint8_t image[PRISTINE];
+static const uint64_t image_pat = 0x0007040600070406;
 static void put(uint64_t at, uint64_t value) { memcpy(image + at, &value, 8); }
 static void fail(uint64_t n, const char *what)
 {
@@ -52,6 +53,8 @@ static void make_image(void)
 
 	put(PML4, PDPT | 7);
 	put(PDPT, PD | 7);
+	put(NEST_PML4, NEST_PDPT | 7);
+	put(NEST_PDPT, PD | 7);
 	for (uint64_t i = 0; i < RAM >> 21; i++)
 		put(PD + 8 * i, i << 21 | 0x87);
 	put(GDT + 8, 0x00af9b000000ffff);
@@ -66,6 +69,9 @@ static void make_image(void)
 	b->iopm_base = IOPM;
 	b->msrpm_base = MSRPM;
 	b->asid = 1;
+	b->np_enable = 1; /* in half of the cases */
+	b->n_cr3 = NEST_PML4;
+	b->g_pat = 0x0007040600070406;
 	b->es = b->ss = b->ds = data;
 	b->cs = (struct vmcb_segment){ .selector = 8, .attr = 0xa9b, .limit = ~0u };
 	b->gdtr = (struct vmcb_segment){ .limit = 31, .base = GDT };
@@ -99,6 +105,10 @@ static uint64_t odd_value(uint64_t old)
 
 static void mutate(uint8_t *vmcb)
 {
+	if (chance(50))
+		vmcb[offsetof(struct vmcb, np_enable)] = 0;
+	if (chance(30))
+		vmcb[offsetof(struct vmcb, tlb_control)] = (uint8_t)below(8);
 	for (unsigned k = (unsigned)below(6); k--;) {
 		unsigned p = (unsigned)below(ARRAY_LEN(parts)), at = parts[p].at + (unsigned)below(parts[p].bytes / 8) * 8;
 		uint64_t value;
@@ -146,6 +156,7 @@ static void reset(struct vcpu *v)
 	v->inhibit = v->halted = v->irq_waiting = v->nmi_masked = 0;
 	v->debug_hits = 0;
 	v->dr[7] = 0x400;
+	v->pat = image_pat;
 	v->seg[SEG_CS] = (struct segment){ .limit = ~0u, .selector = 8, .attr = 0xa9b };
 	v->seg[SEG_SS] = v->seg[SEG_DS] = v->seg[SEG_ES] = (struct segment){ .limit = ~0u, .selector = 16, .attr = 0xc93 };
 	v->gdtr = (struct table_reg){ GDT, 31 };
@@ -163,7 +174,7 @@ static void reset(struct vcpu *v)
 	atomic_store(&v->pending, 0);
 }
 
-struct tally { uint64_t invalid, exits, forced, stops, steps; };
+struct tally { uint64_t nested_faults, invalid, exits, forced, stops, steps; };
 
 static void one(struct vcpu *v, uint64_t n, struct tally *t)
 {
@@ -172,6 +183,12 @@ static void one(struct vcpu *v, uint64_t n, struct tally *t)
 	uint64_t gpr[16];
 
 	memory_write(v->memory, gpa(0), image, sizeof(image));
+	for (unsigned k = chance(50) ? (unsigned)below(3) : 0; k--;) { /* nested tables: anything, each other, themselves */
+		uint64_t at = chance(50) ? NEST_PDPT + 8 * below(4) : NEST_PML4 + 8 * below(2);
+		uint64_t entry = chance(50) ? odd_value(PD | 7) : (chance(50) ? NEST_PML4 : NEST_PDPT) | 7 | (chance(20) ? PTE_PS : 0);
+
+		memory_write(v->memory, gpa(at), &entry, 8);
+	}
 	memcpy(vmcb, image + VMCB, sizeof(vmcb));
 	mutate(vmcb);
 	memory_write(v->memory, gpa(VMCB), vmcb, sizeof(vmcb));
@@ -222,9 +239,10 @@ static void one(struct vcpu *v, uint64_t n, struct tally *t)
 		fpu_save(v);
 		return;
 	}
+	t->nested_faults += state->exitcode == VMEXIT_NPF;
 	state->exitcode == VMCB_EXIT_INVALID ? t->invalid++ : t->exits++;
 	if (v->cr3 != PML4 || v->gpr[RSP] != gpr[RSP] || v->gpr[RAX] != VMCB || v->cpl || !v->svm.gif_clear || v->svm.masking || v->svm.tsc_offset ||
-	    v->svm.delivering || v->seg[SEG_CS].selector != 8 || v->idtr.base != IDT || !(v->efer & EFER_SVME) || !vcpu_long64(v) || v->mmu.cr3 != PML4)
+	    v->svm.delivering || v->pat != image_pat || v->seg[SEG_CS].selector != 8 || v->idtr.base != IDT || !(v->efer & EFER_SVME) || !vcpu_long64(v) || v->mmu.cr3 != PML4)
 		fail(n, "L1's registers are not what they were");
 	fpu_save(v);
 }
@@ -245,7 +263,7 @@ int main(int argc, char **argv)
 		case 'c': cases = strtoull(optarg, 0, 0); break;
 		case 's': seed = strtoull(optarg, 0, 0); break;
 		case 'f': first = strtoull(optarg, 0, 0); break;
-		case 'p': mode = strcmp(optarg, "shadow") ? PAGING_NESTED : PAGING_SHADOW; break;
+		case 'p': mode = !strcmp(optarg, "shadow") ? PAGING_SHADOW : !strcmp(optarg, "auto") ? PAGING_AUTO : PAGING_NESTED; break;
 		default: return 2;
 		}
 	}
@@ -263,8 +281,8 @@ int main(int argc, char **argv)
 		if (n % AUDIT_EVERY == 0 && mmu_audit(&v->mmu, text, sizeof(text)))
 			fail(n, text);
 	}
-	printf("%s: %llu VMRUNs: %llu refused, %llu exits, %llu of them made to; %llu instructions, %llu stops\n", mode == PAGING_SHADOW ? "shadow" : "nested",
-	       (unsigned long long)cases, (unsigned long long)t.invalid, (unsigned long long)t.exits, (unsigned long long)t.forced,
+	printf("%s: %llu VMRUNs: %llu refused, %llu exits, %llu of them made to, %llu nested faults; %llu instructions, %llu stops\n", mode == PAGING_SHADOW ? "shadow" : mode == PAGING_AUTO ? "auto" : "nested",
+	       (unsigned long long)cases, (unsigned long long)t.invalid, (unsigned long long)t.exits, (unsigned long long)t.forced, (unsigned long long)t.nested_faults,
 	       (unsigned long long)t.steps, (unsigned long long)t.stops);
 	svm_detach(v);
 	vcpu_destroy(v);
