@@ -176,6 +176,8 @@ bool msr_read(struct vcpu *v, uint32_t number, uint64_t *value)
 	const struct msr_row *r;
 
 	v->counters.msr_accesses++;
+	if (mtrr_is(number))
+		return mtrr_read(v, number, value);
 	if (number - MSR_X2APIC_FIRST <= MSR_X2APIC_LAST - MSR_X2APIC_FIRST)
 		return (v->lapic.base_msr & LAPIC_BASE_X2APIC) && lapic_read(v, (number - MSR_X2APIC_FIRST) * 16, value) == 0;
 	r = find(number);
@@ -192,6 +194,8 @@ bool msr_write(struct vcpu *v, uint32_t number, uint64_t value)
 	const struct msr_row *r;
 
 	v->counters.msr_accesses++;
+	if (mtrr_is(number))
+		return mtrr_write(v, number, value);
 	if (number - MSR_X2APIC_FIRST <= MSR_X2APIC_LAST - MSR_X2APIC_FIRST)
 		return (v->lapic.base_msr & LAPIC_BASE_X2APIC) && lapic_write(v, (number - MSR_X2APIC_FIRST) * 16, value) == 0;
 	r = find(number);
@@ -211,4 +215,5 @@ void msr_reset(struct vcpu *v)
 		v->msr[i] = 0;
 	v->msr[PLAIN_HWCR] = HWCR_TSC_FREQ_SEL;
 	v->pat = PAT_RESET;
+	mtrr_reset(v);
 }

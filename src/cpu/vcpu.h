@@ -19,6 +19,7 @@
 #include "cpu/cpuid.h"
 #include "cpu/fpu.h"
 #include "cpu/lapic.h"
+#include "cpu/mtrr.h"
 #include "cpu/svm.h"
 #include "mem/bus.h"
 #include "mmu/mmu.h"
@@ -104,6 +105,7 @@ struct vcpu {
 	uint64_t pat, tsc_aux, misc_enable;
 	uint64_t features;		/* enum insn_feature bits that CPUID offers */
 	uint64_t msr[VCPU_PLAIN_MSRS];
+	uint64_t mtrr[MTRRS];
 	uint64_t debug_hits;		/* DR6 bits of data and I/O breakpoints that the running instruction met */
 	unsigned id;			/* APIC id */
 

@@ -573,6 +573,33 @@ static void user_guest(void)
 	CHECK_EQ(cs, KERNEL_CS);
 }
 
+static unsigned write_faults(uint32_t msr, uint64_t value)
+{
+	struct regs r = { .t = { .rcx = msr, .rax = (uint32_t)value, .rdx = value >> 32 } };
+	return run_kernel(CODE("wrmsr"), &r);
+}
+
+/* Hypervisors take them for granted. */
+static void memory_types(void)
+{
+	CHECK(cpuid(1, 0).d & 1u << 12);
+	CHECK_EQ(rdmsr(0xfe), 0x508);
+	CHECK_EQ(rdmsr(0x2ff), 0xc06);
+	static const struct { uint32_t msr; uint64_t good, bad; } row[] = {
+		{ 0x200, 0xc0000000, 0xc0000002 }, { 0x20f, 0xffc0000800, 0x1ffc0000800 }, { 0x201, 0xffc0000800, 1 }, { 0x259, 0, 7 },
+		{ 0x26f, 0x0606060606060606, 0x0206060606060606 }, { 0x2ff, 0xc06, 0x1000 },
+	};
+	for (unsigned i = 0; i < sizeof row / sizeof *row; i++) {
+		uint64_t was = rdmsr(row[i].msr);
+		CHECK_EQ(write_faults(row[i].msr, row[i].bad), GP);
+		CHECK_EQ(rdmsr(row[i].msr), was);
+		CHECK_EQ(write_faults(row[i].msr, row[i].good), DONE);
+		CHECK_EQ(rdmsr(row[i].msr), row[i].good);
+		wrmsr(row[i].msr, was);
+	}
+	CHECK_EQ(write_faults(0xfe, 0x508), GP);
+}
+
 /* What exits say of their instruction. */
 static void decode_assists(void)
 {
@@ -639,6 +666,7 @@ const struct guest_test guest_tests[] = {
 	{ "the translations of ASIDs are kept apart, and flushed on demand", asids },
 	{ "VMRUN refuses what cannot run", refused },
 	{ "instructions are intercepted", instructions },
+	{ "memory type range registers are kept and checked", memory_types },
 	{ "exits say what there was to decode", decode_assists },
 	{ "writes of CR0 are intercepted selectively", selective_cr0 },
 	{ "ports are intercepted by the map", ports },
