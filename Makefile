@@ -285,9 +285,12 @@ $(GUESTS)/bench-programs.img: $(BENCH_DIR)/bench-command bench/guest/run.sh benc
 $(GUESTS)/bench-boot.img: bench/guest/boot.sh $(INITRD) tools/make-initrd tools/guest-init
 	@install -D bench/guest/boot.sh $(GUESTS)/bench-boot-root/bench/boot.sh
 	@tools/make-initrd $@ $(INITRD) $(GUESTS)/bench-boot-root
-bench: $(SETUP)bench $(BUILD)/trifold guests $(GUESTS)/vmlinuz-amd64 $(GUESTS)/bench.img $(GUESTS)/bench-boot.img $(GUESTS)/bench-programs.img
+bench: $(SETUP)bench $(BUILD)/trifold guests $(GUESTS)/vmlinuz-amd64 $(GUESTS)/xen $(GUESTS)/bench.img $(GUESTS)/bench-boot.img $(GUESTS)/bench-programs.img
 	@BUILD=$(BUILD) bench/run $(BENCH)
-bench-paging: $(SETUP)bench $(BUILD)/trifold guests $(GUESTS)/bench.img
+# Debian's Xen, as a multiboot kernel.
+$(GUESTS)/xen: tools/make-xen tools/fetch-deb | $(SETUP)guests
+	@tools/make-xen $(DEBS) $@
+bench-paging: $(SETUP)bench $(BUILD)/trifold guests $(GUESTS)/bench.img $(GUESTS)/xen
 	BUILD=$(BUILD) bench/run --only paging --write $(BENCH)
 
 # ---- cleaning ------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@
 #include "paging.h"
 
 const struct item items[] = {
+	{ .name = "null", .run = kernel_null, .turns = 400000 },
 	{ .name = "fork-exit", .run = kernel_fork, .turns = 800 },
 	{ .name = "fork-exec", .run = kernel_exec_static, .turns = 200 },
 	{ .name = "switch-processes", .run = kernel_pipe_switch, .turns = 20000 },

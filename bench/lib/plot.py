@@ -3,7 +3,7 @@ import math
 from xml.sax.saxutils import escape
 from lib.systems import TITLES
 
-COLOURS = {"native": "#444444", "nested": "#0868ac", "shadow": "#43a2ca", "auto": "#7bccc4", "qemu": "#d95f0e"}
+COLOURS = {"native": "#444444", "nested": "#0868ac", "shadow": "#43a2ca", "auto": "#7bccc4", "direct": "#6a51a3", "xen": "#b2182b", "qemu": "#d95f0e"}
 WIDTH, LEFT, RIGHT, TOP, ROW = 760, 130, 20, 64, 19
 STYLE = "font-family='Helvetica, Arial, sans-serif' fill='#222222'"
 

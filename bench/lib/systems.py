@@ -12,16 +12,18 @@ KERNELS = {"cloud": GUESTS / "vmlinuz", "amd64": GUESTS / "vmlinuz-amd64"}
 QEMU = "qemu-system-x86_64"
 
 # Names of systems in results, their titles, and the models that rounds take turns with.
-TITLES = {"native": "native", "nested": "Trifold, nested", "shadow": "Trifold, shadow", "auto": "Trifold, auto", "qemu": "QEMU TCG"}
-# auto is a mixture of the other two: only the set paging runs it.
+TITLES = {"native": "native", "nested": "Trifold, nested", "shadow": "Trifold, shadow", "auto": "Trifold, auto", "direct": "Trifold, direct",
+          "xen": "Xen in QEMU TCG", "qemu": "QEMU TCG"}
+# Only the set paging runs these: auto is a mixture of the other two; direct runs the same kernel file paravirtualized, as Xen does, which runs it as its domain 0.
 SYSTEMS = ["native", "nested", "shadow", "qemu"]
 TRIFOLD = ["nested", "shadow"]
 QEMU_MODELS = ["max,-erms,-fsrm,-pku,-pks", "EPYC"]
+XEN_MODELS = ["qemu64"]
 DEBUG_EXIT_1 = 3  # the status of a process whose guest ended with status 1: (1 << 1) | 1
 
 
 def variants(system):
-    return QEMU_MODELS if system == "qemu" else [""]
+    return QEMU_MODELS if system == "qemu" else XEN_MODELS if system == "xen" else [""]
 
 
 def choose_variant(system, round_number, known):
@@ -34,7 +36,15 @@ def choose_variant(system, round_number, known):
 
 def command(system, variant, initrd, append="", memory="512M", kernel="cloud", extra=()):
     """The command line that boots a guest on a system."""
-    append = ("console=ttyS0 quiet panic=-1 " + ("reboot=t " if system == "qemu" else "") + append).strip()
+    if system == "xen":
+        # By multiboot: the hypervisor is the kernel, and its modules are the domain's kernel with its command line, and the initramfs. The domain has
+        # as much memory as the guests of the other systems.
+        more = int(memory[:-1]) * {"M": 1, "G": 1024}[memory[-1]] + 512
+        return [QEMU, "-accel", "tcg", "-cpu", variant, "-M", "pc", "-m", f"{more}M", "-nographic", "-no-reboot", "-net", "none",
+                "-device", "isa-debug-exit,iobase=0xf4,iosize=1", "-kernel", str(GUESTS / "xen"),
+                "-append", f"console=com1 dom0_mem={memory},max:{memory} dom0_max_vcpus=1 loglvl=error guest_loglvl=none",
+                "-initrd", f"{KERNELS['amd64']} {('console=hvc0 quiet panic=-1 ' + append).strip()},{initrd}", *extra]
+    append = (f"console={'hvc0' if system == 'direct' else 'ttyS0'} quiet panic=-1 " + ("reboot=t " if system == "qemu" else "") + append).strip()
     image = ["-kernel" if system == "qemu" else "--kernel", str(KERNELS[kernel]), "-initrd" if system == "qemu" else "--initrd", str(initrd)]
     if system == "qemu":
         # microvm boots fastest of its machines; it has no more devices than Trifold.

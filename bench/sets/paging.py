@@ -4,8 +4,9 @@ from lib.systems import SYSTEMS, TITLES
 
 TITLE = "Memory virtualization"
 NOTE = ("The same static binary everywhere (bench/guest/paging_items.c), on one processor. *touch-*: random reads of 128 MiB in small or large pages, and of 8000 pages each with a "
-        "page table of its own. *auto* chooses between nested and shadow for each address space (docs/mmu.md, Auto) and is to be no more than 5% behind the better.")
-# The mode auto beside the usual ones.
+        "page table of its own. *auto* chooses between nested and shadow for each address space (docs/mmu.md, Auto) and is to be no more than 5% behind the better. "
+        "*direct* and *Xen* run the same kernel file as a paravirtualized guest: on Trifold, and as domain 0 of Debian's Xen 4.17, which QEMU TCG emulates a processor for.")
+# The modes auto and direct, and Xen, beside the usual ones.
 ALL = list(TITLES)
 render, details, check_goals, draw = items.views("paging", TITLE, ALL)
 
