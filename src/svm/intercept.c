@@ -119,6 +119,23 @@ static enum exec_op exit_if(struct exec *x, unsigned code)
 	return svm_intercepted(x->v, code) ? svm_exit_op(x, code, assist(x), 0) : OP_DONE;
 }
 
+/* A PAUSE that the filter lets pass ("Pause Intercept Filtering"): so many in a row, each no later than the threshold after the one before; 0: any time. */
+static bool filtered(struct vcpu *v)
+{
+	struct svm_vcpu *s = v->svm.state;
+	const uint64_t now = clock_tsc();
+
+	if (!s->vmcb.pause_count || !svm_intercepted(v, VMEXIT_PAUSE))
+		return false;
+	if (s->vmcb.pause_threshold && now - s->paused_at > s->vmcb.pause_threshold)
+		s->pauses = s->vmcb.pause_count;
+	s->paused_at = now;
+	if (!s->pauses)
+		return false;
+	s->pauses--;
+	return true;
+}
+
 enum exec_op svm_intercept(struct exec *x)
 {
 	struct vcpu *v = x->v;
@@ -133,7 +150,7 @@ enum exec_op svm_intercept(struct exec *x)
 			return OP_DONE;
 		return svm_exit_op(x, VMEXIT_INVPCID, assist(x), vcpu_long64(v) ? v->gpr[in->reg] : (uint32_t)v->gpr[in->reg]);
 	case INSN_NOP:
-		return insn_is_pause(in) ? exit_if(x, VMEXIT_PAUSE) : OP_DONE;
+		return insn_is_pause(in) && !filtered(v) ? exit_if(x, VMEXIT_PAUSE) : OP_DONE;
 	case INSN_RDMSR: case INSN_WRMSR:
 		return v->cpl ? OP_DONE : msr(x);
 	case INSN_MOV_FROM_CR:

@@ -24,6 +24,8 @@ struct svm_vcpu {
 	struct vmcb vmcb;
 	gpa_t at;		/* where it came from and goes to */
 	struct svm_host host;
+	uint16_t pauses;	/* that L2 may still make before the next is intercepted (pause filter) */
+	uint64_t paused_at;	/* time-stamp counter at the last of them */
 };
 
 static inline bool svm_intercepted(const struct vcpu *v, unsigned code) { return v->svm.state->vmcb.intercept[code / 32] >> code % 32 & 1; }

@@ -192,6 +192,8 @@ enum exec_op svm_vmrun(struct exec *x, gpa_t at)
 	v->svm.guest = true;
 	v->svm.delivering = 0;
 	s->vmcb.fetched = 0;
+	s->pauses = s->vmcb.pause_count;
+	s->paused_at = clock_tsc();
 	if (svm_check(&s->vmcb, &limits)) {
 		/* Nothing was loaded, so L1's own state must not be taken for L2's. */
 		return svm_exit(v, VMCB_EXIT_INVALID, 0, 0, 0) == EXEC_NEXT ? OP_EVENT : OP_STOP;

@@ -600,6 +600,32 @@ static void memory_types(void)
 	CHECK_EQ(write_faults(0xfe, 0x508), GP);
 }
 
+static void pause_filter(void)
+{
+	CHECK_EQ(cpuid(0x8000000a, 0).d & (1u << 5 | 1u << 10 | 1u << 12), 1u << 5 | 1u << 10 | 1u << 12);
+	/* Five pass, the sixth does not; each VMRUN begins anew. */
+	set_up(CODE("1: pause; inc %%ecx; jmp 1b"));
+	intercept(0x77);
+	*(volatile uint16_t *)(vmcb + PAUSE_COUNT) = 5;
+	for (unsigned i = 1; i <= 2; i++) {
+		CHECK_EQ(vmrun(), 0x77);
+		CHECK_EQ(l2.rcx, 5 * i);
+	}
+	/* Those that lie further apart than the threshold are not spinning: none of them is intercepted. */
+	set_up(CODE("mov $20, %%ecx; 1: pause; mov $100000, %%esi; 2: dec %%esi; jnz 2b; loop 1b; vmmcall"));
+	intercept(0x77);
+	*(volatile uint16_t *)(vmcb + PAUSE_COUNT) = 2;
+	*(volatile uint16_t *)(vmcb + PAUSE_THRESHOLD) = 100;
+	CHECK_EQ(vmrun(), EXIT_VMMCALL);
+	/* Whatever the clean bits say, what is in the VMCB holds. */
+	set_up(CODE("cpuid; vmmcall"));
+	CHECK_EQ(vmrun(), EXIT_VMMCALL);
+	*q(RIP) = (uint64_t)CODE("cpuid; vmmcall");
+	*d(CLEAN) = 0;
+	intercept(0x72);
+	CHECK_EQ(vmrun(), 0x72);
+}
+
 /* What exits say of their instruction. */
 static void decode_assists(void)
 {
@@ -667,6 +693,7 @@ const struct guest_test guest_tests[] = {
 	{ "VMRUN refuses what cannot run", refused },
 	{ "instructions are intercepted", instructions },
 	{ "memory type range registers are kept and checked", memory_types },
+	{ "PAUSE is intercepted as often as the filter says", pause_filter },
 	{ "exits say what there was to decode", decode_assists },
 	{ "writes of CR0 are intercepted selectively", selective_cr0 },
 	{ "ports are intercepted by the map", ports },
