@@ -9,9 +9,11 @@ with_frames() { ctl balloon >"$TMP/balloon" 2>&1 && sed -n 's/.*with frames: \([
 frames_below() { [ "$(with_frames)" -lt $1 ]; }
 holds() { [ "$(held)" -eq $1 ]; }
 
+mkfifo "$TMP/in"
 $TRIFOLD run --kernel $GUESTS/vmlinuz --initrd $GUESTS/test.img -m 256M --paging $paging --debug-exit --timeout 180 --control "$socket" \
-	--stats "$TMP/stats.json" --append "quiet trifold.run=/tests/balloon.sh" >"$TMP/guest" 2>&1 </dev/null &
+	--stats "$TMP/stats.json" --append "quiet trifold.run=/tests/balloon.sh" >"$TMP/guest" 2>&1 <"$TMP/in" &
 vm=$!
+exec 3>"$TMP/in"
 wait_until test -S "$socket" || fail "no control socket"
 ctl balloon >"$TMP/answer" 2>&1 && fail "a balloon without a driver"
 grep -q "has not loaded a driver" "$TMP/answer" || { cat "$TMP/answer"; fail "no clear line about the driver"; }
@@ -27,10 +29,10 @@ wait_until holds 150 || { cat "$TMP/balloon" "$TMP/guest"; fail "the balloon doe
 audit
 grep -q "the guest last said: free" "$TMP/balloon" || { cat "$TMP/balloon"; fail "no statistics of the guest"; }
 wait_until frames_below 106 || { cat "$TMP/balloon"; fail "pages in the balloon have frames"; }
-# Until the guest has seen that it has little.
-sleep 3
 ctl move-random 300 >/dev/null
 ctl balloon 0 >/dev/null
+wait_until holds 0 || { cat "$TMP/balloon" "$TMP/guest"; fail "the balloon does not shrink"; }
+echo go >&3
 wait_for "guest: the balloon is empty again" "$TMP/guest"
 while kill -0 $vm 2>/dev/null; do
 	sleep 0.5
