@@ -14,7 +14,7 @@ QEMU = "qemu-system-x86_64"
 # Names of systems in results, their titles, and the models that rounds take turns with.
 TITLES = {"native": "native", "nested": "Trifold, nested", "shadow": "Trifold, shadow", "auto": "Trifold, auto", "direct": "Trifold, direct",
           "xen": "Xen in QEMU TCG", "qemu": "QEMU TCG"}
-# Only the set paging runs these: auto is a mixture of the other two; direct runs the same kernel file paravirtualized, as Xen does, which runs it as its domain 0.
+# Only the set paging runs these: auto is a mixture of the other two; direct runs the same kernel file paravirtualized; Xen runs linux-image-amd64 as its domain 0.
 SYSTEMS = ["native", "nested", "shadow", "qemu"]
 TRIFOLD = ["nested", "shadow"]
 QEMU_MODELS = ["max,-erms,-fsrm,-pku,-pks", "EPYC"]
