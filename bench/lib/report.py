@@ -49,7 +49,8 @@ def section(name, module, data, picture=None):
     if rows and picture is None:
         lines += goal_lines(rows) + [""]
     rounds = f"{data['rounds']} rounds in " if "rounds" in data else ""
-    return lines + [f"{rounds}{data['seconds']:.0f} s. {data['host']}.", ""]
+    command = f" (`{data['command']}`)" if data.get("command") else ""
+    return lines + [f"{rounds}{data['seconds']:.0f} s{command}. {data['host']}.", ""]
 
 
 def write(names):
