@@ -18,6 +18,7 @@
 #include "cpu/cpuid.h"
 #include "cpu/engine.h"
 #include "cpu/exec.h"
+#include "random.h"
 
 #define RAM MIB(16)
 #define CODE 0x10000ull
@@ -27,18 +28,6 @@
 #define BATCH 50
 
 enum { PML4 = 0x1000, PDPT = 0x2000, PD = 0x3000, PT = 0x4000, GDT = 0x5000, IDT = 0x6000, TSS = 0x7000 };
-
-static uint64_t rng;
-static uint64_t rnd(void)
-{
-	uint64_t z = rng += 0x9e3779b97f4a7c15ull;
-
-	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ull;
-	z = (z ^ z >> 27) * 0x94d049bb133111ebull;
-	return z ^ z >> 31;
-}
-static uint64_t below(uint64_t n) { return rnd() % n; }
-static bool chance(unsigned percent) { return below(100) < percent; }
 
 /* Instructions that go wrong best; `r` bytes at the end are random. */
 static const struct { uint8_t len, random; uint8_t bytes[8]; } seeds[] = {

@@ -15,6 +15,7 @@
 #include "cpu/host_fault.h"
 #include "cpu/lapic.h"
 #include "svm/svm_internal.h"
+#include "random.h"
 
 #define RAM MIB(16)
 #define STEPS 40
@@ -24,18 +25,6 @@ enum {
 	PML4 = 0x1000, PDPT = 0x2000, PD = 0x3000, NEST_PML4 = 0x4000, NEST_PDPT = 0xe000 /* and PD */, GDT = 0x5000, IDT = 0x6000, TSS = 0x7000, VMCB = 0x8000, IOPM = 0x9000, MSRPM = 0xc000, L1_CODE = 0xf000,
 	PRISTINE = 0x10000, L2_CODE = 0x20000, HANDLERS = 0x30000, STACK = 0x40000,
 };
-
-static uint64_t rng;
-static uint64_t rnd(void)
-{
-	uint64_t z = rng += 0x9e3779b97f4a7c15ull;
-
-	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ull;
-	z = (z ^ z >> 27) * 0x94d049bb133111ebull;
-	return z ^ z >> 31;
-}
-static uint64_t below(uint64_t n) { return rnd() % n; }
-static bool chance(unsigned percent) { return below(100) < percent; }
 
 static uint8_t image[PRISTINE];
 static const uint64_t image_pat = 0x0007040600070406;
