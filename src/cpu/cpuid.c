@@ -48,6 +48,7 @@ static const struct feature_row features[] = {
 	B(0x80000007, 0, EDX, 8, OURS) /* invariant TSC */,
 	B(0x80000008, 0, EBX, 2, OURS) /* FXSAVE stores error pointers always */, B(0x80000008, 0, EBX, 26, OURS) /* no store bypass */,
 	B(0x8000000a, 0, EDX, 0, REQUEST + CPU_OFFER_SVM) /* nested paging */, B(0x8000000a, 0, EDX, 5, REQUEST + CPU_OFFER_SVM) /* VMCB clean bits */,
+	B(0x8000000a, 0, EDX, 4, REQUEST + CPU_OFFER_SVM) /* TSC ratio */, B(0x8000000a, 0, EDX, 15, REQUEST + CPU_OFFER_SVM) /* virtual VMLOAD and VMSAVE */, B(0x8000000a, 0, EDX, 16, REQUEST + CPU_OFFER_SVM) /* virtual GIF */,
 	B(0x8000000a, 0, EDX, 10, REQUEST + CPU_OFFER_SVM) /* pause filter */, B(0x8000000a, 0, EDX, 12, REQUEST + CPU_OFFER_SVM) /* its threshold */, B(0x8000000a, 0, EDX, 7, REQUEST + CPU_OFFER_SVM) /* decode assists */, B(0x8000000a, 0, EDX, 3, REQUEST + CPU_OFFER_SVM) /* NRIP save */, B(0x8000000a, 0, EDX, 6, REQUEST + CPU_OFFER_SVM) /* FlushByAsid */,
 	B(0x80000021, 0, EAX, 0, OURS) /* nested data breakpoints ignored */, B(0x80000021, 0, EAX, 2, OURS) /* LFENCE serializes */,
 	B(0x80000021, 0, EAX, 6, OURS) /* null selector clears base */, B(0x80000021, 0, EAX, 8, OURS) /* AutomaticIBRS */,

@@ -42,6 +42,9 @@ static inline int64_t sign_extend(uint64_t value, unsigned size)
 	return (int64_t)(value << (64 - 8 * size)) >> (64 - 8 * size);
 }
 
+/* What the time-stamp counter reads as. AMD APM vol. 2, "TSC Ratio MSR": in guest mode it is scaled, then offset. */
+uint64_t exec_read_tsc(const struct vcpu *v);
+
 /* Offset of the memory operand, cut to the address size. */
 static inline uint64_t exec_ea(const struct exec *x)
 {

@@ -82,13 +82,22 @@ static uint64_t get_edx_eax(const struct vcpu *v)
 	return (uint32_t)v->gpr[RAX] | v->gpr[RDX] << 32;
 }
 
+uint64_t exec_read_tsc(const struct vcpu *v)
+{
+	const uint64_t tsc = clock_tsc() + v->tsc_offset;
+
+	if (LIKELY(!v->svm.guest))
+		return tsc;
+	return (uint64_t)((unsigned __int128)tsc * v->svm.tsc_ratio >> 32) + v->svm.tsc_offset;
+}
+
 enum exec_op op_rdtsc(struct exec *x)
 {
 	struct vcpu *v = x->v;
 
 	if (v->cpl && (v->cr4 & CR4_TSD))
 		return exec_gp(x, 0);
-	set_edx_eax(v, clock_tsc() + v->tsc_offset + v->svm.tsc_offset);
+	set_edx_eax(v, exec_read_tsc(v));
 	return OP_DONE;
 }
 

@@ -23,15 +23,16 @@ struct msr_row {
 
 static bool read_tsc(struct vcpu *v, uint64_t *value)
 {
-	*value = clock_tsc() + v->tsc_offset + v->svm.tsc_offset;
+	*value = exec_read_tsc(v);
 	return true;
 }
 
+/* Neither scale nor offset of guest mode touches what is written ("TSC Ratio MSR"). */
 static bool write_tsc(struct vcpu *v, uint64_t value)
 {
 	uint64_t deadline = lapic_get_tsc_deadline(v);
 
-	v->tsc_offset = value - clock_tsc() - v->svm.tsc_offset;
+	v->tsc_offset = value - clock_tsc();
 	if (deadline)
 		lapic_set_tsc_deadline(v, deadline);
 	return true;
@@ -127,6 +128,18 @@ static bool write_hsave(struct vcpu *v, uint64_t value)
 	return true;
 }
 
+static bool read_tsc_ratio(struct vcpu *v, uint64_t *value)
+{
+	*value = v->svm.tsc_ratio;
+	return v->svm.ops;
+}
+
+static bool write_tsc_ratio(struct vcpu *v, uint64_t value)
+{
+	v->svm.tsc_ratio = value;
+	return v->svm.ops;
+}
+
 #define VALUE(number, member, valid) { number, offsetof(struct vcpu, member), false, valid, NULL, NULL }
 #define ADDRESS(number, member) { number, offsetof(struct vcpu, member), true, ~0ull, NULL, NULL }
 #define PLAIN(number, id, valid) { number, offsetof(struct vcpu, msr) + 8 * PLAIN_##id, false, valid, NULL, NULL }
@@ -152,6 +165,7 @@ static const struct msr_row rows[] = {
 	CALL(MSR_KVM_SYSTEM_TIME, kvmclock_read_system_time, kvmclock_write_system_time),
 	CALL(MSR_KVM_WALL_CLOCK, kvmclock_read_wall_clock, kvmclock_write_wall_clock),
 	CALL(MSR_PATCH_LEVEL, read_patch_level, write_ignored),
+	{ MSR_TSC_RATIO, 0, false, TSC_RATIO_VALID, read_tsc_ratio, write_tsc_ratio },
 	{ MSR_VM_CR, 0, false, 0x1f, read_vm_cr, write_vm_cr },
 	CALL(MSR_VM_HSAVE_PA, read_hsave, write_hsave),
 	PLAIN(MSR_DEBUGCTL, DEBUGCTL, 0x3f),

@@ -19,9 +19,9 @@ struct vcpu_svm {
 	bool gif_clear;		/* the global interrupt flag is 0 */
 	uint8_t masking;	/* enum svm_masking; SVM_MASK_RFLAGS outside of guest mode */
 	uint8_t v_tpr;		/* what CR8 is in guest mode with V_INTR_MASKING */
-	uint64_t tsc_offset;	/* added to what the time-stamp counter reads as; 0 outside of guest mode */
+	uint64_t tsc_offset;	/* added to what the time-stamp counter reads as, which guest mode scales by tsc_ratio first; 0 outside of guest mode */
 	uint64_t delivering;	/* guest mode: the event whose delivery has begun, as EXITINTINFO has it; 0: none */
-	uint64_t vm_cr, hsave;	/* MSRs */
+	uint64_t vm_cr, hsave, tsc_ratio; /* MSRs */
 	const struct svm_ops *ops;
 	struct svm_vcpu *state;
 };

@@ -80,6 +80,7 @@ int vcpu_init(struct vcpu *v, struct memory *memory, struct bus *bus, enum pagin
 		return -ENOTSUP;
 	v->features = v->cpuid->features;
 	v->tsc_offset = -clock_tsc();
+	v->svm.tsc_ratio = TSC_RATIO_ONE;
 	err = host_stub_create(&v->stub);
 	if (!err)
 		err = kvmclock_create(&v->kvmclock);

@@ -76,6 +76,27 @@ void mmu_leave_guest(struct mmu *mmu, uint64_t cr0, uint64_t cr3, uint64_t cr4, 
 	mmu->cr3 = cr3;
 }
 
+enum mmu_kind mmu_guest_physical(struct mmu *mmu, gpa_t p, unsigned access, gpa_t *out, struct exception *exc)
+{
+	enum walk_status status;
+	struct nest_page n;
+	struct walk w;
+
+	ASSERT(mmu->priv->tables->nest);
+	memory_lock(mmu->memory);
+	edit_frames_changed(mmu);
+	status = walk_nest(mmu->priv->tables, p, access, false, &n, &w);
+	edit_frames_changed(mmu);
+	memory_unlock(mmu->memory);
+	if (status == WALK_NEST_FAULT) {
+		mmu->counters.nest_faults++;
+		*exc = exc_npf(w.nest_p.v, w.nest_error);
+		return MMU_NESTED_EXIT;
+	}
+	*out = gpa(n.page.v + (p.v & ~PAGE_MASK));
+	return status == WALK_OK ? MMU_MAPPED : MMU_HOST_ERROR;
+}
+
 void mmu_invlpga(struct mmu *mmu, uint32_t asid, gva_t va)
 {
 	struct asid *a = &mmu->priv->asid;

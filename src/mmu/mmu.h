@@ -138,6 +138,11 @@ void mmu_leave_guest(struct mmu *mmu, uint64_t cr0, uint64_t cr3, uint64_t cr4, 
 /* INVLPGA: one page of an ASID, 0 the host's. */
 void mmu_invlpga(struct mmu *mmu, uint32_t asid, gva_t va);
 /*
+ * What a guest whose hypervisor gave it a nested table takes for physical address p: *out is the hypervisor's address of it. MMU_MAPPED, MMU_NESTED_EXIT (exc), MMU_HOST_ERROR.
+ * access: ACC_READ or ACC_WRITE.
+ */
+enum mmu_kind mmu_guest_physical(struct mmu *mmu, gpa_t p, unsigned access, gpa_t *out, struct exception *exc);
+/*
  * Pages have moved to other frames or lost them, any number since this was last called: forgets the frames that they left, in the TLB and in shadow tables, and
  * nothing else. With the vcpu outside generated code, before it runs again and before memory_release.
  */

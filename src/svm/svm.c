@@ -9,6 +9,13 @@
 
 typedef enum exec_op memory_op(struct exec *x, gpa_t at);
 
+/*
+ * VMLOAD and VMSAVE of a guest whose hypervisor lets it: their address is physical to that guest. Needs nested paging and a guest in long mode; where the hypervisor
+ * asks for it without them, they are intercepted. AMD APM vol. 2, "VMSAVE and VMLOAD Virtualization".
+ */
+static bool wants_virtual_load_save(const struct vcpu *v) { return v->svm.state->vmcb.virt_ext & VMCB_VIRT_LOAD_SAVE; }
+static bool virtual_load_save(const struct vcpu *v) { return wants_virtual_load_save(v) && svm_nested_paging(v) && vcpu_long(v); }
+
 /* rAX: the physical address of a VMCB. */
 static enum exec_op with_vmcb(struct exec *x, memory_op *op)
 {
@@ -18,6 +25,16 @@ static enum exec_op with_vmcb(struct exec *x, memory_op *op)
 		at = x->in->addrsize == 4 ? (uint32_t)at : (uint16_t)at;
 	if ((at & ~PAGE_MASK) || at >> CPU_PHYS_BITS)
 		return exec_gp(x, 0);
+	if (UNLIKELY(x->v->svm.guest) && virtual_load_save(x->v)) {
+		gpa_t p;
+		const enum mmu_kind kind = mmu_guest_physical(&x->v->mmu, gpa(at), op == svm_vmsave ? ACC_WRITE : ACC_READ, &p, &x->exc);
+
+		if (kind == MMU_NESTED_EXIT)
+			return OP_FAULT;
+		if (kind != MMU_MAPPED)
+			return svm_no_room(x->v);
+		at = p.v;
+	}
 	return op(x, gpa(at));
 }
 
@@ -25,18 +42,36 @@ static enum exec_op vmrun(struct exec *x) { return with_vmcb(x, svm_vmrun); }
 static enum exec_op vmload(struct exec *x) { return with_vmcb(x, svm_vmload); }
 static enum exec_op vmsave(struct exec *x) { return with_vmcb(x, svm_vmsave); }
 
+/* In guest mode the flag may be a virtual one, which masks virtual interrupts only. AMD APM vol. 2, "Virtual GIF". */
+static uint32_t *virtual_gif(struct vcpu *v)
+{
+	uint32_t *c = &v->svm.state->vmcb.int_ctl;
+
+	return v->svm.guest && (*c & VMCB_V_GIF_ENABLE) ? c : NULL;
+}
+
 static enum exec_op stgi(struct exec *x)
 {
-	if (x->v->svm.gif_clear) {
-		x->v->svm.gif_clear = false;
-		atomic_fetch_or(&x->v->pending, REQ_INTERRUPT);
-	}
+	struct vcpu *v = x->v;
+	uint32_t *virtual = virtual_gif(v);
+
+	if (virtual)
+		*virtual |= VMCB_V_GIF;
+	else
+		v->svm.gif_clear = false;
+	atomic_fetch_or(&v->pending, REQ_INTERRUPT);
 	return OP_DONE;
 }
 
 static enum exec_op clgi(struct exec *x)
 {
-	x->v->svm.gif_clear = true;
+	struct vcpu *v = x->v;
+	uint32_t *virtual = virtual_gif(v);
+
+	if (virtual)
+		*virtual &= ~VMCB_V_GIF;
+	else
+		v->svm.gif_clear = true;
 	return OP_DONE;
 }
 
@@ -73,6 +108,8 @@ static enum exec_op instruction(struct exec *x)
 	/* A guest that clears its EFER.SVME is still one; VMMCALL may be intercepted at any CPL. */
 	if (v->svm.guest && (rows[n].run || rows[n].code == VMEXIT_VMMCALL) && svm_intercepted(v, rows[n].code))
 		return svm_exit_op(x, rows[n].code, rows[n].code == VMEXIT_INVLPGA ? invlpga_address(x) : 0, 0);
+	if (v->svm.guest && (rows[n].run == vmload || rows[n].run == vmsave) && wants_virtual_load_save(v) && !virtual_load_save(v))
+		return svm_exit_op(x, rows[n].code, 0, 0);
 	return rows[n].run ? rows[n].run(x) : exec_undefined(x);
 }
 

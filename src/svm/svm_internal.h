@@ -30,11 +30,13 @@ struct svm_vcpu {
 
 static inline bool svm_intercepted(const struct vcpu *v, unsigned code) { return v->svm.state->vmcb.intercept[code / 32] >> code % 32 & 1; }
 
-/* The virtual interrupt would be taken now, but for IF and the interrupt shadow. */
+/* The virtual interrupt would be taken now, but for IF and the interrupt shadow. A virtual GIF that is clear masks it ("Virtual GIF"). */
 static inline bool svm_virtual_interrupt(const struct vcpu *v)
 {
 	uint32_t c = v->svm.state->vmcb.int_ctl;
 
+	if ((c & VMCB_V_GIF_ENABLE) && !(c & VMCB_V_GIF))
+		return false;
 	return (c & VMCB_V_IRQ) && ((c & VMCB_V_IGN_TPR) || VMCB_V_PRIO(c) > v->svm.v_tpr);
 }
 
@@ -56,6 +58,8 @@ static inline enum exec_op svm_exit_op(struct exec *x, uint64_t code, uint64_t i
 enum exec_op svm_vmrun(struct exec *x, gpa_t at);
 enum exec_op svm_vmload(struct exec *x, gpa_t at);
 enum exec_op svm_vmsave(struct exec *x, gpa_t at);
+/* The host is out of memory: the VM stops. */
+enum exec_op svm_no_room(struct vcpu *v);
 
 /* intercept.c */
 enum exec_op svm_intercept(struct exec *x);

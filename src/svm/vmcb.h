@@ -33,12 +33,17 @@ enum vmcb_exit {
 /* int_ctl and int_state. */
 #define VMCB_V_TPR 0xffu
 #define VMCB_V_IRQ (1u << 8)
+#define VMCB_V_GIF (1u << 9)
 #define VMCB_V_PRIO(c) ((c) >> 16 & 15)
 #define VMCB_V_IGN_TPR (1u << 20)
 #define VMCB_V_INTR_MASKING (1u << 24)
+#define VMCB_V_GIF_ENABLE (1u << 25)
 #define VMCB_INT_SHADOW 1ull
 
 #define VMCB_NP_ENABLE (1ull << 0)
+
+/* virt_ext. */
+#define VMCB_VIRT_LOAD_SAVE (1ull << 1)
 
 /* EVENTINJ and EXITINTINFO. */
 #define VMCB_EVENT_VECTOR 0xffull

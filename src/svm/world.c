@@ -53,7 +53,7 @@ static int write_part(struct vcpu *v, gpa_t at, const struct vmcb *b, size_t off
 	return err;
 }
 
-static enum exec_op no_room(struct vcpu *v)
+enum exec_op svm_no_room(struct vcpu *v)
 {
 	exec_exit(v, EXIT_HOST_ERROR, "no machine frame left for the guest's memory");
 	return OP_STOP;
@@ -102,7 +102,7 @@ enum exec_op svm_vmsave(struct exec *x, gpa_t at)
 	b.sysenter_eip = v->sysenter_eip;
 	if (write_part(v, at, &b, PART(fs, gs)) || write_part(v, at, &b, PART(ldtr, ldtr)) || write_part(v, at, &b, PART(tr, tr)) ||
 	    write_part(v, at, &b, PART(star, sysenter_eip)))
-		return no_room(v);
+		return svm_no_room(v);
 	return OP_DONE;
 }
 
@@ -309,7 +309,7 @@ enum exec_result svm_exit(struct vcpu *v, uint64_t code, uint64_t info1, uint64_
 			err = write_part(v, at, b, PART(g_pat, g_pat));
 	}
 	if (err) {
-		no_room(v);
+		svm_no_room(v);
 		return EXEC_STOP;
 	}
 	return EXEC_NEXT;

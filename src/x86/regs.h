@@ -100,6 +100,9 @@ enum { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEG_COUNT };
 #define MSR_GS_BASE 0xc0000101
 #define MSR_KERNEL_GS_BASE 0xc0000102
 #define MSR_TSC_AUX 0xc0000103
+#define MSR_TSC_RATIO 0xc0000104
+#define TSC_RATIO_ONE (1ull << 32)	/* a fixed-point number, 8.32 */
+#define TSC_RATIO_VALID ((1ull << 40) - 1)
 #define MSR_VM_CR 0xc0010114
 #define VM_CR_LOCK (1ull << 3)
 #define VM_CR_SVMDIS (1ull << 4)

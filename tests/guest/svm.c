@@ -556,6 +556,86 @@ static void time_stamps(void)
 	CHECK(after < 1ul << 50);
 }
 
+/* The guest's counter runs by the ratio; ours does not, and what a guest writes is ours. */
+static void time_stamp_ratio(void)
+{
+	CHECK(cpuid(0x8000000a, 0).d & 1u << 4);
+	CHECK_EQ(rdmsr(TSC_RATIO), 1ul << 32);
+	struct regs bad = { .t = { .rcx = TSC_RATIO, .rdx = 1 << 8 } };
+	CHECK_EQ(run_kernel(CODE("wrmsr"), &bad), GP);
+	static const struct { uint64_t ratio, mul, div; } row[] = { { 1ul << 31, 1, 2 }, { 7ul << 31, 7, 2 }, { 3ul << 32, 3, 1 }, { 0, 0, 1 } };
+	for (unsigned i = 0; i < sizeof row / sizeof *row; i++) {
+		set_up(CODE("rdtsc; mov %%eax, %%esi; shl $32, %%rdx; or %%rdx, %%rsi; rdtscp; mov %%eax, %%edi; shl $32, %%rdx; or %%rdx, %%rdi;"
+			    "mov $0x10, %%ecx; rdmsr; mov %%eax, %%ecx; vmmcall"));
+		*q(TSC_OFFSET) = 1ul << 50;
+		wrmsr(TSC_RATIO, row[i].ratio);
+		uint64_t before = rdtsc();
+		CHECK_EQ(vmrun(), EXIT_VMMCALL);
+		uint64_t after = rdtsc(), low = before * row[i].mul / row[i].div + (1ul << 50), high = after * row[i].mul / row[i].div + (1ul << 50);
+		CHECK(l2.rsi >= low && l2.rsi <= high);
+		CHECK(l2.rdi >= l2.rsi && l2.rdi <= high);
+		CHECK(l2.rcx - (uint32_t)l2.rdi <= high - l2.rdi || high - low > ~0u);
+	}
+	uint64_t now = rdtsc();
+	set_up(CODE("mov $0x10, %%ecx; mov $0x1234567, %%edx; xor %%eax, %%eax; wrmsr; vmmcall"));
+	*q(TSC_OFFSET) = 1ul << 50;
+	CHECK_EQ(vmrun(), EXIT_VMMCALL);
+	CHECK_EQ(rdtsc() >> 40, 0x123456700000000ul >> 40);
+	wrmsr(TSC_RATIO, 1ul << 32);
+	wrmsr(0x10, now);
+}
+
+/* STGI and CLGI of the guest's: on a flag of its own, which masks virtual interrupts and nothing of ours; or on ours. */
+static void virtual_gif(void)
+{
+	enum { V_IRQ = 1 << 8, V_GIF = 1 << 9, V_PRIO = 15 << 16, V_MASKING = 1 << 24, V_GIF_ENABLE = 1 << 25 };
+	CHECK(cpuid(0x8000000a, 0).d & 1u << 16);
+	set_handler(0x94, see);
+	taken = 0;
+	set_up(CODE("sti; nop; nop; clgi; nop; stgi; 1: nop; cli; vmmcall"));
+	*d(INT_CTL) = V_GIF_ENABLE | V_MASKING | V_PRIO | V_IRQ;
+	*d(INT_VECTOR) = 0x94;
+	uint64_t rip = *q(RIP);
+	CHECK_EQ(vmrun(), EXIT_VMMCALL);
+	CHECK_EQ(taken, 1);
+	CHECK_EQ(seen.rip, rip + 10);
+	CHECK_EQ(*d(INT_CTL) & (V_IRQ | V_GIF | V_GIF_ENABLE), V_GIF | V_GIF_ENABLE);
+	set_up(CODE("clgi; sti; nop; nop; vmmcall"));
+	*d(INT_CTL) = V_GIF_ENABLE | V_GIF | V_MASKING | V_PRIO | V_IRQ;
+	*d(INT_VECTOR) = 0x94;
+	intercept(EXIT_VINTR);
+	CHECK_EQ(vmrun(), EXIT_VMMCALL);
+	CHECK_EQ(*d(INT_CTL) & (V_IRQ | V_GIF), V_IRQ);
+	/* The window opens with it. */
+	*q(RIP) = (uint64_t)CODE("stgi; nop; vmmcall");
+	rip = *q(RIP);
+	CHECK_EQ(vmrun(), EXIT_VINTR);
+	CHECK_EQ(*q(RIP), rip + 3);
+	/* Intercepts come first, and change nothing. */
+	set_up(CODE("stgi; vmmcall"));
+	*d(INT_CTL) = V_GIF_ENABLE;
+	intercept(0x84);
+	CHECK_EQ(vmrun(), 0x84);
+	CHECK_EQ(*d(INT_CTL) & V_GIF, 0);
+	/* A physical interrupt is not held back by it; without it the guest's CLGI does hold it back. */
+	apic_enable();
+	set_handler(0x93, count_eoi);
+	taken = 0;
+	for (unsigned virtual = 0; virtual < 2; virtual++) {
+		set_up(CODE("clgi; movl $0x40093, (%%rdi); mov $1000, %%ecx; 1: loop 1b; vmmcall"));
+		*d(INT_CTL) = V_MASKING | (virtual ? V_GIF_ENABLE | V_GIF : 0);
+		intercept(EXIT_INTR);
+		l2.rdi = 0xfee00300;
+		__asm__ volatile("clgi; sti");
+		vmrun_only();
+		CHECK_EQ(*q(EXITCODE), virtual ? (unsigned)EXIT_INTR : (unsigned)EXIT_VMMCALL);
+		__asm__ volatile("stgi; nop; cli");
+		CHECK_EQ(taken, virtual + 1);
+	}
+	set_handler(0x93, 0);
+	set_handler(0x94, 0);
+}
+
 static void user_guest(void)
 {
 	/* A guest at CPL 3; the CPL is the VMCB's. */
@@ -705,6 +785,8 @@ const struct guest_test guest_tests[] = {
 	{ "virtual interrupts obey IF, the shadow and V_TPR", virtual_interrupts },
 	{ "HLT in the guest waits for our interrupt", halt },
 	{ "the guest's time-stamp counter is offset", time_stamps },
+	{ "... and scaled by a ratio", time_stamp_ratio },
+	{ "the guest may have a GIF of its own", virtual_gif },
 	{ "a guest may start at CPL 3", user_guest },
 	{ 0, 0 },
 };

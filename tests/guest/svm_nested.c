@@ -362,6 +362,62 @@ static void devices(void)
 	CHECK_EQ(l2.rsi, apic_read(0x30));
 }
 
+/* VMLOAD and VMSAVE of the guest's, of an address that is physical to it. */
+static void virtual_load_save(void)
+{
+	CHECK(cpuid(0x8000000a, 0).d & 1u << 15);
+	uint64_t gs = rdmsr(0xc0000102), star = rdmsr(0xc0000081);
+	set_up_nested(CODE("mov %%rdx, %%rax; vmsave; vmmcall"));
+	*q(VIRT_EXT) = 2;
+	CHECK_EQ(vmrun(), EXIT_VMMCALL);
+	CHECK_EQ(*word_at(page + KERNEL_GS), gs);
+	CHECK_EQ(*word_at(page + STAR), star);
+	CHECK_EQ(*word_at(page + RIP), 0);
+	set_up_nested(CODE("mov %%rdx, %%rax; vmsave; movq $0x5550, 0x620(%%rdx); vmload; mov $0xc0000102, %%ecx; rdmsr; mov %%rax, %%rsi; vmmcall"));
+	*q(VIRT_EXT) = 2;
+	CHECK_EQ(vmrun(), EXIT_VMMCALL);
+	CHECK_EQ(l2.rsi, 0x5550);
+	wrmsr(0xc0000102, gs);
+	/* What the nested table denies is #NPF; VMLOAD reads, VMSAVE writes. */
+	for (unsigned save = 0; save < 2; save++) {
+		for (unsigned absent = 0; absent < 2; absent++) {
+			set_up_nested(save ? CODE("mov %%rdx, %%rax; vmsave; vmmcall") : CODE("mov %%rdx, %%rax; vmload; vmmcall"));
+			memcpy((void *)page, vmcb, PAGE);
+			__asm__ volatile("vmsave" : : "a"(page) : "memory");
+			*leaf() = absent ? 0 : page | PTE_P | PTE_U;
+			*q(VIRT_EXT) = 2;
+			uint64_t rip = *q(RIP);
+			CHECK_EQ(vmrun(), absent || save ? (unsigned)EXIT_NPF : (unsigned)EXIT_VMMCALL);
+			if (absent || save) {
+				CHECK_EQ(*q(INFO1), FINAL | ERR_U | (save ? ERR_W : 0) | (absent ? 0 : ERR_P));
+				CHECK_EQ(*q(INFO2), TEST);
+				CHECK_EQ(*q(RIP), rip + 3);
+			}
+		}
+	}
+	/* An intercept comes first. Without nested paging and outside long mode there is one always. */
+	set_up_nested(CODE("mov %%rdx, %%rax; vmload; vmmcall"));
+	*q(VIRT_EXT) = 2;
+	intercept(0x82);
+	CHECK_EQ(vmrun(), 0x82);
+	set_up_nested(CODE("mov %%rdx, %%rax; vmsave; vmmcall"));
+	*q(VIRT_EXT) = 2;
+	*q(NP_ENABLE) = 0;
+	CHECK_EQ(vmrun(), 0x83);
+	set_up_nested(CODE(".code32; mov %%edx, %%eax; vmsave; vmmcall; .code64"));
+	*q(VIRT_EXT) = 2;
+	*q(CR0) = 0x11;
+	*q(CR4) = 0;
+	*q(EFER) = EFER_SVME;
+	segment(SEG_CS, 8, 0xc9b, ~0u, 0);
+	CHECK_EQ(vmrun(), 0x83);
+	/* Off: the address is ours. */
+	set_up_nested(CODE("mov %%rdx, %%rax; vmsave; vmmcall"));
+	l2.rdx = alloc_page();
+	CHECK_EQ(vmrun(), EXIT_VMMCALL);
+	CHECK_EQ(*word_at(l2.rdx + KERNEL_GS), gs);
+}
+
 static void hostile_tables(void)
 {
 	/* No memory there: all ones. */
@@ -400,6 +456,7 @@ const struct guest_test guest_tests[] = {
 	{ "VMRUN refuses a root with reserved bits", refused },
 	{ "#NPF says which event it interrupted", interrupted_events },
 	{ "the nested table may lead to our local APIC", devices },
+	{ "VMLOAD and VMSAVE may be the guest's own", virtual_load_save },
 	{ "tables that lead nowhere end in a fault", hostile_tables },
 	{ 0, 0 },
 };

@@ -70,7 +70,7 @@ static void svm_is_offered_on_request_with_its_msrs_only_where_it_is_attached(vo
 	assert_true(leaf(m, 0x80000001, 0, CPUID_ECX) & 1u << 2);
 	assert_int_equal(leaf(m, 0x8000000a, 0, CPUID_EAX), 1);
 	assert_int_equal(leaf(m, 0x8000000a, 0, CPUID_EBX), SVM_ASIDS);
-	assert_int_equal(leaf(m, 0x8000000a, 0, CPUID_EDX), 1u << 0 | 1u << 3 | 1u << 5 | 1u << 6 | 1u << 7 | 1u << 10 | 1u << 12);
+	assert_int_equal(leaf(m, 0x8000000a, 0, CPUID_EDX), 1u << 0 | 1u << 3 | 1u << 4 | 1u << 5 | 1u << 6 | 1u << 7 | 1u << 10 | 1u << 12 | 1u << 15 | 1u << 16);
 	assert_true(msr_read(m->v, MSR_VM_CR, &value));
 	assert_true(msr_write(m->v, MSR_VM_HSAVE_PA, 0x1000));
 	/* LOCK holds SVMDIS. */

@@ -8,6 +8,7 @@
 #include "guest.h"
 
 #define EFER_SVME 0x1000ul
+#define TSC_RATIO 0xc0000104u
 #define VM_CR 0xc0010114u
 #define VM_HSAVE_PA 0xc0010117u
 
