@@ -220,7 +220,7 @@ $(GUESTS)/disk.img: $(GUESTS)/disk-root/modules/xen-blkfront.ko tests/e2e/disk/d
 # The second compiler, and everything that tests run under sanitizers, have build directories of their own.
 check: $(SETUP)build $(SETUP)check guests
 	@tools/setup browser || echo "no browser, so that test is skipped" >&2
-	@$(MAKE) --no-print-directory -j$(JOBS) all unit fuzzers bare $(GUESTS)/vmlinuz-amd64 $(GUESTS)/test.img $(GUESTS)/kvm.img $(GUESTS)/qemu.img $(GUESTS)/stress.img $(GUESTS)/programs.img $(GUESTS)/disk.img
+	@$(MAKE) --no-print-directory -j$(JOBS) all unit fuzzers bare $(GUESTS)/vmlinuz-amd64 $(GUESTS)/xen $(GUESTS)/test.img $(GUESTS)/kvm.img $(GUESTS)/qemu.img $(GUESTS)/stress.img $(GUESTS)/programs.img $(GUESTS)/disk.img
 	@$(MAKE) --no-print-directory -j$(JOBS) BUILD=$(BUILD)/clang CC=clang all unit
 	@$(MAKE) --no-print-directory -j$(JOBS) BUILD=$(BUILD)/san SAN=address,undefined OPT=-O1 unit fuzzers
 	@tools/run-tests --build $(BUILD) --jobs $(JOBS) $(if $(ONLY),--only '$(ONLY)') $(TESTS)

@@ -1,6 +1,6 @@
 /*
  * acpi.c - builds the tables. One struct of growing bytes holds them all; tables are 16-aligned and in the order
- * RSDP, DSDT, FADT, MADT, XSDT (what points comes after what it points to).
+ * RSDP, DSDT, FACS, FADT, MADT, XSDT (what points comes after what it points to).
  */
 #include "boot/acpi.h"
 
@@ -8,7 +8,7 @@
 
 #include "boot/aml.h"
 
-enum { RSDP_SIZE = 36, FADT_SIZE = 276, HEADER_SIZE = 36 };
+enum { RSDP_SIZE = 36, FADT_SIZE = 276, FACS_SIZE = 64, HEADER_SIZE = 36 };
 
 /* "IA-PC Boot Architecture Flags" */
 #define BOOT_ARCH_VGA_NOT_PRESENT (1u << 2)
@@ -17,8 +17,12 @@ enum { RSDP_SIZE = 36, FADT_SIZE = 276, HEADER_SIZE = 36 };
 #define FADT_WBINVD (1u << 0)
 #define FADT_PWR_BUTTON (1u << 4)	/* no fixed power button */
 #define FADT_SLP_BUTTON (1u << 5)
+#define FADT_TMR_VAL_EXT (1u << 8)	/* 32 bits */
 #define FADT_RESET_REG_SUP (1u << 10)
 #define FADT_HW_REDUCED (1u << 20)
+/* "MPS INTI Flags" */
+#define OVERRIDE_AS_BUS 0
+#define OVERRIDE_HIGH_LEVEL 0xd
 
 static uint8_t acpi_sum(const uint8_t *p, size_t len)
 {
@@ -114,27 +118,72 @@ static size_t acpi_dsdt(struct aml *a, const struct acpi_config *c)
 	return at;
 }
 
-static size_t acpi_fadt(struct aml *a, const struct acpi_config *c, uint64_t dsdt)
+/* "Firmware ACPI Control Structure": 64 bytes, 64-aligned, no sum. */
+static size_t acpi_facs(struct aml *a)
+{
+	static const uint8_t pad[FACS_SIZE];
+	uint8_t facs[FACS_SIZE] = "FACS";
+
+	facs[4] = FACS_SIZE;
+	facs[32] = 2;
+	aml_bytes(a, pad, (FACS_SIZE - a->len % FACS_SIZE) % FACS_SIZE);
+	const size_t at = a->len;
+	aml_bytes(a, facs, sizeof(facs));
+	return at;
+}
+
+/* A register block: by its old field and length, and by the extended one. */
+static void acpi_put_block(uint8_t *body, unsigned old, unsigned len_at, unsigned extended, uint16_t port, uint8_t len)
+{
+	store_u32(body + old, port);
+	body[len_at] = len;
+	acpi_put_port(body + extended, port);
+	body[extended + 1] = (uint8_t)(len * 8);
+	body[extended + 3] = 0;		/* of any size that the registers have */
+}
+
+static size_t acpi_fadt(struct aml *a, const struct acpi_config *c, bool reduced, uint64_t dsdt, uint32_t facs)
 {
 	const size_t at = acpi_begin(a, "FACP", 6);
 	uint8_t body[FADT_SIZE] = { 0 };
+	uint32_t flags = FADT_WBINVD | FADT_PWR_BUTTON | FADT_SLP_BUTTON | FADT_RESET_REG_SUP;
 
 	store_u32(body + 40, (uint32_t)dsdt);
 	body[45] = 4;			/* preferred profile: enterprise server */
 	store_u16(body + 109, (uint16_t)(BOOT_ARCH_VGA_NOT_PRESENT | (c->rtc_port ? 0 : BOOT_ARCH_NO_CMOS_RTC)));
-	store_u32(body + 112, FADT_WBINVD | FADT_PWR_BUTTON | FADT_SLP_BUTTON | FADT_RESET_REG_SUP | FADT_HW_REDUCED);
 	acpi_put_port(body + 116, c->reset_port);
 	body[128] = c->reset_value;
 	store_u64(body + 140, dsdt);
-	acpi_put_port(body + 244, c->sleep_control);
-	acpi_put_port(body + 256, c->sleep_status);
+	if (reduced) {
+		flags |= FADT_HW_REDUCED;
+		acpi_put_port(body + 244, c->sleep_control);
+		acpi_put_port(body + 256, c->sleep_status);
+	} else {
+		flags |= FADT_TMR_VAL_EXT;
+		store_u32(body + 36, facs);
+		store_u16(body + 46, c->sci_gsi);
+		acpi_put_block(body, 56, 88, 148, c->pm1_event, 4);
+		acpi_put_block(body, 64, 89, 172, c->pm1_control, 2);
+		acpi_put_block(body, 76, 91, 208, c->pm_timer, 4);
+		store_u16(body + 96, 0xffff);	/* latencies: no C2, no C3 */
+		store_u16(body + 98, 0xffff);
+	}
+	store_u32(body + 112, flags);
 	memcpy(body + 268, "Trifold", 7);
 	aml_bytes(a, body + HEADER_SIZE, sizeof(body) - HEADER_SIZE);
 	acpi_end(a, at);
 	return at;
 }
 
-static size_t acpi_madt(struct aml *a, const struct acpi_config *c)
+/* "Interrupt Source Override Structure" */
+static void acpi_override(struct aml *a, uint8_t isa, uint8_t gsi, uint8_t flags)
+{
+	const uint8_t entry[] = { 2, 10, 0, isa, gsi, 0, 0, 0, flags, 0 };
+
+	aml_bytes(a, entry, sizeof(entry));
+}
+
+static size_t acpi_madt(struct aml *a, const struct acpi_config *c, bool reduced)
 {
 	const size_t at = acpi_begin(a, "APIC", 5);
 
@@ -157,22 +206,27 @@ static size_t acpi_madt(struct aml *a, const struct acpi_config *c)
 	aml_bytes(a, ioapic, sizeof(ioapic));
 	aml_u32(a, c->ioapic_base);
 	aml_u32(a, 0);			/* first GSI */
+	if (!reduced) {
+		acpi_override(a, 0, c->pit_gsi, OVERRIDE_AS_BUS);
+		acpi_override(a, c->sci_gsi, c->sci_gsi, OVERRIDE_HIGH_LEVEL);
+	}
 	const uint8_t lint1_is_nmi[] = { 4, 6, 0xff, 0, 0, 1 };
 	aml_bytes(a, lint1_is_nmi, sizeof(lint1_is_nmi));
 	acpi_end(a, at);
 	return at;
 }
 
-size_t acpi_build(const struct acpi_config *config, uint32_t base, uint8_t *buf, size_t size)
+size_t acpi_build(const struct acpi_config *config, bool reduced, uint32_t base, uint8_t *buf, size_t size)
 {
 	struct aml a = { .buf = buf, .size = size };
 	uint8_t rsdp[RSDP_SIZE] = "RSD PTR ";
 
-	ASSERT(base % 16 == 0);
+	ASSERT(base % 64 == 0);
 	aml_bytes(&a, rsdp, sizeof(rsdp));	/* filled in at the end */
 	const size_t dsdt = acpi_dsdt(&a, config);
-	const size_t fadt = acpi_fadt(&a, config, base + dsdt);
-	const size_t madt = acpi_madt(&a, config);
+	const size_t facs = reduced ? 0 : acpi_facs(&a);
+	const size_t fadt = acpi_fadt(&a, config, reduced, base + dsdt, (uint32_t)(base + facs));
+	const size_t madt = acpi_madt(&a, config, reduced);
 	const size_t xsdt = acpi_begin(&a, "XSDT", 1);
 	aml_u64(&a, base + fadt);
 	aml_u64(&a, base + madt);

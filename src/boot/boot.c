@@ -77,14 +77,14 @@ bool boot_put(struct boot_context *ctx, uint64_t p, const void *data, size_t len
 	return !memory_write(ctx->memory, gpa(p), data, len) || boot_fail(ctx, "no machine memory left for the boot tables");
 }
 
-bool boot_firmware(struct boot_context *ctx)
+bool boot_firmware(struct boot_context *ctx, bool reduced)
 {
 	static const size_t size = BOOT_ACPI_SIZE;
 	uint8_t *tables = boot_scratch_get(size);
 
 	if (!tables)
 		return boot_fail(ctx, "out of memory");
-	const size_t used = acpi_build(&ctx->config->acpi, BOOT_ACPI, tables, size);
+	const size_t used = acpi_build(&ctx->config->acpi, reduced, BOOT_ACPI, tables, size);
 	ASSERT(used);
 	const bool ok = boot_put(ctx, BOOT_ACPI, tables, used);
 	boot_scratch_put(tables, size);

@@ -40,8 +40,8 @@ bool boot_fail(struct boot_context *ctx, const char *fmt, ...) PRINTF_LIKE(2, 3)
 
 /* Writes a table of ours into the guest; false with ctx->error set. */
 bool boot_put(struct boot_context *ctx, uint64_t p, const void *data, size_t len);
-/* The ACPI tables at BOOT_ACPI. */
-bool boot_firmware(struct boot_context *ctx);
+/* The ACPI tables at BOOT_ACPI; reduced: of a hardware-reduced machine, which kernels of Linux's 64-bit boot protocol get (boot/acpi.h). */
+bool boot_firmware(struct boot_context *ctx, bool reduced);
 
 /* Guest-physical memory as firmware would describe it; types as in the E820 map. Fills range[BOOT_RANGES], returns how many. */
 enum { E820_RAM = 1, E820_RESERVED = 2, E820_ACPI = 3 };

@@ -131,5 +131,5 @@ bool linux_setup(struct boot_context *ctx, const struct bzimage *bz, uint64_t in
 	};
 	return boot_put(ctx, BOOT_ZERO_PAGE, bp, sizeof(bp)) &&
 	       boot_put(ctx, BOOT_CMDLINE, ctx->config->cmdline, cmdline_len + 1) &&
-	       boot_put(ctx, BOOT_GDT, gdt, sizeof(gdt)) && linux_page_tables(ctx) && linux_rng_seed(ctx) && boot_firmware(ctx);
+	       boot_put(ctx, BOOT_GDT, gdt, sizeof(gdt)) && linux_page_tables(ctx) && linux_rng_seed(ctx) && boot_firmware(ctx, !bz->entry32);
 }

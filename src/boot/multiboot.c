@@ -156,5 +156,5 @@ bool multiboot_setup(struct boot_context *ctx, const struct boot_modules *module
 	entry->rbx = BOOT_MULTIBOOT_INFO;
 	entry->gdt_base = BOOT_GDT;
 	entry->gdt_limit = sizeof(gdt) - 1;
-	return boot_put(ctx, BOOT_MULTIBOOT_INFO, i.bytes, i.used) && boot_put(ctx, BOOT_GDT, gdt, sizeof(gdt)) && bios_data(ctx) && boot_firmware(ctx);
+	return boot_put(ctx, BOOT_MULTIBOOT_INFO, i.bytes, i.used) && boot_put(ctx, BOOT_GDT, gdt, sizeof(gdt)) && bios_data(ctx) && boot_firmware(ctx, false);
 }

@@ -28,7 +28,7 @@ static const struct feature_row features[] = {
 	F(1, 0, ECX, 28, HOST, AVX), F(1, 0, ECX, 29, HOST, F16C), F(1, 0, ECX, 30, HOST, RDRAND), B(1, 0, ECX, 31, OURS) /* hypervisor */,
 	B(1, 0, EDX, 0, HOST) /* FPU */, B(1, 0, EDX, 2, OURS) /* DE */, B(1, 0, EDX, 3, OURS) /* PSE */, B(1, 0, EDX, 4, OURS) /* TSC */,
 	B(1, 0, EDX, 5, OURS) /* MSR */, B(1, 0, EDX, 6, OURS) /* PAE */, B(1, 0, EDX, 8, HOST) /* CMPXCHG8B */,
-	B(1, 0, EDX, 9, OURS) /* APIC */, F(1, 0, EDX, 11, OURS, SYSENTER), B(1, 0, EDX, 12, REQUEST + CPU_OFFER_SVM) /* MTRR */, B(1, 0, EDX, 13, OURS) /* PGE */,
+	B(1, 0, EDX, 9, OURS) /* APIC */, F(1, 0, EDX, 11, OURS, SYSENTER), B(1, 0, EDX, 12, OURS) /* MTRR */, B(1, 0, EDX, 13, OURS) /* PGE */,
 	B(1, 0, EDX, 15, HOST) /* CMOV */, B(1, 0, EDX, 16, OURS) /* PAT */, B(1, 0, EDX, 17, OURS) /* PSE36 */,
 	B(1, 0, EDX, 19, HOST) /* CLFLUSH */, B(1, 0, EDX, 23, HOST) /* MMX */, B(1, 0, EDX, 24, HOST) /* FXSR */,
 	B(1, 0, EDX, 25, HOST) /* SSE */, B(1, 0, EDX, 26, HOST) /* SSE2 */,

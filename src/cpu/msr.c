@@ -89,6 +89,13 @@ static bool read_patch_level(struct vcpu *v, uint64_t *value)
 	return true;
 }
 
+static bool read_zero(struct vcpu *v, uint64_t *value)
+{
+	(void)v;
+	*value = 0;
+	return true;
+}
+
 static bool write_ignored(struct vcpu *v, uint64_t value)
 {
 	(void)v;
@@ -169,6 +176,9 @@ static const struct msr_row rows[] = {
 	{ MSR_VM_CR, 0, false, 0x1f, read_vm_cr, write_vm_cr },
 	CALL(MSR_VM_HSAVE_PA, read_hsave, write_hsave),
 	PLAIN(MSR_DEBUGCTL, DEBUGCTL, 0x3f),
+	/* Machine check architecture: no banks. CPUID does not offer it, but Xen reads the capabilities unasked when its domain 0 asks what there is. */
+	CALL(0x179, read_zero, NULL),		/* MCG_CAP */
+	CALL(0x17a, read_zero, write_ignored),	/* MCG_STAT */
 	PLAIN(0xc0010010, SYSCFG, ~0ull),	/* SYSCFG */
 	PLAIN(0xc0010015, HWCR, ~0ull),		/* HWCR */
 	PLAIN(0xc001001f, NB_CFG, ~0ull),	/* northbridge: Linux sets its bit for extended configuration space */
@@ -190,8 +200,10 @@ bool msr_read(struct vcpu *v, uint32_t number, uint64_t *value)
 	const struct msr_row *r;
 
 	v->counters.msr_accesses++;
-	if (mtrr_is(number))
-		return mtrr_read(v, number, value);
+	if (mtrr_is(number)) {
+		mtrr_read(v, number, value);
+		return true;
+	}
 	if (number - MSR_X2APIC_FIRST <= MSR_X2APIC_LAST - MSR_X2APIC_FIRST)
 		return (v->lapic.base_msr & LAPIC_BASE_X2APIC) && lapic_read(v, (number - MSR_X2APIC_FIRST) * 16, value) == 0;
 	r = find(number);

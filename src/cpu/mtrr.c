@@ -45,17 +45,14 @@ static bool valid(int i, uint64_t value)
 	return !(value & ~(ADDRESS | 0xff)) && is_type(value & 0xff);
 }
 
-bool mtrr_read(const struct vcpu *v, uint32_t number, uint64_t *value)
+void mtrr_read(const struct vcpu *v, uint32_t number, uint64_t *value)
 {
-	if (!(v->features & FEATURE(SVM)))
-		return false;
 	*value = number == MSR_CAP ? CAP : v->mtrr[slot(number)];
-	return true;
 }
 
 bool mtrr_write(struct vcpu *v, uint32_t number, uint64_t value)
 {
-	if (!(v->features & FEATURE(SVM)) || number == MSR_CAP || !valid(slot(number), value))
+	if (number == MSR_CAP || !valid(slot(number), value))
 		return false;
 	v->mtrr[slot(number)] = value;
 	return true;

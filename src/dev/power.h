@@ -1,5 +1,5 @@
 /*
- * power.h - the ports by which a guest ends the run: ACPI sleep control and reset, the legacy resets that Linux falls back to
+ * power.h - the ports by which a guest ends the run: ACPI sleep control, PM1 blocks and reset, the legacy resets that Linux falls back to
  * (keyboard controller, CF9h), and the debug-exit port.
  *
  * The device only reports; what an event means is for vm/ to decide. event is called under the device lock and
@@ -16,6 +16,9 @@
 #define POWER_ACPI_RESET 0x602u
 #define POWER_ACPI_RESET_VALUE 1u
 #define POWER_S5_TYPE 5u
+/* "PM1 Event Grouping", "PM1 Control Registers": the same for systems that know fixed hardware only. No event ever comes, ACPI is always on. */
+#define POWER_PM1_EVENT 0x610u		/* status, enable: 2 bytes each */
+#define POWER_PM1_CONTROL 0x614u
 #define POWER_DEBUG_EXIT 0xf4u
 
 enum power_event {
@@ -26,6 +29,7 @@ enum power_event {
 struct power {
 	void (*event)(void *opaque, enum power_event event, uint8_t value);
 	void *opaque;
+	uint16_t pm1_enable, pm1_control;	/* as written, but for what is a command */
 };
 
 /* debug_exit: whether port F4h exists. 0 or -errno. */

@@ -11,6 +11,8 @@
 
 #define UART_PORT 0x3f8u
 #define UART_GSI 4u
+#define PIT_GSI 2u
+#define SCI_GSI 9u	/* nothing raises it: no fixed event is ever due */
 #define LAPIC_BASE 0xfee00000u
 #define DELIVERY_LOWEST_PRIORITY 1u
 
@@ -53,7 +55,8 @@ static bool pc_load(struct vm *vm, char *error, size_t size)
 			.cpus = c->cpus, .lapic_base = LAPIC_BASE, .ioapic_base = IOAPIC_BASE, .ioapic_id = 0,
 			.sleep_control = POWER_SLEEP_CONTROL, .sleep_status = POWER_SLEEP_STATUS,
 			.reset_port = POWER_ACPI_RESET, .reset_value = POWER_ACPI_RESET_VALUE, .s5_type = POWER_S5_TYPE,
-			.uart_port = UART_PORT, .uart_gsi = UART_GSI, .rtc_port = RTC_PORT,
+			.uart_port = UART_PORT, .uart_gsi = UART_GSI, .rtc_port = RTC_PORT, 
+			.pm1_event = POWER_PM1_EVENT, .pm1_control = POWER_PM1_CONTROL, .pm_timer = PMTIMER_PORT, .pit_gsi = PIT_GSI, .sci_gsi = SCI_GSI,
 			.virtio = 1, .virtio_at = { { VM_VIRTIO_BASE, VIRTIO_MMIO_SIZE, VM_VIRTIO_GSI } },
 		},
 	};
@@ -72,6 +75,35 @@ static bool pc_load(struct vm *vm, char *error, size_t size)
 static size_t pc_receive(void *uart, const uint8_t *bytes, size_t n) { return uart_receive(uart, bytes, n); }
 static void pc_tx_room(void *uart) { uart_tx_room(uart); }
 
+/* The I/O thread. */
+static void pc_pit_fired(void *opaque, uint32_t events)
+{
+	struct vm *vm = opaque;
+
+	(void)events;
+	bus_lock(&vm->bus);
+	pit_fire(&vm->pit);
+	bus_unlock(&vm->bus);
+}
+
+static void pc_pit_arm(void *opaque, uint64_t deadline_ns)
+{
+	struct vm *vm = opaque;
+
+	loop_timer_set(&vm->pit_timer, deadline_ns);
+}
+
+static int pc_timers(struct vm *vm)
+{
+	const struct irq_line pit_irq = { ioapic_set_pin, &vm->ioapic, PIT_GSI };
+	const struct pit_host pit_host = { clock_ns, pc_pit_arm, vm };
+	int err = loop_add_timer(&vm->loop, &vm->pit_timer, pc_pit_fired, vm);
+
+	if (!err)
+		err = pit_init(&vm->pit, &vm->bus, &pit_irq, &pit_host);
+	return err ? err : pmtimer_init(&vm->pmtimer, &vm->bus, clock_ns);
+}
+
 static int pc_devices(struct vm *vm)
 {
 	static const struct console_port_ops port = { pc_receive, pc_tx_room };
@@ -86,6 +118,8 @@ static int pc_devices(struct vm *vm)
 		err = uart_init(&vm->uart, &vm->bus, UART_PORT, &uart_irq, &uart_host);
 	if (!err)
 		err = rtc_init(&vm->rtc, &vm->bus, clock_realtime_ns);
+	if (!err)
+		err = pc_timers(vm);
 	if (!err)
 		err = power_init(&vm->power, &vm->bus, vm->config.debug_exit, vm_on_power, vm);
 	if (!err)

@@ -232,6 +232,7 @@ void vm_destroy(struct vm *vm)
 	if (vm->loop_ready) {
 		loop_remove(&vm->loop, &vm->timeout);
 		loop_remove(&vm->loop, &vm->panic_check);
+		loop_remove(&vm->loop, &vm->pit_timer);
 	}
 	if (vm->console_ready)
 		console_destroy(&vm->console);

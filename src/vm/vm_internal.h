@@ -12,6 +12,8 @@
 #include "cpu/engine.h"
 #include "cpu/vcpu.h"
 #include "dev/ioapic.h"
+#include "dev/pit.h"
+#include "dev/pmtimer.h"
 #include "dev/power.h"
 #include "dev/rtc.h"
 #include "dev/block.h"
@@ -106,6 +108,9 @@ struct vm {
 	struct uart uart;
 	struct ioapic ioapic;
 	struct rtc rtc;
+	struct pmtimer pmtimer;
+	struct pit pit;
+	struct loop_source pit_timer;	/* any thread, under the device lock */
 	struct power power;
 	struct xen *xen;		/* domain.c, with its console; 0: a PC */
 	struct hvc hvc;

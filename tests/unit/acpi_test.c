@@ -17,6 +17,7 @@ static uint8_t tables[16384];
 static const struct acpi_config config = {
 	.cpus = 2, .lapic_base = 0xfee00000, .ioapic_base = 0xfec00000, .ioapic_id = 0, .sleep_control = 0x600, .sleep_status = 0x601,
 	.reset_port = 0x602, .reset_value = 1, .s5_type = 5, .uart_port = 0x3f8, .uart_gsi = 4, .rtc_port = 0x70,
+	.pm1_event = 0x610, .pm1_control = 0x614, .pm_timer = 0x608, .pit_gsi = 2, .sci_gsi = 9,
 	.virtio = 1, .virtio_at = { { 0xfeb00000, 0x200, 16 } },
 };
 
@@ -38,7 +39,7 @@ static int setup(void **state)
 {
 	(void)state;
 	memset(tables, 0, sizeof(tables));
-	return acpi_build(&config, BASE, tables, sizeof(tables)) ? 0 : -1;
+	return acpi_build(&config, true, BASE, tables, sizeof(tables)) ? 0 : -1;
 }
 
 /* The table with this signature that the XSDT names. */
@@ -80,6 +81,9 @@ static void the_fadt_says_hardware_reduced_with_reset_and_sleep_ports(void **sta
 	assert_int_equal(load_u32(fadt + 4), 276);
 	assert_true(load_u32(fadt + 112) & 1u << 20);
 	assert_true(load_u32(fadt + 112) & 1u << 10);
+	/* Nothing of the fixed hardware. */
+	for (unsigned i = 46; i < 109; i++)
+		assert_int_equal(fadt[i], 0);
 	assert_int_equal(load_u64(fadt + 116 + 4), 0x602);
 	assert_int_equal(fadt[128], 1);
 	assert_int_equal(load_u64(fadt + 244 + 4), 0x600);
@@ -109,12 +113,45 @@ static void the_madt_lists_each_processor_and_the_ioapic(void **state)
 	assert_int_equal(ioapics, 1);
 }
 
+static void the_other_description_has_fixed_hardware_and_the_legacy_interrupts(void **state)
+{
+	static const uint8_t overrides[2][10] = { { 2, 10, 0, 0, 2, 0, 0, 0, 0, 0 }, { 2, 10, 0, 9, 9, 0, 0, 0, 0xd, 0 } };
+	unsigned found = 0;
+	(void)state;
+	assert_true(acpi_build(&config, false, BASE, tables, sizeof(tables)) > 0);
+	every_table_is_reachable_and_sums_to_zero(state);
+	const uint8_t *fadt = find("FACP"), *madt = find("APIC");
+	assert_int_equal(load_u32(fadt + 112) & (1u << 20 | 1u << 8), 1u << 8);
+	assert_int_equal(load_u16(fadt + 46), 9);
+	assert_memory_equal(at(load_u32(fadt + 36)), "FACS", 4);
+	assert_int_equal(load_u32(fadt + 36) % 64, 0);
+	assert_int_equal(load_u32(at(load_u32(fadt + 36)) + 4), 64);
+	/* PM1a event and control block, PM timer: the old field, its length, the extended field. */
+	static const struct { uint16_t port; uint8_t old, len_at, len, extended; } block[] = {
+		{ 0x610, 56, 88, 4, 148 }, { 0x614, 64, 89, 2, 172 }, { 0x608, 76, 91, 4, 208 },
+	};
+	for (size_t i = 0; i < ARRAY_LEN(block); i++) {
+		assert_int_equal(load_u32(fadt + block[i].old), block[i].port);
+		assert_int_equal(fadt[block[i].len_at], block[i].len);
+		assert_int_equal(fadt[block[i].extended], 1);
+		assert_int_equal(fadt[block[i].extended + 1], block[i].len * 8);
+		assert_int_equal(load_u64(fadt + block[i].extended + 4), block[i].port);
+	}
+	for (uint32_t i = 44; i < load_u32(madt + 4); i += madt[i + 1])
+		if (madt[i] == 2) {
+			assert_in_range(found, 0, 1);
+			assert_memory_equal(madt + i, overrides[found], 10);
+			found++;
+		}
+	assert_int_equal(found, 2);
+}
+
 static void processors_beyond_254_are_x2apic_entries(void **state)
 {
 	struct acpi_config many = config;
 	(void)state;
 	many.cpus = 300;
-	assert_true(acpi_build(&many, BASE, tables, sizeof(tables)) > 0);
+	assert_true(acpi_build(&many, true, BASE, tables, sizeof(tables)) > 0);
 	const uint8_t *madt = find("APIC");
 	unsigned x2apic = 0;
 	for (uint32_t i = 44; i < load_u32(madt + 4); i += madt[i + 1])
@@ -126,7 +163,7 @@ static void tables_that_do_not_fit_are_refused(void **state)
 {
 	(void)state;
 	for (size_t size = 0; size < 600; size += 7)
-		assert_int_equal(acpi_build(&config, BASE, tables, size), 0);
+		assert_int_equal(acpi_build(&config, size & 1, BASE, tables, size), 0);
 }
 
 static void an_eisa_id_packs_letters_and_digits(void **state)
@@ -182,6 +219,7 @@ int main(void)
 		T(every_table_is_reachable_and_sums_to_zero),
 		T(the_fadt_says_hardware_reduced_with_reset_and_sleep_ports),
 		T(the_madt_lists_each_processor_and_the_ioapic),
+		T(the_other_description_has_fixed_hardware_and_the_legacy_interrupts),
 		T(processors_beyond_254_are_x2apic_entries),
 		T(tables_that_do_not_fit_are_refused),
 		T(an_eisa_id_packs_letters_and_digits),

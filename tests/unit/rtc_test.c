@@ -102,6 +102,28 @@ static void only_sleep_type_five_with_enable_powers_off(void **state)
 	assert_int_equal(r->event, POWER_OFF);
 }
 
+static void the_pm1_control_block_powers_off_as_well(void **state)
+{
+	struct rig *r = *state;
+	assert_int_equal(bus_read(&r->bus, BUS_PORT, 0x614, 2), 1); /* SCI_EN */
+	out(r, 0x614, 2, 5 << 10);
+	assert_int_equal(bus_read(&r->bus, BUS_PORT, 0x614, 2), 5 << 10 | 1);
+	out(r, 0x614, 2, 1 << 13 | 3 << 10);
+	assert_int_equal(r->events, 0);
+	assert_int_equal(bus_read(&r->bus, BUS_PORT, 0x614, 2), 3 << 10 | 1); /* SLP_EN reads as zero */
+	/* Enables are kept, status never is; bytes and words name the same bits. */
+	out(r, 0x612, 2, 0x0121);
+	out(r, 0x610, 2, 0xffff);
+	assert_int_equal(bus_read(&r->bus, BUS_PORT, 0x610, 4), 0x01210000);
+	assert_int_equal(bus_read(&r->bus, BUS_PORT, 0x613, 1), 0x01);
+	assert_int_equal(r->events, 0);
+	out(r, 0x615, 1, (1 << 13 | 5 << 10) >> 8);
+	assert_int_equal(r->events, 1);
+	assert_int_equal(r->event, POWER_OFF);
+	out(r, 0x614, 2, 1 << 13 | 5 << 10);
+	assert_int_equal(r->events, 2);
+}
+
 static void each_reset_port_resets(void **state)
 {
 	static const struct { uint16_t port; uint8_t value; } resets[] = { { 0x602, 1 }, { 0x64, 0xfe }, { 0xcf9, 6 }, { 0xcf9, 0xe } };
@@ -146,6 +168,7 @@ int main(void)
 		T(time_is_valid_and_never_being_updated),
 		T(setting_the_time_is_ignored_and_memory_is_kept),
 		T(only_sleep_type_five_with_enable_powers_off),
+		T(the_pm1_control_block_powers_off_as_well),
 		T(each_reset_port_resets),
 		T(debug_exit_carries_its_byte_whatever_the_access_size),
 		T(nobody_home_reads_all_ones),
