@@ -18,7 +18,7 @@ static enum tlb_set set_of(const struct fuzz *f, unsigned access)
 static void *probe(struct fuzz *f, uint64_t va, unsigned access, unsigned size)
 {
 	enum tlb_set set = set_of(f, access);
-	const struct tlb_entry *e = &f->mmu.l1[set][(va >> 12) & (TLB_L1_ENTRIES - 1)];
+	const struct tlb_entry *e = tlb1_entry(&f->mmu, set, va);
 	uint64_t offset = va - (access & ACC_WRITE ? e->tag_write : e->tag_read);
 
 	return offset <= 4096 - size ? (void *)(uintptr_t)(e->host + offset) : NULL;
@@ -28,7 +28,7 @@ static void *probe(struct fuzz *f, uint64_t va, unsigned access, unsigned size)
 static void *probe_stack(struct fuzz *f, uint64_t va, unsigned access)
 {
 	enum tlb_set set = set_of(f, access);
-	const struct tlb_entry *e = &f->mmu.l1[set][(va >> 12) & (TLB_L1_ENTRIES - 1)];
+	const struct tlb_entry *e = tlb1_entry(&f->mmu, set, va);
 	struct tlb_stack *s = &f->mmu.stack[set];
 
 	if (va - s->tag < s->limit[3])

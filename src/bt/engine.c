@@ -69,7 +69,7 @@ static uint64_t tlb_miss(struct vcpu *v, uint64_t va, uint32_t site, bool write)
 	kind = mmu_access(&v->mmu, gva(va), access, &out);
 	v->activity = ACT_CODE;
 	if (LIKELY(kind == MMU_MAPPED)) {
-		const struct tlb_entry *e = &v->mmu.l1[vcpu_tlb_set(v)][tlb_l1_index(va)];
+		const struct tlb_entry *e = tlb1_entry(&v->mmu, vcpu_tlb_set(v), va);
 
 		if (LIKELY((write ? e->tag_write : e->tag_read) == (va & PAGE_MASK)))
 			return (uint64_t)(uintptr_t)(s->kind >= SITE_STACK_READ ? bv->bt->stack[vcpu_tlb_set(v)][write][__builtin_ctz(s->size)] :

@@ -3,7 +3,7 @@
  *
  * The probe is the one of mmu/tlb.h:
  *
- *     rorx T1d, T0d, 7 ; and T1d, index mask     index of the page's entry, in bytes
+ *     rorx T1d, T0d, 7 ; and T1d, gs:[l1_mask]   index of the page's entry, in bytes
  *     sub  T0, gs:[l1 + T1 + tag]                offset in the page if the tag fits
  *     cmp  T0, 4096 - size ; ja cold             tag and page crossing in one compare
  *     add  T0, gs:[l1 + T1 + host]
@@ -14,7 +14,7 @@
  */
 #include "bt/lower.h"
 
-static int32_t l1_of(const struct tr *t) { return VOFF(mmu.l1) + (int32_t)((t->mode & MODE_SET) * sizeof(struct tlb_entry) * TLB_L1_ENTRIES); }
+static int32_t l1_of(const struct tr *t) { return VOFF(mmu.l1) + (int32_t)((t->mode & MODE_SET) * sizeof(struct tlb_entry) * TLB_L1_LARGE); }
 static int32_t tag_of(const struct tr *t, bool write)
 {
 	return l1_of(t) + (int32_t)(write ? offsetof(struct tlb_entry, tag_write) : offsetof(struct tlb_entry, tag_read));
@@ -34,9 +34,8 @@ uint8_t *lower_lookup(struct tr *t, unsigned size, bool write, struct emit *e)
 {
 	uint8_t *miss;
 
-	_Static_assert(sizeof(struct tlb_entry) == 32 && PAGE_SHIFT == 12, "the rotate below");
-	e_rorx32(e, T1, T0, PAGE_SHIFT - 5);
-	e_alu_imm(e, false, 4, T1, (TLB_L1_ENTRIES - 1) << 5);
+	e_rorx32(e, T1, T0, PAGE_SHIFT - TLB_ENTRY_SHIFT);
+	e_op_gs(e, false, 0x23, T1, VOFF(mmu.l1_mask) + (int32_t)((t->mode & MODE_SET) * sizeof(uint32_t)));
 	e_op_gs_base(e, true, 0x2b, T0, T1, NO_BASE, 1, tag_of(t, write));
 	e_alu_imm(e, true, 7, T0, 4096 - (int32_t)size);
 	miss = e_jcc(e, CC_A);

@@ -14,7 +14,7 @@
 /* Host address of va if an access may go there, else 0. */
 static uint8_t *reach(struct vcpu *v, uint64_t va, bool write)
 {
-	const struct tlb_entry *e = &v->mmu.l1[vcpu_tlb_set(v)][tlb_l1_index(va)];
+	const struct tlb_entry *e = tlb1_entry(&v->mmu, vcpu_tlb_set(v), va);
 	unsigned access = (write ? ACC_WRITE : ACC_READ) | ACC_AGAIN | (vcpu_user(v) ? ACC_USER : 0) | (v->rflags & FL_AC ? ACC_AC : 0);
 	struct mmu_result out;
 

@@ -118,14 +118,14 @@ static void make_slow(struct emit *e, uint64_t fn, const uint8_t *leave_slow)
  */
 static void make_stack(struct bt *bt, struct emit *e, unsigned set, bool write, unsigned n)
 {
-	int32_t l1 = VOFF(mmu.l1) + (int32_t)(set * sizeof(struct tlb_entry) * TLB_L1_ENTRIES);
+	int32_t l1 = VOFF(mmu.l1) + (int32_t)(set * sizeof(struct tlb_entry) * TLB_L1_LARGE);
 	int32_t entry = VOFF(mmu.stack) + (int32_t)(set * sizeof(struct tlb_stack));
 	int32_t tag[2] = { (int32_t)offsetof(struct tlb_entry, tag_write), (int32_t)offsetof(struct tlb_entry, tag_read) };
 	uint8_t *miss;
 
 	bt->stack[set][write][n] = e->p;
-	e_rorx32(e, T1, T0, PAGE_SHIFT - 5);
-	e_alu_imm(e, false, 4, T1, (TLB_L1_ENTRIES - 1) << 5);
+	e_rorx32(e, T1, T0, PAGE_SHIFT - TLB_ENTRY_SHIFT);
+	e_op_gs(e, false, 0x23, T1, VOFF(mmu.l1_mask[set]));
 	for (unsigned pass = 0; pass < (write ? 1 : 2); pass++) {
 		e_op_gs_base(e, true, 0x2b, T0, T1, NO_BASE, 1, l1 + tag[pass]);
 		e_alu_imm(e, true, 7, T0, 4096 - (1 << n));

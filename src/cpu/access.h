@@ -62,9 +62,9 @@ void vmem_split_unlock(void);
 /* Level-1 TLB probe: the host address, or 0. acc holds exactly one of ACC_READ/ACC_WRITE or both. */
 static inline uint8_t *vmem_probe(const struct vcpu *v, uint64_t la, unsigned len, unsigned acc)
 {
-	unsigned set = acc & ACC_USER ? TLB_USER :
+	enum tlb_set set = acc & ACC_USER ? TLB_USER :
 		       (v->cr4 & CR4_SMAP) && !(acc & ACC_AC) ? TLB_KERNEL : TLB_KERNEL_AC;
-	const struct tlb_entry *e = &v->mmu.l1[set][tlb_l1_index(la)];
+	const struct tlb_entry *e = tlb1_entry(&v->mmu, set, la);
 	uint64_t offset = la - (acc & ACC_WRITE ? e->tag_write : e->tag_read);
 
 	return LIKELY(offset <= PAGE_SIZE - len) ? (uint8_t *)(uintptr_t)(e->host + offset) : NULL;

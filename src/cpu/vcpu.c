@@ -70,7 +70,9 @@ int vcpu_init(struct vcpu *v, struct memory *memory, struct bus *bus, enum pagin
 {
 	int err;
 
-	memset(v, 0, sizeof(*v));
+	/* But level 1 of the TLB, which is large and hardly used (mmu_init). */
+	memset(v, 0, offsetof(struct vcpu, mmu.l1));
+	memset(v->mmu.stack, 0, sizeof(*v) - offsetof(struct vcpu, mmu.stack));
 	v->memory = memory;
 	v->bus = bus;
 	v->id = id;

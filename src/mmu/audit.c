@@ -37,7 +37,8 @@ static int audit_level1(struct mmu *mmu, unsigned set, unsigned i, char *msg, si
 {
 	const struct tlb_entry *e = &mmu->l1[set][i];
 	mfn_t m = tr_mfn(e->aux);
-	bool local = mmu->priv->tlb2.local[set][i / 64] >> (i % 64) & 1;
+	const struct tlb1 *t = &mmu->priv->tlb1[set];
+	bool local = (t->local[i / 64] >> (i % 64) & 1) && (t->local_words[i / 64 / 64] >> (i / 64 % 64) & 1);
 	bool may_write = (e->aux & PTE_W) || (set != TLB_USER && !mmu->priv->controls.wp);
 	int bad;
 
@@ -46,7 +47,7 @@ static int audit_level1(struct mmu *mmu, unsigned set, unsigned i, char *msg, si
 			FAIL("T1: set %u slot %u has a write tag but no read tag", set, i);
 		return 0;
 	}
-	if (!mmu_canonical(mmu, e->tag_read) || (e->tag_read & ~PAGE_MASK) || tlb_l1_index(e->tag_read) != i)
+	if (!mmu_canonical(mmu, e->tag_read) || (e->tag_read & ~PAGE_MASK) || tlb1_index(mmu, set, e->tag_read) != i)
 		FAIL("T1: set %u slot %u has tag %#lx", set, i, e->tag_read);
 	bad = audit_frame(mmu, "T5", e->tag_read, m, msg, size);
 	if (bad)
@@ -126,7 +127,7 @@ static int audit_tlb(struct mmu *mmu, char *msg, size_t size)
 	for (unsigned s = 0; s < TLB_SETS && !bad; s++)
 		bad = audit_stack(mmu, s, msg, size);
 	for (unsigned s = 0; s < TLB_SETS && !bad; s++)
-		for (unsigned i = 0; i < TLB_L1_ENTRIES && !bad; i++)
+		for (unsigned i = 0; i < tlb1_entries(mmu, s) && !bad; i++)
 			bad = audit_level1(mmu, s, i, msg, size);
 	for (unsigned i = 0; i < ARRAY_LEN(t->small) && !bad; i++)
 		bad = audit_level2(mmu, &t->small[i], false, msg, size);

@@ -182,10 +182,9 @@ static void look_tlb(struct mmu *mmu, struct explain *x)
 {
 	struct tlb2 *t = &mmu->priv->tlb2;
 	const uint32_t id[2] = { x->space_id, mmu->priv->asid.global_id };
-	unsigned i = tlb_l1_index(x->va);
 
 	for (unsigned s = 0; s < TLB_SETS; s++) {
-		const struct tlb_entry *e = &mmu->l1[s][i];
+		const struct tlb_entry *e = tlb1_entry(mmu, s, x->va);
 
 		/* What is not global in level 1 belongs to the current space. */
 		if (e->tag_read != (x->va & PAGE_MASK) || !(x->current || (e->aux & PTE_G)) || (s == TLB_USER ? x->for_kernel : x->for_user))

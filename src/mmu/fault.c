@@ -125,6 +125,8 @@ static inline __attribute__((always_inline)) enum mmu_kind miss(struct mmu *mmu,
 	if (LIKELY(tlb2_find(mmu, va.v, set == TLB_USER, &data))) {
 		if (LIKELY(data_serves(mmu, data, access))) {
 			mmu->counters.tlb_l2_hits++;
+			if (LIKELY(!(access & (ACC_PROBE | ACC_EXEC))))
+				tlb1_note_crowded(mmu, va.v, set);
 			return mapped(mmu, va.v, access, set, data, out);
 		}
 		/* The walk may find another page size or another frame: no remnant may hide what it finds. */
@@ -151,7 +153,7 @@ enum mmu_kind mmu_access(struct mmu *mmu, gva_t va, unsigned access, struct mmu_
 
 	ASSERT(mmu_canonical(mmu, va.v));
 	if (!(access & ACC_EXEC)) {
-		const struct tlb_entry *e = &mmu->l1[set][tlb_l1_index(va.v)];
+		const struct tlb_entry *e = tlb1_entry(mmu, set, va.v);
 
 		if ((access & ACC_WRITE ? e->tag_write : e->tag_read) == (va.v & PAGE_MASK)) {
 			set_result(mmu, va.v, e->aux, out);

@@ -25,7 +25,7 @@ int mmu_init(struct mmu *mmu, struct memory *memory, enum paging_mode mode)
 		}
 	}
 	fill_bytes(priv, 0, sizeof(*priv));
-	fill_bytes(mmu, 0, sizeof(*mmu));
+	fill_bytes(mmu->stack, 0, sizeof(*mmu) - offsetof(struct mmu, stack));
 	mmu->memory = memory;
 	mmu->mode = mode;
 	mmu->priv = priv;
@@ -91,6 +91,8 @@ void mmu_write_protect_all(struct mmu *mmu)
 #define ROW(member, help) STAT_ROW(struct mmu_counters, member, help)
 const struct stat_row mmu_stat_rows[] = {
 	ROW(tlb_l1_misses, "data accesses that level 1 of the TLB did not serve"),
+	ROW(tlb_l1_grown, "times that a set of level 1 was made large, because its pages were used over and over"),
+	ROW(tlb_l1_shrunk, "times that it was made small again"),
 	ROW(tlb_l2_hits, "accesses and fetches that level 2 served"),
 	ROW(tlb_l2_misses, "accesses and fetches that needed the paging mode"),
 	ROW(tlb_fills, "entries put into level 2"),

@@ -59,14 +59,15 @@ struct mmu_counters {
 	uint64_t walks, walk_refs_guest, walk_refs_nested, walk_refs_shadow, walk_refs_hardware, walk_cache_hits;
 	uint64_t nest_faults, guest_faults, hidden_not_present, hidden_not_backed, hidden_write_protected, hidden_dirty, hidden_moved, hidden_logged, hidden_swapped, hidden_shared;
 	uint64_t table_writes, shadow_live, shadow_made, shadow_reclaimed, shadow_roots, mmio_faults, tracked_writes;
-	uint64_t frames_backed, mode_switches_shadow, mode_switches_nested;
+	uint64_t frames_backed, mode_switches_shadow, mode_switches_nested, tlb_l1_grown, tlb_l1_shrunk;
 };
 
 struct mmu {
 	/* Known to generated code. */
-	struct tlb_entry l1[TLB_SETS][TLB_L1_ENTRIES];
+	struct tlb_entry l1[TLB_SETS][TLB_L1_LARGE];	/* of each, as many as l1_mask tells are in use; the host has not given memory to the rest */
 	struct tlb_stack stack[TLB_SETS];
 	uint64_t span[TLB_SPANS];
+	uint32_t l1_mask[TLB_SETS];	/* TLB_L1_MASK(entries) */
 	/*
 	 * Fetch ids, [0] for CPL < 3 and [1] for CPL 3: generated code's jump caches hold (id, va) pairs. An id changes
 	 * whenever a translation that mmu_fetch returned under it may have become invalid or another address space is current; a space that
@@ -86,9 +87,21 @@ struct mmu {
 	struct mmu_private *priv;	/* second level, paging-structure caches, shadow roots... */
 };
 
+/* Level 1: the slot for va, its number, and how many there are. */
+static inline unsigned tlb1_entries(const struct mmu *mmu, enum tlb_set set) { return (mmu->l1_mask[set] >> TLB_ENTRY_SHIFT) + 1; }
+static inline unsigned tlb1_index(const struct mmu *mmu, enum tlb_set set, uint64_t va)
+{
+	return (uint32_t)(va >> (PAGE_SHIFT - TLB_ENTRY_SHIFT) & mmu->l1_mask[set]) >> TLB_ENTRY_SHIFT;
+}
+static inline const struct tlb_entry *tlb1_entry(const struct mmu *mmu, enum tlb_set set, uint64_t va)
+{
+	return &mmu->l1[set][tlb1_index(mmu, set, va)];
+}
+
 static inline bool mmu_canonical(const struct mmu *mmu, uint64_t va) { return va_canonical(va, mmu->va_bits); }
 
-int mmu_init(struct mmu *mmu, struct memory *memory, enum paging_mode mode); /* 0 or -errno */
+/* 0 or -errno. l1 need not be zero and is not touched beyond what is used: where *mmu lies in memory that the host has yet to give, that stays so. */
+int mmu_init(struct mmu *mmu, struct memory *memory, enum paging_mode mode);
 void mmu_destroy(struct mmu *mmu);
 
 /*

@@ -39,8 +39,15 @@ struct tlb2 {
 	unsigned victim;
 	/* Guest pages larger than 4 KiB of which smaller entries may exist: in level 1, in level 2 (by va >> 21), any (by va >> 30). */
 	struct filter fragments_l1, fragments_l2, fragments_huge;
-	/* Level-1 slots that hold entries which are not global, one bit a slot. */
-	uint64_t local[TLB_SETS][TLB_L1_ENTRIES / 64];
+};
+
+/* tlb1.c: beside each set of level 1. */
+struct tlb1 {
+	uint64_t local[TLB_L1_LARGE / 64];		/* slots that hold entries which are not global */
+	uint64_t local_words[TLB_L1_LARGE / 64 / 64];	/* words of local that may have bits */
+	uint32_t crowded;	/* look-ups that level 2 served and that displaced another entry, since entries were last dropped */
+	uint32_t limit;		/* so many make the set large */
+	uint32_t sweeps;	/* of the large set */
 };
 
 /* asid.c: what a process-context identifier stands for now. An id below its floor is void. */
@@ -121,6 +128,8 @@ struct mmu_private {
 	uint64_t p2m_generation, serial_epoch, fetched_left, swap_passes;	/* of memory, when what is cached was last brought up to date */
 	struct asid asid;
 	struct tlb2 tlb2;
+	struct tlb1 tlb1[TLB_SETS];
+	uint32_t tlb1_large;	/* entries of a large set: TLB_L1_LARGE but in tests */
 	struct psc psc;
 	struct walk_space space;
 	struct walk_space guest_space;	/* of an L2 with nested paging: reads through nest, from space */
@@ -187,6 +196,10 @@ void nest_set(struct mmu *mmu, const struct walk_controls *hypervisor, struct gu
 #define ALL_GUESTS GUEST_SPACES
 void nest_void(struct mmu *mmu, unsigned guest);
 
+/* tlb1.c; fills are in tlb_lookup.h */
+void tlb1_init(struct mmu *mmu);
+/* A set has its limit of crowded look-ups. */
+void tlb1_grow(struct mmu *mmu, enum tlb_set set);
 /* tlb.c; look-ups are in tlb_lookup.h */
 void tlb_init(struct mmu *mmu);
 void tlb2_insert(struct mmu *mmu, uint64_t va, bool user, uint64_t data, bool large);

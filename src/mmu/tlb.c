@@ -1,5 +1,5 @@
 /*
- * tlb.c - both levels of the software TLB.
+ * tlb.c - level 2 of the software TLB, and what INVLPG does to both levels.
  *
  * Level 2 is hashed by its whole tag, so that strides of any power of two spread over the sets. An entry holds the guest's
  * rights, not an answer for one kind of access; so one entry serves all three sets of level 1, and a change of
@@ -112,97 +112,6 @@ void tlb2_clear(struct mmu *mmu)
 	filter_clear(&t->fragments_huge);
 }
 
-void tlb1_note_fragment(struct mmu *mmu, uint64_t va)
-{
-	struct filter *f = &mmu->priv->tlb2.fragments_l1;
-
-	if (UNLIKELY(f->set > FILTER_FULL))
-		tlb1_clear(mmu);
-	filter_add(f, va >> 21);
-}
-
-/* The copies of level-1 entries: T6 and T7. */
-static void copies_drop(struct mmu *mmu)
-{
-	for (unsigned i = 0; i < TLB_SPANS; i++)
-		mmu->span[i] = 0;
-	for (unsigned s = 0; s < TLB_SETS; s++)
-		for (unsigned n = 0; n < TLB_STACK_SIZES; n++)
-			mmu->stack[s].limit[n] = 0;
-}
-
-static void invalidate(struct mmu *mmu, unsigned set, unsigned i)
-{
-	mmu->l1[set][i].tag_read = TLB_INVALID_TAG(i);
-	mmu->l1[set][i].tag_write = TLB_INVALID_TAG(i);
-}
-
-void tlb1_drop(struct mmu *mmu, uint64_t va)
-{
-	unsigned i = tlb_l1_index(va);
-
-	copies_drop(mmu);
-	for (unsigned s = 0; s < TLB_SETS; s++)
-		if (mmu->l1[s][i].tag_read == (va & PAGE_MASK))
-			invalidate(mmu, s, i);
-}
-
-void tlb1_clear(struct mmu *mmu)
-{
-	copies_drop(mmu);
-	for (unsigned s = 0; s < TLB_SETS; s++) {
-		for (unsigned i = 0; i < TLB_L1_ENTRIES; i++)
-			invalidate(mmu, s, i);
-		for (unsigned i = 0; i < TLB_L1_ENTRIES / 64; i++)
-			mmu->priv->tlb2.local[s][i] = 0;
-	}
-	filter_clear(&mmu->priv->tlb2.fragments_l1);
-}
-
-void tlb1_clear_local(struct mmu *mmu)
-{
-	copies_drop(mmu);
-	for (unsigned s = 0; s < TLB_SETS; s++) {
-		for (unsigned w = 0; w < TLB_L1_ENTRIES / 64; w++) {
-			uint64_t bits = mmu->priv->tlb2.local[s][w];
-
-			while (bits) {
-				invalidate(mmu, s, w * 64 + (unsigned)__builtin_ctzll(bits));
-				bits &= bits - 1;
-			}
-			mmu->priv->tlb2.local[s][w] = 0;
-		}
-	}
-}
-
-void tlb1_write_protect(struct mmu *mmu, mfn_t m)
-{
-	uint64_t host = (uint64_t)(uintptr_t)pool_ptr(&mmu->memory->pool, m);
-
-	copies_drop(mmu);
-	for (unsigned s = 0; s < TLB_SETS; s++)
-		for (unsigned i = 0; i < TLB_L1_ENTRIES; i++)
-			if (mmu->l1[s][i].host == host)
-				mmu->l1[s][i].tag_write = TLB_INVALID_TAG(i);
-}
-
-void tlb1_drop_void(struct mmu *mmu)
-{
-	copies_drop(mmu);
-	for (unsigned s = 0; s < TLB_SETS; s++)
-		for (unsigned i = 0; i < TLB_L1_ENTRIES; i++)
-			if (mmu->l1[s][i].tag_read != TLB_INVALID_TAG(i) && !tr_good(mmu->memory, mmu->l1[s][i].aux))
-				invalidate(mmu, s, i);
-}
-
-void tlb1_write_protect_all(struct mmu *mmu)
-{
-	copies_drop(mmu);
-	for (unsigned s = 0; s < TLB_SETS; s++)
-		for (unsigned i = 0; i < TLB_L1_ENTRIES; i++)
-			mmu->l1[s][i].tag_write = TLB_INVALID_TAG(i);
-}
-
 void tlb_invalidate_page(struct mmu *mmu, uint64_t va)
 {
 	struct tlb2 *t = &mmu->priv->tlb2;
@@ -230,5 +139,5 @@ void tlb_invalidate_page(struct mmu *mmu, uint64_t va)
 void tlb_init(struct mmu *mmu)
 {
 	tlb2_clear(mmu);
-	tlb1_clear(mmu);
+	tlb1_init(mmu);
 }

@@ -2,9 +2,10 @@
  * tlb.h - the software TLB of one vcpu: two levels, tagged by address space.
  *
  * Level 1 is what generated code probes inline: direct-mapped, one array for each way of accessing (enum tlb_set),
- * 4 KiB entries of the current address space only. The probe for an access of `size` bytes at va is
+ * 4 KiB entries of the current address space only. An array has TLB_L1_SMALL entries, or TLB_L1_LARGE while its guest uses many pages over
+ * and over (tlb1.c); l1_mask[set] says which. The probe for an access of `size` bytes at va is
  *
- *     entry  = &l1[set][(va >> 12) & (TLB_L1_ENTRIES - 1)]
+ *     entry  = l1[set] + (va >> 7 & l1_mask[set]) bytes
  *     offset = va - entry->tag_read            (or tag_write)
  *     hit    = offset <= 4096 - size           (unsigned: tests the tag and page crossing at once)
  *     host   = entry->host + offset
@@ -32,8 +33,10 @@
 /* How an access is made. KERNEL_AC: supervisor access to user pages is allowed (CR4.SMAP clear, or EFLAGS.AC set). */
 enum tlb_set { TLB_KERNEL, TLB_KERNEL_AC, TLB_USER, TLB_SETS };
 
-#define TLB_L1_SHIFT 10
-#define TLB_L1_ENTRIES (1u << TLB_L1_SHIFT)
+#define TLB_L1_SMALL_SHIFT 10
+#define TLB_L1_LARGE_SHIFT 15
+#define TLB_L1_SMALL (1u << TLB_L1_SMALL_SHIFT)
+#define TLB_L1_LARGE (1u << TLB_L1_LARGE_SHIFT)	/* 128 MiB */
 #define TLB_INVALID_TAG(i) ((uint64_t)((i) ^ 1u) << PAGE_SHIFT)
 
 /* Layout known to generated code (bt/). 32 bytes. */
@@ -58,6 +61,8 @@ struct tlb_stack { uint64_t tag, host, limit[TLB_STACK_SIZES]; };
  */
 #define TLB_SPANS 8
 
-static inline unsigned tlb_l1_index(uint64_t va) { return (unsigned)(va >> PAGE_SHIFT) & (TLB_L1_ENTRIES - 1); }
+#define TLB_ENTRY_SHIFT 5
+_Static_assert(sizeof(struct tlb_entry) == 1 << TLB_ENTRY_SHIFT, "masks are of byte offsets");
+#define TLB_L1_MASK(entries) (((uint32_t)(entries) - 1) << TLB_ENTRY_SHIFT)
 
 #endif

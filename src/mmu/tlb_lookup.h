@@ -71,8 +71,8 @@ static inline enum tlb_set tlb_set_of(const struct mmu *mmu, unsigned access)
 /* Makes `data` va's entry in the set; watched: what the frame's flags say now. */
 static inline void tlb1_fill(struct mmu *mmu, uint64_t va, enum tlb_set set, uint64_t data, bool watched)
 {
-	struct tlb2 *t = &mmu->priv->tlb2;
-	unsigned i = tlb_l1_index(va);
+	struct tlb1 *t = &mmu->priv->tlb1[set];
+	unsigned i = tlb1_index(mmu, set, va);
 	struct tlb_entry *e = &mmu->l1[set][i];
 	uint64_t page = va & PAGE_MASK, bit = 1ull << (i % 64);
 	bool may_write = (data & PTE_W) || (set != TLB_USER && !mmu->priv->controls.wp);
@@ -83,7 +83,18 @@ static inline void tlb1_fill(struct mmu *mmu, uint64_t va, enum tlb_set set, uin
 	e->tag_write = may_write && (data & PTE_D) && !watched ? page : TLB_INVALID_TAG(i);
 	e->host = (uint64_t)(uintptr_t)mmu->memory->pool.base + (data & TR_MFN_MASK);
 	e->aux = data;
-	t->local[set][i / 64] = (t->local[set][i / 64] & ~bit) | (data & PTE_G ? 0 : bit);
+	t->local[i / 64] = (t->local[i / 64] & ~bit) | (data & PTE_G ? 0 : bit);
+	t->local_words[i / 64 / 64] |= 1ull << (i / 64 % 64);
+}
+
+/* Level 2 has va's translation, and level 1 is about to have it: in the place of another that was wanted too? */
+static inline void tlb1_note_crowded(struct mmu *mmu, uint64_t va, enum tlb_set set)
+{
+	unsigned i = tlb1_index(mmu, set, va);
+	uint64_t tag = mmu->l1[set][i].tag_read;
+
+	if (tag != (va & PAGE_MASK) && tag != TLB_INVALID_TAG(i) && UNLIKELY(++mmu->priv->tlb1[set].crowded >= mmu->priv->tlb1[set].limit))
+		tlb1_grow(mmu, set);
 }
 
 #endif

@@ -55,7 +55,7 @@ static struct frame *frame_of(struct guest *g, uint64_t pa)
 IN_BOTH_MODES(damage_to_level_1_is_found)
 {
 	struct guest *g = guest_in_use(mode);
-	struct tlb_entry *v = &g->mmu.l1[TLB_USER][tlb_l1_index(V)], *w = &g->mmu.l1[TLB_USER][tlb_l1_index(W)];
+	struct tlb_entry *v = &g->mmu.l1[TLB_USER][tlb1_index(&g->mmu, TLB_USER, V)], *w = &g->mmu.l1[TLB_USER][tlb1_index(&g->mmu, TLB_USER, W)];
 
 	BREAKS(g, "T1", v->tag_read, V + PAGE_SIZE);
 	BREAKS(g, "T1", v->tag_read, V | 1ull << 50);
@@ -90,7 +90,7 @@ IN_BOTH_MODES(damage_to_level_2_and_to_stack_entries_is_found)
 	}
 	assert_int_equal(seen, 2);
 	s->tag = V;
-	s->host = g->mmu.l1[TLB_USER][tlb_l1_index(V)].host;
+	s->host = g->mmu.l1[TLB_USER][tlb1_index(&g->mmu, TLB_USER, V)].host;
 	s->limit[0] = 4096;
 	BREAKS(g, "T6", s->host, s->host + (g->memory.pool.frames << PAGE_SHIFT));
 	guest_free(g);

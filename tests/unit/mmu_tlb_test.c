@@ -20,7 +20,7 @@ IN_BOTH_MODES(an_invalid_slot_can_never_hit_not_even_for_non_canonical_addresses
 {
 	struct guest *g = guest_new(mode, PLACEMENT_LINEAR);
 
-	for (unsigned i = 0; i < TLB_L1_ENTRIES; i++) { /* T1 */
+	for (unsigned i = 0; i < TLB_L1_LARGE; i++) { /* T1 */
 		uint64_t page = (uint64_t)i << PAGE_SHIFT;
 
 		for (unsigned s = 0; s < TLB_SETS; s++) {
@@ -461,6 +461,65 @@ IN_BOTH_MODES(addresses_of_57_bits_are_told_apart_in_every_cache)
 	guest_free(g);
 }
 
+static void touch_pages(struct guest *g, uint64_t pages)
+{
+	for (uint64_t i = 0; i < pages; i++)
+		EXPECT_MAPPED(g, V + i * PAGE_SIZE, ACC_READ | ACC_USER, MIB(4) + i * PAGE_SIZE);
+}
+
+IN_BOTH_MODES(a_crowded_set_of_level_1_becomes_large_and_small_again_when_it_is_swept_often)
+{
+	const uint64_t pages = 3 * TLB_L1_SMALL;
+	struct guest *g = guest_new(mode, PLACEMENT_LINEAR);
+	struct p2m_entry e;
+	uint64_t misses;
+	char msg[256];
+
+	for (uint64_t i = 0; i < pages; i++)
+		guest_map(g, V + i * PAGE_SIZE, (MIB(4) + i * PAGE_SIZE) | PWU);
+	touch_pages(g, pages); /* the first time is no reason: level 2 did not have them */
+	assert_int_equal(tlb1_entries(&g->mmu, TLB_USER), TLB_L1_SMALL);
+	for (unsigned turn = 0; turn < 3; turn++)
+		touch_pages(g, pages);
+	assert_int_equal(g->mmu.counters.tlb_l1_grown, 1);
+	assert_int_equal(tlb1_entries(&g->mmu, TLB_USER), TLB_L1_LARGE);
+	assert_int_equal(tlb1_entries(&g->mmu, TLB_KERNEL), TLB_L1_SMALL);
+	misses = g->mmu.counters.tlb_l1_misses;
+	touch_pages(g, pages);
+	assert_int_equal(g->mmu.counters.tlb_l1_misses, misses);
+	assert_int_equal(mmu_audit(&g->mmu, msg, sizeof(msg)), 0);
+	/* T3, T4: a load of CR3 drops all of them, and leaves the set large. */
+	mmu_set_cr3(&g->mmu, g->root);
+	for (uint64_t i = 0; i < pages; i++)
+		assert_false(probe_hits(g, TLB_USER, V + i * PAGE_SIZE, false));
+	touch_pages(g, pages);
+	/* T2 */
+	assert_true(p2m_lookup(&g->memory, gpa(MIB(4) + 2000 * PAGE_SIZE), &e));
+	EXPECT_MAPPED(g, V + 2000 * PAGE_SIZE, ACC_WRITE | ACC_USER, MIB(4) + 2000 * PAGE_SIZE);
+	assert_true(probe_hits(g, TLB_USER, V + 2000 * PAGE_SIZE, true));
+	mmu_write_protect(&g->mmu, e.m);
+	assert_false(probe_hits(g, TLB_USER, V + 2000 * PAGE_SIZE, true));
+	assert_true(probe_hits(g, TLB_USER, V + 2000 * PAGE_SIZE, false));
+	for (unsigned i = 0; i < 200; i++)
+		mmu_write_protect(&g->mmu, e.m);
+	assert_int_equal(g->mmu.counters.tlb_l1_shrunk, 1);
+	assert_int_equal(tlb1_entries(&g->mmu, TLB_USER), TLB_L1_SMALL);
+	for (uint64_t i = 0; i < pages; i++)
+		assert_false(probe_hits(g, TLB_USER, V + i * PAGE_SIZE, false));
+	/* The next time it must be crowded for longer. */
+	for (unsigned turn = 0; turn < 2; turn++)
+		touch_pages(g, pages);
+	assert_int_equal(g->mmu.counters.tlb_l1_grown, 1);
+	touch_pages(g, pages);
+	assert_int_equal(g->mmu.counters.tlb_l1_grown, 2);
+	assert_int_equal(mmu_audit(&g->mmu, msg, sizeof(msg)), 0);
+	/* What empties all of level 1 makes it small. */
+	mmu_set_controls(&g->mmu, LONG_CR0 & ~CR0_WP, LONG_CR4, LONG_EFER);
+	assert_int_equal(tlb1_entries(&g->mmu, TLB_USER), TLB_L1_SMALL);
+	assert_false(probe_hits(g, TLB_USER, V, false));
+	guest_free(g);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -482,6 +541,7 @@ int main(void)
 		cmocka_unit_test(a_guest_of_the_guest_has_a_space_of_its_own_for_each_asid),
 		cmocka_unit_test(invlpg_of_a_non_canonical_address_does_nothing),
 		cmocka_unit_test(addresses_of_57_bits_are_told_apart_in_every_cache),
+		cmocka_unit_test(a_crowded_set_of_level_1_becomes_large_and_small_again_when_it_is_swept_often),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

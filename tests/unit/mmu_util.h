@@ -118,7 +118,7 @@ static inline enum mmu_kind try(struct guest *g, uint64_t va, unsigned access) {
 /* The result of generated code's probe: whether it would hit. */
 static inline bool probe_hits(const struct guest *g, enum tlb_set set, uint64_t va, bool write)
 {
-	const struct tlb_entry *e = &g->mmu.l1[set][tlb_l1_index(va)];
+	const struct tlb_entry *e = tlb1_entry(&g->mmu, set, va);
 
 	return va - (write ? e->tag_write : e->tag_read) <= 4096 - 1;
 }

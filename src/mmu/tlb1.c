@@ -1,0 +1,166 @@
+/*
+ * tlb1.c - level 1 of the software TLB: what is dropped from it, and how large its sets are.
+ *
+ * A set is small, so that it takes little memory and is swept fast, until level 2 has served so many look-ups in the place of entries that were wanted
+ * too that a large set pays: then random accesses to 128 MiB hit in generated code. Loads of CR3 cost no more by that, since only what was filled is
+ * dropped, by a list. What must sweep a whole set (a frame becomes watched, frames are left) does cost more: after SWEEPS_MAX sweeps the set is small again, and must
+ * be crowded twice as long as before to grow. So the time lost in sweeps stays a fraction of what the misses cost that came before.
+ */
+#include "mmu/mmu_internal.h"
+
+#define LIMIT_FIRST (4 * TLB_L1_SMALL)
+#define LIMIT_MAX (256 * TLB_L1_SMALL)
+#define SWEEPS_MAX 64
+
+/* The copies of level-1 entries: T6 and T7. */
+static void copies_drop(struct mmu *mmu)
+{
+	for (unsigned i = 0; i < TLB_SPANS; i++)
+		mmu->span[i] = 0;
+	for (unsigned s = 0; s < TLB_SETS; s++)
+		for (unsigned n = 0; n < TLB_STACK_SIZES; n++)
+			mmu->stack[s].limit[n] = 0;
+}
+
+static void invalidate(struct mmu *mmu, unsigned set, unsigned i)
+{
+	mmu->l1[set][i].tag_read = TLB_INVALID_TAG(i);
+	mmu->l1[set][i].tag_write = TLB_INVALID_TAG(i);
+}
+
+/* Calls for each slot in the list of local entries; the list is empty afterwards. */
+static void drop_local(struct mmu *mmu, unsigned set)
+{
+	struct tlb1 *t = &mmu->priv->tlb1[set];
+
+	for (unsigned k = 0; k < ARRAY_LEN(t->local_words); k++) {
+		uint64_t words = t->local_words[k];
+
+		for (; words; words &= words - 1) {
+			unsigned w = k * 64 + (unsigned)__builtin_ctzll(words);
+
+			for (uint64_t bits = t->local[w]; bits; bits &= bits - 1)
+				invalidate(mmu, set, w * 64 + (unsigned)__builtin_ctzll(bits));
+			t->local[w] = 0;
+		}
+		t->local_words[k] = 0;
+	}
+	t->crowded = 0;
+}
+
+/* All slots of another size are invalid. The caller drops the copies. */
+static void set_size(struct mmu *mmu, unsigned set, unsigned entries)
+{
+	drop_local(mmu, set);
+	mmu->l1_mask[set] = TLB_L1_MASK(entries);
+	mmu->priv->tlb1[set].sweeps = 0;
+	for (unsigned i = 0; i < entries; i++)
+		invalidate(mmu, set, i);
+}
+
+static bool is_large(const struct mmu *mmu, unsigned set) { return tlb1_entries(mmu, set) > TLB_L1_SMALL; }
+
+void tlb1_grow(struct mmu *mmu, enum tlb_set set)
+{
+	mmu->priv->tlb1[set].crowded = 0;
+	if (is_large(mmu, set))
+		return;
+	copies_drop(mmu);
+	set_size(mmu, set, mmu->priv->tlb1_large);
+	mmu->counters.tlb_l1_grown++;
+}
+
+static void shrink(struct mmu *mmu, unsigned set)
+{
+	set_size(mmu, set, TLB_L1_SMALL);
+	mmu->counters.tlb_l1_shrunk++;
+}
+
+/* Whether the set must be swept; it may become small instead, and empty. */
+static bool sweep(struct mmu *mmu, unsigned set)
+{
+	struct tlb1 *t = &mmu->priv->tlb1[set];
+
+	if (LIKELY(!is_large(mmu, set)) || ++t->sweeps < SWEEPS_MAX)
+		return true;
+	shrink(mmu, set);
+	if (t->limit < LIMIT_MAX)
+		t->limit *= 2;
+	return false;
+}
+
+void tlb1_note_fragment(struct mmu *mmu, uint64_t va)
+{
+	struct filter *f = &mmu->priv->tlb2.fragments_l1;
+
+	if (UNLIKELY(f->set > FILTER_FULL))
+		tlb1_clear(mmu);
+	filter_add(f, va >> 21);
+}
+
+void tlb1_drop(struct mmu *mmu, uint64_t va)
+{
+	copies_drop(mmu);
+	for (unsigned s = 0; s < TLB_SETS; s++) {
+		unsigned i = tlb1_index(mmu, s, va);
+
+		if (mmu->l1[s][i].tag_read == (va & PAGE_MASK))
+			invalidate(mmu, s, i);
+	}
+}
+
+void tlb1_clear(struct mmu *mmu)
+{
+	copies_drop(mmu);
+	for (unsigned s = 0; s < TLB_SETS; s++)
+		if (UNLIKELY(is_large(mmu, s)))
+			shrink(mmu, s);
+		else
+			set_size(mmu, s, TLB_L1_SMALL);
+	filter_clear(&mmu->priv->tlb2.fragments_l1);
+}
+
+void tlb1_clear_local(struct mmu *mmu)
+{
+	copies_drop(mmu);
+	for (unsigned s = 0; s < TLB_SETS; s++)
+		drop_local(mmu, s);
+}
+
+void tlb1_write_protect(struct mmu *mmu, mfn_t m)
+{
+	uint64_t host = (uint64_t)(uintptr_t)pool_ptr(&mmu->memory->pool, m);
+
+	copies_drop(mmu);
+	for (unsigned s = 0; s < TLB_SETS; s++)
+		for (unsigned i = 0, n = sweep(mmu, s) ? tlb1_entries(mmu, s) : 0; i < n; i++)
+			if (mmu->l1[s][i].host == host)
+				mmu->l1[s][i].tag_write = TLB_INVALID_TAG(i);
+}
+
+void tlb1_drop_void(struct mmu *mmu)
+{
+	copies_drop(mmu);
+	for (unsigned s = 0; s < TLB_SETS; s++)
+		for (unsigned i = 0, n = sweep(mmu, s) ? tlb1_entries(mmu, s) : 0; i < n; i++)
+			if (mmu->l1[s][i].tag_read != TLB_INVALID_TAG(i) && !tr_good(mmu->memory, mmu->l1[s][i].aux))
+				invalidate(mmu, s, i);
+}
+
+void tlb1_write_protect_all(struct mmu *mmu)
+{
+	copies_drop(mmu);
+	for (unsigned s = 0; s < TLB_SETS; s++)
+		for (unsigned i = 0, n = sweep(mmu, s) ? tlb1_entries(mmu, s) : 0; i < n; i++)
+			mmu->l1[s][i].tag_write = TLB_INVALID_TAG(i);
+}
+
+void tlb1_init(struct mmu *mmu)
+{
+	mmu->priv->tlb1_large = TLB_L1_LARGE;
+	for (unsigned s = 0; s < TLB_SETS; s++) {
+		mmu->priv->tlb1[s].limit = LIMIT_FIRST;
+		mmu->l1_mask[s] = TLB_L1_MASK(TLB_L1_SMALL);
+	}
+	tlb1_clear(mmu);
+}
