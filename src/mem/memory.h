@@ -67,6 +67,8 @@ struct memory {
 	 */
 	uint64_t p2m_generation, serial_epoch;
 	uint64_t fetched_left;		/* frames with FRAME_FETCHED that pages have left */
+	/* Direct mode (mmu/direct.h): changes that took something from the guest's tables, as each kind of cached answer must know of them. */
+	struct direct_changes { uint64_t pages, fetched, tables, global; } direct;
 	void *lock;			/* pthread_mutex_t: p2m, frame records, shadow tables, both queues of track */
 	struct p2m_private *p2m;	/* table pages */
 	uint32_t moved_head;		/* frames that pages moved away from, index + 1, linked through frame.spare */
@@ -124,6 +126,8 @@ int memory_move(struct memory *mem, gpa_t p);
 void memory_release(struct memory *mem);
 /* Lock held: the page of frame m has another frame now, or none; its code is queued for invalidation, and memory_release frees it. */
 void memory_leave_frame(struct memory *mem, mfn_t m);
+/* Only: what names frame m, as itself or as the first of a 2 MiB leaf, is void from now on. Lock held. */
+void memory_void_names(struct memory *mem, mfn_t m);
 
 /*
  * Sharing (share.c). memory_share lets the page at p have the frame of the page at q, if they are equal and the frames are plain (no page table that is shadowed, no translated

@@ -36,9 +36,6 @@ bool share_is_plain(const struct frame *f);
 void swap_used_frame(struct memory *mem, mfn_t m);
 /* M2 for the page gfn on shared frame m: 0, or the violation in msg. *members: of the ring, told for one of its pages only. */
 int share_audit(const struct memory *mem, uint64_t gfn, mfn_t m, uint64_t *members, char *msg, size_t size);
-
-/* memory.c: what names frame m, as itself or as the first of a 2 MiB leaf, is void from now on. */
-void memory_void_names(struct memory *mem, mfn_t m);
 /* p's 2 MiB chunk has neither frames nor pages in the swap file, for certain. */
 bool p2m_chunk_is_empty(const struct memory *mem, gpa_t p);
 /* p's page in the swap file, if it is there, is given up. */

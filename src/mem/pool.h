@@ -31,6 +31,7 @@ enum frame_flag {
 	FRAME_ALLOCATED = 1u << 8,
 	FRAME_VMM = 1u << 10,		/* ours, not the guest's: it may read it where we let it (direct mode: M2P), never write it */
 	FRAME_MOVED = 1u << 9,		/* its page has come from another frame, and nobody has missed it yet (hidden_moved) */
+	FRAME_GLOBAL_TABLE = 1u << 12,	/* direct mode: a table that global translations have come by (mmu/direct.h) */
 	FRAME_FETCHED = 1u << 11,	/* code was fetched from it: fetch ids (mmu/mmu.h) may lead there */
 };
 

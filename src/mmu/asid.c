@@ -100,7 +100,8 @@ void asid_init(struct mmu *mmu)
 	a->next_psc = a->floor_psc = 1;
 	a->next_fetch = 1;
 	a->global_id = new_id(mmu);
-	asid_switch(mmu, 0);
+	a->current_user = DIRECT_NO_ROOT;
+	asid_switch(mmu, mmu->mode == PAGING_DIRECT ? DIRECT_NO_ROOT : 0);
 }
 
 /* Gives a space that was flushed new ids. */
@@ -123,7 +124,8 @@ void asid_switch(struct mmu *mmu, unsigned pcid)
 	struct asid *a = &mmu->priv->asid;
 
 	a->current = pcid;
-	a->current_user = mmu->mode == PAGING_DIRECT ? SPACE_USER : pcid;
+	if (mmu->mode != PAGING_DIRECT)
+		a->current_user = pcid;
 	revive(mmu, asid_of(mmu, false));
 	revive(mmu, asid_of(mmu, true));
 	/* Ids may have wrapped with the second. */
@@ -131,6 +133,40 @@ void asid_switch(struct mmu *mmu, unsigned pcid)
 	if (asid_in_guest(mmu)) /* nothing in it is global: it never runs under the ids of what is */
 		a->kernel_local = asid_of(mmu, false)->kernel_local = true;
 	publish(mmu);
+}
+
+static unsigned space_of_root(struct mmu *mmu, uint64_t root)
+{
+	struct asid *a = &mmu->priv->asid;
+	const uint64_t frame = root >> PAGE_SHIFT;
+	unsigned least = 0;
+
+	if (!root || frame >= mmu->memory->pool.frames)
+		return DIRECT_NO_ROOT;
+	for (unsigned i = 0; i < DIRECT_NO_ROOT; i++)
+		if (a->direct[i].root == root && a->direct[i].serial == pool_frame(&mmu->memory->pool, mfn(frame))->serial)
+			return i;
+	while (least == a->current || least == a->current_user)
+		least++;
+	for (unsigned i = least + 1; i < DIRECT_NO_ROOT; i++)
+		if (a->direct[i].used < a->direct[least].used && i != a->current && i != a->current_user)
+			least = i;
+	a->direct[least] = (struct direct_root){ root, pool_frame(&mmu->memory->pool, mfn(frame))->serial, 0 };
+	/* New ids: nobody finds the old ones' entries. */
+	a->of[least] = (struct space_ids){ 0 };
+	return least;
+}
+
+void asid_set_root(struct mmu *mmu, uint64_t root, bool user)
+{
+	struct asid *a = &mmu->priv->asid;
+	const unsigned space = space_of_root(mmu, root);
+
+	ASSERT(mmu->mode == PAGING_DIRECT);
+	a->direct[space].used = ++a->direct_clock;
+	if (user)
+		a->current_user = space;
+	asid_switch(mmu, user ? a->current : space);
 }
 
 /* The ids of global entries of the world that goes and of the one that comes. */

@@ -33,6 +33,29 @@ static int audit_frame(const struct mmu *mmu, const char *what, uint64_t va, mfn
 	return 0;
 }
 
+/*
+ * T8, direct mode: what is cached is what the tables say, and no more rights. Level 2 is exact but for tables taken out of trees, level 1 with the next flush.
+ */
+static int audit_direct_entry(struct mmu *mmu, unsigned tlb, uint64_t va, bool user, uint64_t data, char *msg, size_t size)
+{
+	const struct direct_changes *now = &mmu->memory->direct, *seen = &mmu->priv->direct_seen;
+	const unsigned access = ACC_READ | (user ? ACC_USER : ACC_IMPLICIT);
+	struct walk_space space = mmu->priv->space;
+	struct mmu_counters counters = { 0 };
+	struct walk w;
+	mfn_t m;
+
+	if (mmu->mode != PAGING_DIRECT || now->tables != seen->tables || now->global != seen->global || (tlb == 1 && now->pages != seen->pages))
+		return 0;
+	space.look_only = true;
+	space.counters = &counters;
+	if (direct_walk(mmu, &space, direct_root(mmu, access), va, access, &w, &m) != WALK_OK || m.v != tr_mfn(data).v)
+		FAIL("T8: level %u: va %#lx (user %d) is frame %#lx, the tables say otherwise", tlb, va, user, tr_mfn(data).v);
+	if ((data & ~w.rights & (PTE_W | PTE_U | PTE_D)) || (w.rights & ~data & PTE_NX))
+		FAIL("T8: level %u: va %#lx (user %d) has rights %#lx, the tables say %#lx", tlb, va, user, (uint64_t)(data & RIGHTS_MASK), w.rights);
+	return 0;
+}
+
 static int audit_level1(struct mmu *mmu, unsigned set, unsigned i, char *msg, size_t size)
 {
 	const struct tlb_entry *e = &mmu->l1[set][i];
@@ -52,7 +75,8 @@ static int audit_level1(struct mmu *mmu, unsigned set, unsigned i, char *msg, si
 	bad = audit_frame(mmu, "T5", e->tag_read, m, msg, size);
 	if (bad)
 		return bad;
-	if (!tr_good(mmu->memory, e->aux))
+	/* The direct mode drops it with the next flush (T8). */
+	if (!tr_good(mmu->memory, e->aux) && (mmu->mode != PAGING_DIRECT || mmu->memory->direct.pages == mmu->priv->direct_seen.pages))
 		FAIL("T5: set %u va %#lx names frame %#lx by an old serial", set, e->tag_read, m.v);
 	if (e->host != (uint64_t)(uintptr_t)pool_ptr(&mmu->memory->pool, m))
 		FAIL("T5: set %u va %#lx has a host address that is not its frame's", set, e->tag_read);
@@ -69,7 +93,7 @@ static int audit_level1(struct mmu *mmu, unsigned set, unsigned i, char *msg, si
 		FAIL("T2: set %u va %#lx is readable with rights %#lx", set, e->tag_read, e->aux);
 	if (local == !!(e->aux & PTE_G))
 		FAIL("T3: set %u va %#lx: global %d, in the list of local ones %d", set, e->tag_read, !local, local);
-	return 0;
+	return audit_direct_entry(mmu, 1, e->tag_read, set == TLB_USER, e->aux, msg, size);
 }
 
 static int audit_level2(struct mmu *mmu, const struct tlb2_set *set, bool large, char *msg, size_t size)
@@ -91,6 +115,15 @@ static int audit_level2(struct mmu *mmu, const struct tlb2_set *set, bool large,
 			return bad;
 		if (large && !(d & (TR_GUEST_2M | TR_GUEST_HUGE)))
 			FAIL("T5: va %#lx is a large entry of a small guest page", va);
+		/* The tag has no sign. */
+		if (va >> 47 & 1)
+			va |= ~0ull << 47;
+		if (id == mmu->priv->asid.global_id || id == asid_of(mmu, false)->id)
+			bad = audit_direct_entry(mmu, 2, va, false, d, msg, size);
+		else
+			bad = audit_direct_entry(mmu, 2, va, true, d, msg, size);
+		if (bad)
+			return bad;
 	}
 	return 0;
 }

@@ -7,9 +7,16 @@
  * is handed out (space_frame), no frame with a table's or descriptor's type is ever written through a mapping, and our own
  * frames, which the guest sees at fixed places, are read-only whatever the entry says.
  *
+ * Global translations are those of the kernel's root for upper-half addresses that are no user's: what Linux' kernel lives by, and the same in every root as a rule. A
+ * load of a base pointer keeps them if the upper halves of both roots are the same (direct_same_kernel).
+ *
  * Rights: the guest's kernel is a supervisor to the walk (cpu/vcpu.h, ring3_kernel), which gives what Xen gives by setting U in every entry of it.
  */
+#include "mmu/direct.h"
 #include "mmu/mmu_internal.h"
+
+#define ADDRESS 0x000ffffffffff000ull
+#define KERNEL_SLOTS 256u	/* of a level-4 table: the upper half */
 
 static bool is_user(unsigned access) { return (access & (ACC_USER | ACC_IMPLICIT)) == ACC_USER; }
 
@@ -61,6 +68,11 @@ enum translate_status direct_translate(struct mmu *mmu, uint64_t va, unsigned ac
 	}
 	out->page = gpa(pool_frame(&mmu->memory->pool, m)->gfn << PAGE_SHIFT);
 	out->data = tr_name(mmu->memory, m) | (w.rights & RIGHTS_MASK & ~PTE_G);
+	if (va >> 63 && !is_user(access) && !(w.rights & PTE_U)) {
+		out->data |= PTE_G;
+		for (unsigned level = 2; level <= 3; level++)
+			pool_frame(&mmu->memory->pool, w.step[level].table_m)->flags |= FRAME_GLOBAL_TABLE;
+	}
 	out->large = false;
 	return TRANSLATED;
 }
@@ -76,4 +88,60 @@ bool mmu_direct_entry(struct mmu *mmu, gva_t va, uint64_t *at)
 		return false;
 	*at = (w.step[1].table_m.v << PAGE_SHIFT) + w.step[1].index * 8;
 	return true;
+}
+
+bool direct_entry_changed(struct memory *mem, mfn_t table, unsigned level, unsigned index, uint64_t old, uint64_t new)
+{
+	const uint64_t grants = PTE_W | PTE_U | PTE_A | PTE_D;
+	struct frame *f;
+
+	if (!(old & PTE_P))
+		return false;
+	/* The same page, and no less: what is cached may lack rights, never have too many. */
+	if ((new & PTE_P) && !((old ^ new) & ADDRESS) && !(old & ~new & grants) && !(new & ~old & PTE_NX))
+		return false;
+	if (level > 1) {
+		mem->direct.tables++;
+		if (level == 4 ? index >= KERNEL_SLOTS : pool_frame(&mem->pool, table)->flags & FRAME_GLOBAL_TABLE)
+			mem->direct.global++;
+		return false;
+	}
+	f = pool_frame(&mem->pool, mfn((old & ADDRESS) >> PAGE_SHIFT));
+	mem->direct.pages++;
+	/* Fetch ids go with it, all of them; until code is fetched from there again it does not matter to them any more. */
+	if (f->flags & FRAME_FETCHED) {
+		f->flags &= (uint16_t)~FRAME_FETCHED;
+		mem->direct.fetched++;
+	}
+	memory_void_names(mem, mfn((old & ADDRESS) >> PAGE_SHIFT));
+	return !f->serial;
+}
+
+bool direct_table_left(struct memory *mem, mfn_t m)
+{
+	struct frame *f = pool_frame(&mem->pool, m);
+
+	/* Address spaces go by the serials of their roots (asid_of_root). Whoever reads the table as a page reads it anew: that costs a walk. */
+	f->flags &= (uint16_t)~FRAME_GLOBAL_TABLE;
+	mem->direct.pages++;
+	memory_void_names(mem, m);
+	return !f->serial;
+}
+
+bool direct_same_kernel(const struct mmu *mmu, uint64_t a, uint64_t b)
+{
+	const struct pool *pool = &mmu->memory->pool;
+	const mfn_t root[2] = { mfn((a & ADDRESS) >> PAGE_SHIFT), mfn((b & ADDRESS) >> PAGE_SHIFT) };
+	const uint64_t matters = ADDRESS | PTE_P | PTE_W | PTE_U | PTE_NX, *e[2];
+	uint64_t differ = 0;
+
+	if (root[0].v == root[1].v)
+		return true;
+	if (!root[0].v || !root[1].v || root[0].v >= pool->frames || root[1].v >= pool->frames)
+		return false;
+	for (unsigned i = 0; i < 2; i++)
+		e[i] = pool_ptr(pool, root[i]);
+	for (unsigned i = KERNEL_SLOTS; i < 2 * KERNEL_SLOTS; i++)
+		differ |= e[0][i] ^ e[1][i];
+	return !(differ & matters);
 }

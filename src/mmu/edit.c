@@ -2,6 +2,7 @@
  * edit.c - what each event voids. Guest events follow the manual (Intel SDM vol. 3, "Operations that Invalidate TLBs
  * and Paging-Structure Caches"); all of them are rows of one table.
  */
+#include "mmu/direct.h"
 #include "mmu/shadow.h"
 
 enum flush {
@@ -13,6 +14,7 @@ enum flush {
 	F_PAGE = 32,		/* one page: current space and global, and the current space's paging-structure cache */
 	F_FETCH = 64,		/* fetch ids */
 	F_TABLES = 128,		/* cached p2m translations */
+	F_L1_VOID = 512,	/* level 1: entries that are void by their frames' serials */
 	F_SPACE_PAGE = 256,	/* one page of the named space, not global */
 	F_NEST = 512,		/* what the nested table of the named guest space has said */
 	F_NESTS = 1024,		/* of all */
@@ -22,8 +24,12 @@ static const struct event_row { unsigned flush; size_t counter; } event_table[EV
 #define ROW(event, flush, member) [event] = { flush, offsetof(struct mmu_counters, member) }
 	ROW(EVENT_CR3, F_L1_LOCAL | F_SPACE, flush_cr3),
 	ROW(EVENT_CR3_NOFLUSH, F_L1_LOCAL, cr3_noflush),
-	/* direct: the kernel's root, which the user's shares tables with */
+	/* direct: another root; tables were taken out of trees, of those the kernel's half depends upon, or pages out of tables, code among them */
+	ROW(EVENT_ROOT, F_L1_LOCAL, cr3_noflush),
 	ROW(EVENT_ROOTS, F_L1_LOCAL | F_SPACES, flush_cr3),
+	ROW(EVENT_ROOTS_GLOBAL, F_L1_ALL | F_SPACES | F_GLOBAL, flush_cr3),
+	ROW(EVENT_PAGES, F_L1_VOID, flush_frames),
+	ROW(EVENT_FETCHED, F_FETCH, flush_frames),
 	/* CR0.PG, CR4.PAE/PSE/PGE/PCIDE, EFER.LMA/NXE */
 	ROW(EVENT_PAGING_CHANGED, F_L1_ALL | F_SPACES | F_GLOBAL | F_FETCH, flush_cr4),
 	/* CR0.WP, CR4.SMEP/SMAP: level 2 keeps rights, not answers */
@@ -54,6 +60,8 @@ void edit_event(struct mmu *mmu, enum mmu_event event, unsigned pcid, uint64_t v
 		tlb1_clear(mmu);
 	else if ((flush & F_L1_LOCAL) || ((flush & F_SPACE) && current))
 		tlb1_clear_local(mmu);
+	if (flush & F_L1_VOID)
+		tlb1_drop_void(mmu);
 	if (flush & F_SPACES)
 		asid_flush_all_local(mmu);
 	if (flush & F_SPACE)
@@ -144,6 +152,8 @@ static unsigned space_of(const struct mmu *mmu, uint64_t cr3)
 {
 	if (UNLIKELY(asid_in_guest(mmu)))
 		return mmu->priv->asid.current;
+	if (mmu->mode == PAGING_DIRECT)
+		return mmu->priv->asid.current;
 	return mmu->priv->controls.pcide ? cr3 & CR3_PCID_MASK : 0;
 }
 
@@ -162,17 +172,47 @@ void mmu_set_controls(struct mmu *mmu, uint64_t cr0, uint64_t cr4, uint64_t efer
 	}
 }
 
+/*
+ * Direct: whatever was taken from the guest's tables since the last flush is known to nothing from now on (T8). `kernel`: global entries are to stay, if they can.
+ */
+static void direct_flush(struct mmu *mmu, bool kernel)
+{
+	const struct direct_changes now = mmu->memory->direct, *seen = &mmu->priv->direct_seen;
+
+	if (!kernel || now.global != seen->global)
+		edit_event(mmu, EVENT_ROOTS_GLOBAL, 0, 0);
+	else if (now.tables != seen->tables)
+		edit_event(mmu, EVENT_ROOTS, 0, 0);
+	if (now.pages != seen->pages)
+		edit_event(mmu, EVENT_PAGES, 0, 0);
+	if (now.fetched != seen->fetched)
+		edit_event(mmu, EVENT_FETCHED, 0, 0);
+	mmu->priv->direct_seen = now;
+}
+
+static void direct_set_root(struct mmu *mmu, uint64_t *root, uint64_t cr3, bool user)
+{
+	const uint64_t old = *root;
+
+	*root = cr3;
+	direct_flush(mmu, user || direct_same_kernel(mmu, old, cr3));
+	if (old == cr3)
+		return;
+	edit_event(mmu, EVENT_ROOT, 0, 0);
+	asid_set_root(mmu, cr3, user);
+}
+
 void mmu_set_cr3(struct mmu *mmu, uint64_t cr3)
 {
 	bool noflush = mmu->priv->controls.pcide && (cr3 & CR3_NOFLUSH);
 	unsigned pcid = space_of(mmu, cr3);
 
 	trace_event(mmu->trace, TRACE_CAT_CR3, TRACE_CR3, noflush, cr3 & ~CR3_NOFLUSH, mmu->cr3);
-	mmu->cr3 = cr3 & ~CR3_NOFLUSH;
 	if (mmu->mode == PAGING_DIRECT) {
-		edit_event(mmu, EVENT_ROOTS, 0, 0);
+		direct_set_root(mmu, &mmu->cr3, cr3, false);
 		return;
 	}
+	mmu->cr3 = cr3 & ~CR3_NOFLUSH;
 	edit_event(mmu, noflush && !asid_in_guest(mmu) ? EVENT_CR3_NOFLUSH : EVENT_CR3, pcid, 0);
 	asid_switch(mmu, pcid);
 }
@@ -180,11 +220,10 @@ void mmu_set_cr3(struct mmu *mmu, uint64_t cr3)
 void mmu_set_user_cr3(struct mmu *mmu, uint64_t cr3)
 {
 	ASSERT(mmu->mode == PAGING_DIRECT);
-	mmu->user_cr3 = cr3;
-	edit_event(mmu, EVENT_CR3, SPACE_USER, 0);
+	direct_set_root(mmu, &mmu->user_cr3, cr3, true);
 }
 
-void mmu_flush_local(struct mmu *mmu) { edit_event(mmu, EVENT_ROOTS, 0, 0); }
+void mmu_flush_local(struct mmu *mmu) { direct_flush(mmu, true); }
 
 void mmu_invlpg(struct mmu *mmu, gva_t va)
 {

@@ -494,15 +494,15 @@ void mmu_explain(struct mmu *mmu, gva_t va, uint64_t cr3, struct explain *out)
 	out->ncr3 = out->nested_guest ? mmu->priv->nest.root : 0;
 	out->guest_asid = asid_in_guest(mmu) ? a->guest[a->current - PCIDS].asid : 0;
 	out->shadowed = c->format->levels >= 4 && !out->nested_guest && (mmu->mode == PAGING_SHADOW || (mmu->mode == PAGING_AUTO && auto_is_shadowed(mmu, out->cr3)));
-	out->pcid = asid_in_guest(mmu) ? a->current : c->pcide ? out->cr3 & CR3_PCID_MASK : 0;
-	out->current = out->pcid == a->current && !((out->cr3 ^ mmu->cr3) & c->format->root_mask);
 	out->direct = mmu->mode == PAGING_DIRECT;
+	out->pcid = out->direct ? 0 : asid_in_guest(mmu) ? a->current : c->pcide ? out->cr3 & CR3_PCID_MASK : 0;
+	out->current = (out->direct || out->pcid == a->current) && !((out->cr3 ^ mmu->cr3) & c->format->root_mask);
 	out->for_kernel = out->direct && out->current;
 	out->for_user = out->direct && !out->current && out->cr3 == mmu->user_cr3;
 	out->current |= out->for_user;
 	out->user_cr3 = out->direct ? mmu->user_cr3 : 0;
 	/* Entries of the current PCID belong to the current tables. */
-	id = out->for_user ? a->of[a->current_user].id : out->current || out->pcid != a->current ? a->of[out->pcid].id : 0;
+	id = out->for_user ? a->of[a->current_user].id : out->direct ? (out->current ? a->of[a->current].id : 0) : out->current || out->pcid != a->current ? a->of[out->pcid].id : 0;
 	out->space_id = id >= a->floor_id ? id : 0;
 	memory_lock(mmu->memory);
 	explain_locked(mmu, out);

@@ -126,9 +126,12 @@ void mmu_write_protect_all(struct mmu *mmu);
 /* Guest events. The flush each causes is one table in mmu/edit.c. The values have been checked for reserved bits. */
 void mmu_set_controls(struct mmu *mmu, uint64_t cr0, uint64_t cr4, uint64_t efer);
 void mmu_set_cr3(struct mmu *mmu, uint64_t cr3);	/* bit 63: NOFLUSH, if CR4.PCIDE */
-/* Direct: machine address of the root of user accesses, 0 for none (they all fault). mmu_set_cr3 flushes both spaces, this the user's. */
+/*
+ * Direct: machine address of the root of user accesses, 0 for none (they all fault). This and mmu_set_cr3 void what was taken from the guest's tables since
+ * (mmu/direct.h: they must be told of it), and nothing else.
+ */
 void mmu_set_user_cr3(struct mmu *mmu, uint64_t cr3);
-/* Direct: what a load of CR3 voids, with the same roots. */
+/* Direct: the same, without a load. */
 void mmu_flush_local(struct mmu *mmu);
 /*
  * Direct, memory->lock held: the machine address of the level-1 entry for va (canonical) below the supervisor's root; false if the tables do not get there. Sets

@@ -64,6 +64,12 @@ struct space_ids {
  */
 #define GUEST_SPACES 8
 #define SPACES (PCIDS + GUEST_SPACES)
+/*
+ * The direct mode has no PCIDs: each root that was in force lately, the kernel's or the user's, has a space, known by its frame and that frame's serial, so that a
+ * new root in an old frame gets a new one. The last is for no root at all.
+ */
+#define DIRECT_ROOTS 33
+#define DIRECT_NO_ROOT (DIRECT_ROOTS - 1)
 struct guest_space {
 	uint32_t asid; /* 0: free */
 	uint64_t cr0, cr3, cr4, efer;
@@ -78,7 +84,9 @@ struct asid {
 	uint64_t guest_clock;
 	uint32_t next_nest;
 	uint32_t other_global_id, other_global_fetch; /* of the world that is not current; 0: void */
-	unsigned current_user;		/* whose ids user accesses go by: the same, but for the direct mode's SPACE_USER */
+	unsigned current_user;		/* whose ids user accesses go by: the same, but in the direct mode */
+	struct direct_root { uint64_t root; uint16_t serial; uint64_t used; } direct[DIRECT_ROOTS];
+	uint64_t direct_clock;
 	uint32_t next_id, floor_id;
 	uint32_t next_psc, floor_psc;
 	uint32_t next_fetch;		/* up to FETCH_ID_MAX; then a new epoch */
@@ -88,8 +96,6 @@ struct asid {
 	bool user_global;		/* user code was fetched through a global entry */
 	struct filter fetched_user, fetched_kernel;
 };
-/* The direct mode has no PCIDs: slot 0 is the space of the kernel's root, this one of the user's. */
-#define SPACE_USER 1
 #define FETCH_ID_MAX 0xffffu
 
 /*
@@ -127,6 +133,7 @@ struct mmu_private {
 	struct walk_controls controls;
 	uint64_t p2m_generation, serial_epoch, fetched_left, swap_passes;	/* of memory, when what is cached was last brought up to date */
 	struct asid asid;
+	struct direct_changes direct_seen;	/* of memory->direct, at the last flush */
 	struct tlb2 tlb2;
 	struct tlb1 tlb1[TLB_SETS];
 	uint32_t tlb1_large;	/* entries of a large set: TLB_L1_LARGE but in tests */
@@ -171,6 +178,9 @@ enum translate_status direct_translate(struct mmu *mmu, uint64_t va, unsigned ac
 /* The table that an access is looked up in (0: there is none), and what that says: all that direct_translate decides. m: the page's frame, where one was reached. */
 uint64_t direct_root(const struct mmu *mmu, unsigned access);
 enum walk_status direct_walk(const struct mmu *mmu, struct walk_space *space, uint64_t root, uint64_t va, unsigned access, struct walk *w, mfn_t *m);
+
+/* Whether two roots map the upper half by the same tables. */
+bool direct_same_kernel(const struct mmu *mmu, uint64_t a, uint64_t b);
 
 /* auto.c. */
 void auto_init(struct mmu *mmu);
@@ -228,6 +238,8 @@ void asid_switch(struct mmu *mmu, unsigned pcid);	/* makes it current; its ids b
 void asid_flush(struct mmu *mmu, unsigned pcid);	/* all but global entries of that space, in every cache */
 void asid_flush_all_local(struct mmu *mmu);
 void asid_flush_global(struct mmu *mmu);
+/* Direct: the space of a root's, kept or new, in force from now on for a user's accesses or a supervisor's. Machine address; 0: none. */
+void asid_set_root(struct mmu *mmu, uint64_t root, bool user);
 void asid_enter_guest(struct mmu *mmu, unsigned space);	/* PCIDS + n becomes current */
 void asid_leave_guest(struct mmu *mmu, unsigned pcid);
 void asid_new_psc(struct mmu *mmu);			/* the current space's paging-structure cache is void */
@@ -244,7 +256,7 @@ static inline struct space_ids *asid_of(struct mmu *mmu, bool user)
 
 /* edit.c: what a guest event or one of ours voids; the table there says how. */
 enum mmu_event {
-	EVENT_CR3, EVENT_CR3_NOFLUSH, EVENT_ROOTS, EVENT_PAGING_CHANGED, EVENT_RIGHTS_CHANGED, EVENT_INVLPG, EVENT_INVPCID_ADDRESS,
+	EVENT_CR3, EVENT_CR3_NOFLUSH, EVENT_ROOT, EVENT_ROOTS, EVENT_ROOTS_GLOBAL, EVENT_PAGES, EVENT_FETCHED, EVENT_PAGING_CHANGED, EVENT_RIGHTS_CHANGED, EVENT_INVLPG, EVENT_INVPCID_ADDRESS,
 	EVENT_INVPCID_CONTEXT, EVENT_INVPCID_ALL_GLOBAL, EVENT_INVPCID_ALL, EVENT_P2M, EVENT_ALL, EVENT_WORLD, EVENT_GUEST, EVENTS
 };
 /* Controls that decide translation, as registers and as walks ask for them. Nothing is voided. */

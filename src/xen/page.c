@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <sys/mman.h>
 
+#include "mmu/direct.h"
 #include "xen/abi.h"
 
 #define REFS_MAX (~0u - 8)	/* XSA-280: a count never wraps */
@@ -58,6 +59,14 @@ void pv_page_join(struct pv_pages *pages, mfn_t m, bool fixed)
 	}
 }
 
+void pv_voided(struct pv_pages *pages, bool around)
+{
+	for (unsigned i = 0; around && i < pages->mmus; i++) {
+		mmu_flush_all(pages->mmu[i]);
+		pages->flushed[i] = ++pages->clock;
+	}
+}
+
 /* The last reference has gone. Whoever may still know the frame is flushed before anybody gets it (P5). */
 static void left(struct pv_pages *pages, mfn_t m)
 {
@@ -74,6 +83,7 @@ static void left(struct pv_pages *pages, mfn_t m)
 	*p = (struct pv_page){ 0 };
 	pages->counters.frames_left++;
 	memory_leave_frame(pages->memory, m);
+	pv_voided(pages, !pool_frame(&pages->memory->pool, m)->serial);
 }
 
 int pv_page_leave(struct pv_pages *pages, mfn_t m)
@@ -120,6 +130,8 @@ static void queue_undo(struct pv_pages *pages, mfn_t m)
 
 static void untyped(struct pv_pages *pages, mfn_t m)
 {
+	if (pv_type_is_table(pages->page[m.v].type))
+		pv_voided(pages, direct_table_left(pages->memory, m));
 	pages->page[m.v].type = PV_NONE;
 	track_clear(&pages->memory->track, m, FRAME_PV_TYPE);
 }

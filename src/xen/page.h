@@ -114,6 +114,8 @@ int pv_update(struct pv_pages *pages, uint64_t at, uint64_t value, bool preserve
 /* The MMU was flushed as a whole (all spaces) on the guest's wish: what was unmapped before needs no flush of ours. */
 void pv_flush_noted(struct pv_pages *pages, const struct mmu *mmu);
 
+/* page.c, for validate.c. around: a serial came around (mmu/direct.h), so every TLB is flushed. */
+void pv_voided(struct pv_pages *pages, bool around);
 /* validate.c, for page.c: */
 /* Goes on where page->done says. 0, an error, or -PV_AGAIN; the type is set. */
 int pv_validate(struct pv_pages *pages, mfn_t m);

@@ -4,6 +4,7 @@
  * An entry that is not present may hold anything: only our own walker reads it, which stops at P, so nothing is read speculatively through it (XSA-273).
  * Global is accepted at level 1 and means nothing (mmu/direct.c).
  */
+#include "mmu/direct.h"
 #include "xen/abi.h"
 #include "xen/page.h"
 
@@ -82,7 +83,8 @@ int pv_validate(struct pv_pages *pages, mfn_t m)
 	return 0;
 }
 
-static uint64_t exchange(struct pv_pages *pages, mfn_t m, unsigned i, uint64_t value, bool preserve)
+/* The old entry; *put: the new one. */
+static uint64_t exchange(struct pv_pages *pages, mfn_t m, unsigned i, uint64_t value, bool preserve, uint64_t *put)
 {
 	uint64_t *at = &pv_table(pages, m)[i], old = __atomic_load_n(at, __ATOMIC_RELAXED), new;
 
@@ -91,6 +93,7 @@ static uint64_t exchange(struct pv_pages *pages, mfn_t m, unsigned i, uint64_t v
 		new = preserve ? value | (old & (PTE_A | PTE_D)) : value;
 	while (!__atomic_compare_exchange_n(at, &old, new, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED));
 	track_written(&pages->memory->track, m, i * 8, 8);
+	*put = new;
 	return old;
 }
 
@@ -98,7 +101,7 @@ static uint64_t exchange(struct pv_pages *pages, mfn_t m, unsigned i, uint64_t v
 static int update_entry(struct pv_pages *pages, mfn_t m, unsigned i, uint64_t value, bool preserve)
 {
 	const unsigned level = pages->page[m.v].type;
-	uint64_t old = __atomic_load_n(&pv_table(pages, m)[i], __ATOMIC_RELAXED);
+	uint64_t old = __atomic_load_n(&pv_table(pages, m)[i], __ATOMIC_RELAXED), put;
 	int err;
 
 	if (pv_vmm_slot(level, i))
@@ -108,7 +111,8 @@ static int update_entry(struct pv_pages *pages, mfn_t m, unsigned i, uint64_t va
 			return -XEN_EINVAL;
 		if ((old & PTE_P) && !((old ^ value) & ~HARMLESS)) {
 			pages->counters.fast_updates++;
-			exchange(pages, m, i, value, preserve);
+			old = exchange(pages, m, i, value, preserve, &put);
+			pv_voided(pages, direct_entry_changed(pages->memory, m, level, i, old, put));
 			return 0;
 		}
 		err = get_entry(pages, level, value);
@@ -116,7 +120,8 @@ static int update_entry(struct pv_pages *pages, mfn_t m, unsigned i, uint64_t va
 			return err;
 	}
 	pages->counters.slow_updates++;
-	old = exchange(pages, m, i, value, preserve);
+	old = exchange(pages, m, i, value, preserve, &put);
+	pv_voided(pages, direct_entry_changed(pages->memory, m, level, i, old, put));
 	if (old & PTE_P)
 		pv_put_entry(pages, level, old);
 	return 0;
@@ -125,6 +130,7 @@ static int update_entry(struct pv_pages *pages, mfn_t m, unsigned i, uint64_t va
 static int update(struct pv_pages *pages, mfn_t m, unsigned i, uint64_t value, bool preserve)
 {
 	struct pv_page *p;
+	uint64_t put;
 	int err;
 
 	if (!pv_page_owned(pages, m))
@@ -136,7 +142,7 @@ static int update(struct pv_pages *pages, mfn_t m, unsigned i, uint64_t value, b
 	err = pv_get_type(pages, m, PV_WRITABLE);
 	if (err)
 		return err;
-	exchange(pages, m, i, value, preserve);
+	exchange(pages, m, i, value, preserve, &put);
 	pv_put_type(pages, m);
 	return 0;
 }
