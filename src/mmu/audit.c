@@ -36,23 +36,37 @@ static int audit_frame(const struct mmu *mmu, const char *what, uint64_t va, mfn
 /*
  * T8, direct mode: what is cached is what the tables say, and no more rights. Level 2 is exact but for tables taken out of trees, level 1 with the next flush.
  */
-static int audit_direct_entry(struct mmu *mmu, unsigned tlb, uint64_t va, bool user, uint64_t data, char *msg, size_t size)
+static int audit_direct_entry(struct mmu *mmu, unsigned tlb, uint64_t root, uint64_t va, uint64_t data, char *msg, size_t size)
 {
 	const struct direct_changes *now = &mmu->memory->direct, *seen = &mmu->priv->direct_seen;
-	const unsigned access = ACC_READ | (user ? ACC_USER : ACC_IMPLICIT);
 	struct walk_space space = mmu->priv->space;
 	struct mmu_counters counters = { 0 };
 	struct walk w;
 	mfn_t m;
 
-	if (mmu->mode != PAGING_DIRECT || now->tables != seen->tables || now->global != seen->global || (tlb == 1 && now->pages != seen->pages))
+	if (now->tables != seen->tables || now->global != seen->global || (tlb == 1 && now->pages != seen->pages))
 		return 0;
 	space.look_only = true;
 	space.counters = &counters;
-	if (direct_walk(mmu, &space, direct_root(mmu, access), va, access, &w, &m) != WALK_OK || m.v != tr_mfn(data).v)
-		FAIL("T8: level %u: va %#lx (user %d) is frame %#lx, the tables say otherwise", tlb, va, user, tr_mfn(data).v);
+	if (direct_walk(mmu, &space, root, va, ACC_READ | ACC_IMPLICIT, &w, &m) != WALK_OK || m.v != tr_mfn(data).v)
+		FAIL("T8: level %u: va %#lx under root %#lx is frame %#lx, the tables say otherwise", tlb, va, root, tr_mfn(data).v);
 	if ((data & ~w.rights & (PTE_W | PTE_U | PTE_D)) || (w.rights & ~data & PTE_NX))
-		FAIL("T8: level %u: va %#lx (user %d) has rights %#lx, the tables say %#lx", tlb, va, user, (uint64_t)(data & RIGHTS_MASK), w.rights);
+		FAIL("T8: level %u: va %#lx under root %#lx has rights %#lx, the tables say %#lx", tlb, va, root, (uint64_t)(data & RIGHTS_MASK), w.rights);
+	return 0;
+}
+
+/* Direct mode: the root that the space of that id stands for, in force or kept; 0: nobody will find anything in it. */
+static uint64_t direct_root_of(struct mmu *mmu, uint32_t id)
+{
+	const struct asid *a = &mmu->priv->asid;
+
+	if (id == a->global_id || id == asid_of(mmu, false)->id)
+		return mmu->cr3;
+	if (id == asid_of(mmu, true)->id)
+		return mmu->user_cr3;
+	for (unsigned i = 0; i < DIRECT_NO_ROOT; i++)
+		if (a->of[i].id == id && id >= a->floor_id && a->direct[i].serial == pool_frame(&mmu->memory->pool, mfn(a->direct[i].root >> PAGE_SHIFT))->serial)
+			return a->direct[i].root;
 	return 0;
 }
 
@@ -93,7 +107,7 @@ static int audit_level1(struct mmu *mmu, unsigned set, unsigned i, char *msg, si
 		FAIL("T2: set %u va %#lx is readable with rights %#lx", set, e->tag_read, e->aux);
 	if (local == !!(e->aux & PTE_G))
 		FAIL("T3: set %u va %#lx: global %d, in the list of local ones %d", set, e->tag_read, !local, local);
-	return audit_direct_entry(mmu, 1, e->tag_read, set == TLB_USER, e->aux, msg, size);
+	return mmu->mode == PAGING_DIRECT ? audit_direct_entry(mmu, 1, set == TLB_USER ? mmu->user_cr3 : mmu->cr3, e->tag_read, e->aux, msg, size) : 0;
 }
 
 static int audit_level2(struct mmu *mmu, const struct tlb2_set *set, bool large, char *msg, size_t size)
@@ -101,9 +115,10 @@ static int audit_level2(struct mmu *mmu, const struct tlb2_set *set, bool large,
 	for (unsigned w = 0; w < L2_WAYS; w++) {
 		uint32_t id = set->tag[w] & SPACE_ID_MAX;
 		uint64_t va = set->tag[w] >> SPACE_BITS << (large ? 21 : PAGE_SHIFT), d = set->data[w];
+		const uint64_t root = mmu->mode == PAGING_DIRECT ? direct_root_of(mmu, id) : 0;
 		int bad = 0;
 
-		if (!set->tag[w] || (id != mmu->priv->asid.global_id && id != asid_of(mmu, false)->id && id != asid_of(mmu, true)->id))
+		if (!set->tag[w] || (!root && id != mmu->priv->asid.global_id && id != asid_of(mmu, false)->id && id != asid_of(mmu, true)->id))
 			continue;
 		if (is_void(mmu, d))
 			continue;
@@ -118,10 +133,7 @@ static int audit_level2(struct mmu *mmu, const struct tlb2_set *set, bool large,
 		/* The tag has no sign. */
 		if (va >> 47 & 1)
 			va |= ~0ull << 47;
-		if (id == mmu->priv->asid.global_id || id == asid_of(mmu, false)->id)
-			bad = audit_direct_entry(mmu, 2, va, false, d, msg, size);
-		else
-			bad = audit_direct_entry(mmu, 2, va, true, d, msg, size);
+		bad = root ? audit_direct_entry(mmu, 2, root, va, d, msg, size) : 0;
 		if (bad)
 			return bad;
 	}

@@ -121,7 +121,7 @@ bool direct_table_left(struct memory *mem, mfn_t m)
 {
 	struct frame *f = pool_frame(&mem->pool, m);
 
-	/* Address spaces go by the serials of their roots (asid_of_root). Whoever reads the table as a page reads it anew: that costs a walk. */
+	/* Address spaces go by the serials of their roots (asid_set_root). Whoever reads the table as a page reads it anew: that costs a walk. */
 	f->flags &= (uint16_t)~FRAME_GLOBAL_TABLE;
 	mem->direct.pages++;
 	memory_void_names(mem, m);

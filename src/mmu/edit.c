@@ -14,7 +14,7 @@ enum flush {
 	F_PAGE = 32,		/* one page: current space and global, and the current space's paging-structure cache */
 	F_FETCH = 64,		/* fetch ids */
 	F_TABLES = 128,		/* cached p2m translations */
-	F_L1_VOID = 512,	/* level 1: entries that are void by their frames' serials */
+	F_L1_VOID = 2048,	/* level 1: entries that are void by their frames' serials */
 	F_SPACE_PAGE = 256,	/* one page of the named space, not global */
 	F_NEST = 512,		/* what the nested table of the named guest space has said */
 	F_NESTS = 1024,		/* of all */

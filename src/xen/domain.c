@@ -17,6 +17,7 @@
 #define ENTRIES 512u
 #define TABLE_FLAGS (PTE_P | PTE_U | PTE_A)
 #define LEAF_FLAGS (PTE_P | PTE_A | PTE_NX)
+_Static_assert(!(LEAF_FLAGS & PTE_U), "the descriptor window's translations are global (mmu/direct.c)");
 #define VCPU_WINDOW 32u		/* entries of the descriptor window for one vcpu */
 #define GDT_RESERVED_PAGE 14u	/* FIRST_RESERVED_GDT_ENTRY / 512 */
 
@@ -140,6 +141,7 @@ void xen_descriptors_changed(struct xen_vcpu *xv)
 		if ((i == GDT_RESERVED_PAGE) || e[i] == entry)
 			continue;
 		e[i] = entry;
+		/* Without U it is global, so this finds it whichever root it was read under. */
 		mmu_invlpg(&v->mmu, gva(base + ((uint64_t)i << PAGE_SHIFT)));
 	}
 	v->gdtr = (struct table_reg){ base, 0xffff };

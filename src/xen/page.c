@@ -130,8 +130,6 @@ static void queue_undo(struct pv_pages *pages, mfn_t m)
 
 static void untyped(struct pv_pages *pages, mfn_t m)
 {
-	if (pv_type_is_table(pages->page[m.v].type))
-		pv_voided(pages, direct_table_left(pages->memory, m));
 	pages->page[m.v].type = PV_NONE;
 	track_clear(&pages->memory->track, m, FRAME_PV_TYPE);
 }
@@ -266,6 +264,8 @@ void pv_put_type(struct pv_pages *pages, mfn_t m)
 	if (!--p->type_count) {
 		if (pv_type_is_table(p->type)) {
 			p->flags = (uint8_t)((p->flags & ~PV_VALIDATED) | PV_PARTIAL);
+			/* At once, not when it is undone: until then its entries stand, but the tables that they name may not. */
+			pv_voided(pages, direct_table_left(pages->memory, m));
 			queue_undo(pages, m);
 		} else if (p->type == PV_SEG_DESC) {
 			untyped(pages, m);
