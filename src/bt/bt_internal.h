@@ -78,9 +78,9 @@ struct mark {
 enum site_kind { SITE_READ, SITE_WRITE, SITE_STACK_READ, SITE_STACK_WRITE, SITE_LINK, SITE_BRANCH, SITE_FAR };
 struct site {
 	uint32_t block;
-	uint32_t host;		/* READ, WRITE: where to try again, T0 holding the address; LINK: the rel32 to patch */
+	uint32_t host;		/* READ, WRITE: where to try again, T0 holding the address; STACK: where to go on with the host address; LINK: the rel32 to patch, or 0 */
 	uint16_t guest_off;	/* of the instruction */
-	uint16_t size;
+	uint16_t size;		/* of the access; LINK: where in the page the jump goes */
 	uint8_t kind;
 	uint8_t flags_saved : 1; /* as in struct mark */
 	uint8_t careful : 1;	/* READ, WRITE: another fault may come before #PF, so let the executor find it */
@@ -95,11 +95,12 @@ struct site {
 enum { S_HOST_RSP, S_SELF, S_TARGET, S_JUMP_BASE /* where the current jump table begins, in words */, S_JUMP_WANT /* the same, never poisoned */,
        S_ODD_RSP, S_ODD_RIP /* see odd_stack */,
        S_RAX, S_RCX, S_TMP0, S_TMP1, S_SITE, S_EA, S_REASON, S_FAULT, S_FLAGS /* AH, AL of lahf; seto al */, S_BACK /* where a stack probe's cold path returns */,
+       S_SITES, S_CACHE /* bt->site, bt->cache */,
        S_PAGE /* B5 */, S_JUMP_KERNEL, S_JUMP_USER /* what S_JUMP_WANT is after SYSCALL and after SYSRET, or 0: see jump.c */, S_COUNT };
 
 /* Why generated code left. */
 enum leave_reason {
-	LEAVE_DISPATCH,		/* rip is set; S_SITE is a LINK site or ~0 */
+	LEAVE_DISPATCH,		/* S_SITE is a LINK site, whose target is meant; or DEAD_SITE, and rip is set */
 	LEAVE_JUMP,		/* indirect: rip set, S_SITE a BRANCH site */
 	LEAVE_EXEC,		/* rip set: the executor is to do one instruction */
 	LEAVE_SLOW,		/* a memory access that the TLB cannot serve: executor, after undoing (S_SITE) */
@@ -121,8 +122,12 @@ struct bt {
 	uint8_t *leave[8];	/* stubs by leave_reason */
 	uint8_t *slow[2];	/* TLB miss, read and write: T0 the address, T1 the site */
 	uint8_t *slow_sited[2];	/* the same, S_SITE set */
-	/* Stack probe of 1 << n bytes that missed its entry: T0 the address, S_SITE and S_BACK set; read and write. */
-	uint8_t *stack[TLB_SETS][2][TLB_STACK_SIZES];
+	/*
+	 * Stack probe of 1 << n bytes, read and write, that missed its entry: T0 the address, S_SITE and S_BACK set; and with T1 the site, T0 the
+	 * address ([0]) or what the probe's subtraction left of it ([1]).
+	 */
+	uint8_t *stack[TLB_SETS][2][TLB_STACK_SIZES], *stack_missed[TLB_SETS][2][TLB_STACK_SIZES][2];
+	uint8_t *link[2];	/* a direct jump that is not patched: T1 the site; flags in EFLAGS, in S_FLAGS */
 	uint8_t *string;	/* MOVS, STOS, LODS: S_SITE set */
 	uint8_t *odd_stack;	/* goes on with S_ODD_RSP at S_ODD_RIP: what a signal handler cannot return to */
 	uint8_t *jump_miss;	/* T0 the target, T1 the site, flags in S_FLAGS */

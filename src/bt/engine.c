@@ -357,6 +357,10 @@ static bool handle(struct vcpu *v, uint32_t *site)
 	bt_profile_left(v);
 	switch ((enum leave_reason)(uint32_t)v->bt_scratch[S_REASON]) {
 	case LEAVE_DISPATCH:
+		if (!(n & DEAD_SITE)) {
+			v->rip = (bt_block_va(v, &bt->block[bt->site[n].block]) & PAGE_MASK) + bt->site[n].size;
+			n = bt->site[n].host ? n : NO_SITE;
+		}
 		*site = n;
 		return true;
 	case LEAVE_POLL:
@@ -544,6 +548,8 @@ static int bt_vcpu_init(struct vcpu *v, void *state)
 	bv->bt = state;
 	v->bt = bv;
 	v->bt_scratch[S_SELF] = (uint64_t)(uintptr_t)v;
+	v->bt_scratch[S_SITES] = (uint64_t)(uintptr_t)bv->bt->site;
+	v->bt_scratch[S_CACHE] = (uint64_t)(uintptr_t)bv->bt->cache;
 	bt_contexts_init(v);
 	return 0;
 }

@@ -193,8 +193,11 @@ void lower_probe_missed(struct tr *t, const struct probe *p, struct emit *cold);
  */
 void lower_stack_lookup(struct tr *t, int32_t bytes, uint8_t *miss[2]);
 void lower_stack_lookup_undo(struct tr *t, struct emit *e);
-/* Cold: the stub makes T0's page the stack entry. Returns the rel32 that says where it comes back with the host address in T0. */
-uint8_t *lower_stack_missed(struct tr *t, unsigned size, bool write, struct emit *cold);
+/*
+ * Cold: the stub makes T0's page the stack entry; T0 is the address, or (undo) what the look-up left of it. The caller sets the site's host: where it comes back with
+ * the host address in T0.
+ */
+struct site *lower_stack_missed(struct tr *t, unsigned size, bool write, bool undo, struct emit *cold);
 bool lower_stack_has_stub(unsigned size);
 
 /* lower_span.c */

@@ -55,17 +55,14 @@ static uint8_t *cold_exit(struct tr *t, uint64_t va, uint8_t *rel32, bool saved)
 	struct emit e;
 
 	if (same_page(t, va)) {
-		uint32_t site = t->mode == t->b->mode ? tr_site(t, SITE_LINK) : NO_SITE;
+		uint32_t n = tr_site(t, SITE_LINK);
+		struct site *site = &t->bt->site[n];
 
-		if (site != NO_SITE) {
-			t->bt->site[site].host = tr_offset(t, rel32);
-			t->bt->site[site].flags_saved = saved;
-		}
-		if (saved)
-			e_restore_flags(&t->cold);
-		e_set_rip(&t->cold, t->b->shared, va);
-		e_store_gs_imm32(&t->cold, SLOT(S_SITE), site);
-		e_jmp_to(&t->cold, t->bt->leave[LEAVE_DISPATCH]);
+		site->host = t->mode == t->b->mode ? tr_offset(t, rel32) : 0;
+		site->size = (uint16_t)(va & ~PAGE_MASK);
+		site->flags_saved = saved;
+		e_mov_imm(&t->cold, T1, n);
+		e_jmp_to(&t->cold, t->bt->link[saved]);
 	} else {
 		uint32_t site = branch_site(t, 0);
 

@@ -90,18 +90,13 @@ void lower_stack_lookup_undo(struct tr *t, struct emit *e)
 
 bool lower_stack_has_stub(unsigned size) { return !(size & (size - 1)) && size < 1u << TLB_STACK_SIZES; }
 
-uint8_t *lower_stack_missed(struct tr *t, unsigned size, bool write, struct emit *cold)
+struct site *lower_stack_missed(struct tr *t, unsigned size, bool write, bool undo, struct emit *cold)
 {
 	const uint32_t site = probe_site(t, write ? SITE_STACK_WRITE : SITE_STACK_READ, size);
-	uint8_t *back;
 
-	e_u8(cold, 0x4c), e_u8(cold, 0x8d), e_u8(cold, 0x1d); /* lea T1, [rip + back] */
-	back = cold->p;
-	e_u32(cold, 0);
-	e_store_gs(cold, SLOT(S_BACK), T1);
-	e_store_gs_imm32(cold, SLOT(S_SITE), site);
-	e_jmp_to(cold, t->bt->stack[t->mode & MODE_SET][write][__builtin_ctz(size)]);
-	return back;
+	e_mov_imm(cold, T1, site);
+	e_jmp_to(cold, t->bt->stack_missed[t->mode & MODE_SET][write][__builtin_ctz(size)][undo]);
+	return &t->bt->site[site];
 }
 
 void lower_probe_stack(struct tr *t, unsigned size, bool write)
@@ -119,6 +114,5 @@ void lower_probe_stack(struct tr *t, unsigned size, bool write)
 	miss = e_jcc(e, CC_AE);
 	e_op_gs(e, true, 0x03, T0, stack_of(t) + (int32_t)offsetof(struct tlb_stack, host));
 	e_patch(miss, c->p);
-	lower_stack_lookup_undo(t, c);
-	e_patch(lower_stack_missed(t, size, write, c), e->p);
+	lower_stack_missed(t, size, write, true, c)->host = tr_offset(t, e->p);
 }

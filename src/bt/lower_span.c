@@ -132,9 +132,9 @@ static void look_up_alone(struct tr *t, const uint8_t *after)
 	struct probe p = { 0 };
 
 	if (stub) {
-		uint8_t *back = lower_stack_missed(t, in->mem.size, in->mem.write, c);
+		struct site *site = lower_stack_missed(t, in->mem.size, in->mem.write, false, c);
 
-		e_patch(back, c->p);
+		site->host = tr_offset(t, c->p);
 	} else {
 		p = lower_probe_begin(t, in->mem.size, in->mem.write, c);
 	}

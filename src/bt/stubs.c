@@ -112,6 +112,23 @@ static void make_slow(struct emit *e, uint64_t fn, const uint8_t *leave_slow)
 	e_jmp_to(e, leave_slow);
 }
 
+/* In front of make_stack: S_SITE and S_BACK for site T1. */
+static void make_stack_missed(struct bt *bt, struct emit *e, unsigned set, bool write, unsigned n)
+{
+	uint8_t **missed = bt->stack_missed[set][write][n];
+
+	missed[1] = e->p;
+	e_op_gs(e, true, 0x03, T0, VOFF(mmu.stack) + (int32_t)(set * sizeof(struct tlb_stack) + offsetof(struct tlb_stack, tag)));
+	missed[0] = e->p;
+	e_op_gs(e, false, 0x89, T1, SLOT(S_SITE));
+	_Static_assert(sizeof(struct site) == 16, "the shift below");
+	BYTES(e, "\x49\xc1\xe3\x04");	/* shl T1, 4 */
+	e_op_gs(e, true, 0x03, T1, SLOT(S_SITES));
+	e_op_mem(e, false, 0x8b, T1, T1, NO_BASE, 1, (int32_t)offsetof(struct site, host));
+	e_op_gs(e, true, 0x03, T1, SLOT(S_CACHE));
+	e_store_gs(e, SLOT(S_BACK), T1);
+}
+
 /*
  * Stack probe that missed the stack entry: T0 is the address. If the level-1 TLB has the page writable, it becomes the stack entry; a
  * read from a page that is not writable is served without. On a miss C fills level 1 and comes back to the start.
@@ -123,6 +140,7 @@ static void make_stack(struct bt *bt, struct emit *e, unsigned set, bool write, 
 	int32_t tag[2] = { (int32_t)offsetof(struct tlb_entry, tag_write), (int32_t)offsetof(struct tlb_entry, tag_read) };
 	uint8_t *miss;
 
+	make_stack_missed(bt, e, set, write, n);
 	bt->stack[set][write][n] = e->p;
 	e_rorx32(e, T1, T0, PAGE_SHIFT - TLB_ENTRY_SHIFT);
 	e_op_gs(e, false, 0x23, T1, VOFF(mmu.l1_mask[set]));
@@ -178,6 +196,13 @@ void bt_make_stubs(struct bt *bt)
 		}
 	bt->string = e.p;
 	make_slow(&e, (uint64_t)(uintptr_t)bt_string, bt->leave[LEAVE_SLOW]);
+	bt->link[1] = e.p;
+	e_op_gs(&e, false, 0x89, T1, SLOT(S_SITE));
+	e_restore_flags(&e);
+	e_jmp_to(&e, bt->leave[LEAVE_DISPATCH]);
+	bt->link[0] = e.p;
+	e_op_gs(&e, false, 0x89, T1, SLOT(S_SITE));
+	e_jmp_to(&e, bt->leave[LEAVE_DISPATCH]);
 	bt->odd_stack = e.p;
 	e_load_gs(&e, RSP, SLOT(S_ODD_RSP));
 	e_jmp_gs(&e, SLOT(S_ODD_RIP));
