@@ -48,6 +48,7 @@ enum bt_mode {
 	MODE_FLAT_FS = 8192,
 	MODE_FLAT_GS = 16384,
 	MODE_GUEST = 32768,	/* SVM's guest mode: what can be intercepted goes to the executor */
+	MODE_SINGLY = 65536,	/* of a block, never of a context: the run of PUSHes or POPs that it begins with crosses a page (lower_stack.c) */
 };
 
 struct block {
@@ -60,7 +61,7 @@ struct block {
 	uint32_t first_mark;	/* into bt->mark */
 	uint16_t marks;
 	uint16_t len;		/* guest bytes */
-	uint16_t mode;
+	uint32_t mode;
 	bool dead;
 	bool shared;		/* runs at whatever page its frame is mapped (B5) */
 	bool flags_any;		/* the code does not care about the flags that it is entered with */
@@ -83,6 +84,7 @@ struct site {
 	uint16_t size;		/* of the access; LINK: where in the page the jump goes */
 	uint8_t kind;
 	uint8_t flags_saved : 1; /* as in struct mark */
+	uint8_t singly : 1;	/* LINK: to a block of MODE_SINGLY */
 	uint8_t careful : 1;	/* READ, WRITE: another fault may come before #PF, so let the executor find it */
 	int16_t rsp_undo;	/* BRANCH: what to add to RSP if the target turns out not to be canonical (FAR: then the target faults, not the branch) */
 };

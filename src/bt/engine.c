@@ -130,12 +130,12 @@ static bool exec_one(struct vcpu *v)
 }
 
 /* The block at rip in the current context, made if need be; 0: something else happened (a fault was delivered, or stop). */
-static struct block *find_block(struct vcpu *v, bool *stop)
+static struct block *find_block(struct vcpu *v, bool singly, bool *stop)
 {
 	struct bt_vcpu *bv = BV(v);
 	struct bt *bt = bv->bt;
 	struct mmu_result out, out2;
-	struct translate_request r = { .v = v, .bt = bt, .va = v->rip, .mode = bv->context[bv->current].mode, .m2 = MFN_NONE };
+	struct translate_request r = { .v = v, .bt = bt, .va = v->rip, .mode = bv->context[bv->current].mode | (singly ? MODE_SINGLY : 0), .m2 = MFN_NONE };
 	const bool shared = r.shared = bt_shares(v, v->rip, r.mode);
 	struct block *b;
 	enum mmu_kind kind = mmu_fetch(&v->mmu, gva(v->rip), vcpu_user(v), &out);
@@ -192,6 +192,12 @@ static struct block *find_block(struct vcpu *v, bool *stop)
 	return b;
 }
 
+/* Does the link ask for a block of MODE_SINGLY? */
+static bool asks_singly(const struct bt *bt, uint32_t site)
+{
+	return site != NO_SITE && (site & DEAD_SITE ? bt->block[site & ~DEAD_SITE].mode & MODE_SINGLY : bt->site[site].singly);
+}
+
 /* Patches the link that generated code left through, so that it goes to b from now on. */
 static void link_site(struct vcpu *v, uint32_t site, struct block *b)
 {
@@ -211,10 +217,10 @@ static void link_site(struct vcpu *v, uint32_t site, struct block *b)
 	}
 	s = &bt->site[site];
 	from = &bt->block[s->block];
-	if (s->kind != SITE_LINK || from->dead || from->mfn != b->mfn || from->mode != b->mode || b->mfn2 != ~0ull ||
+	if (s->kind != SITE_LINK || from->dead || from->mfn != b->mfn || (from->mode ^ b->mode) & ~(uint32_t)MODE_SINGLY || b->mfn2 != ~0ull ||
 	    from->shared != b->shared || (bt_block_va(v, from) & PAGE_MASK) != (v->rip & PAGE_MASK))
 		return;
-	if (bt_block_key(b) <= bt_block_key(from) + s->guest_off)
+	if (!s->singly && bt_block_key(b) <= bt_block_key(from) + s->guest_off)
 		to = bt_poll_entry(bt, b, s->flags_saved);
 	else
 		to = bt->cache + (s->flags_saved ? b->jump_entry : b->entry);
@@ -234,7 +240,7 @@ static uint8_t *next_code(struct vcpu *v, uint32_t site)
 	for (;;) {
 		uint32_t pending = atomic_load_explicit(&v->pending, memory_order_relaxed);
 		struct block *b;
-		bool stop;
+		bool stop, singly;
 
 		if (UNLIKELY(pending)) {
 			if (pending & REQ_STOP) {
@@ -285,7 +291,8 @@ static uint8_t *next_code(struct vcpu *v, uint32_t site)
 			site = NO_SITE;
 			continue;
 		}
-		b = find_block(v, &stop);
+		singly = bt->flush_generation == generation && asks_singly(bt, site);
+		b = find_block(v, singly, &stop);
 		if (stop)
 			return 0;
 		if (!b) {
@@ -299,7 +306,8 @@ static uint8_t *next_code(struct vcpu *v, uint32_t site)
 		bt_context_refresh(v);
 		if (bt->flush_generation != generation && b->dead)
 			continue;
-		bt_jump_put(v, v->rip, b);
+		if (LIKELY(!singly))
+			bt_jump_put(v, v->rip, b);
 		bt_jump_unpoison(v);
 		if (UNLIKELY(atomic_load(&v->pending)))
 			continue;

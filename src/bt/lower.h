@@ -14,18 +14,6 @@
 #include "bt/emit.h"
 
 /*
- * A run of instructions that was lowered as a group, behind one check for all of them (lower_stack.c). Where the check fails, code after the
- * block's end does them one by one; it is emitted last.
- */
-struct group {
-	uint8_t *miss[2];	/* jumps to the single way */
-	uint8_t *back;		/* where that goes on; 0: it ends the block itself */
-	uint8_t first, count;	/* instructions */
-	bool in_slot;		/* flag state at the check */
-};
-#define MAX_GROUPS 12
-
-/*
  * Accesses of the block off the same registers, unchanged in between, and near each other: one look-up for all (lower_span.c).
  * [low, high) is what they touch, by displacement.
  */
@@ -52,8 +40,7 @@ struct tr {
 	bool in_host, in_slot;
 	bool ended;			/* an unconditional exit has been emitted */
 	bool next_crosses;		/* what follows the block begins in this page and ends in the next */
-	struct group group[MAX_GROUPS];
-	unsigned groups;
+	bool singly;			/* MODE_SINGLY, and still in the run that the block begins with */
 	struct span span[MAX_SPANS];
 	unsigned spans;
 	uint8_t span_of[MAX_BLOCK_INSNS];
@@ -229,6 +216,8 @@ void lower_ret_to(struct tr *t, int32_t pop);
 void lower_indirect(struct tr *t, const struct insn *in);
 /* Ends the block: on to va (direct, patchable or through the jump table). */
 void lower_exit(struct tr *t, uint64_t va);
+/* Cold, flags in S_FLAGS or dead: the current instruction, and what is like it behind it, in a block of MODE_SINGLY. */
+void lower_link_singly(struct tr *t);
 /* Ends the block: the executor does the current instruction. */
 void lower_executor(struct tr *t);
 /* T0 is the target, the table in force is that of `mode`, flags are in S_FLAGS; `e` is not the cold area, which takes the miss. Clobbers T1. */

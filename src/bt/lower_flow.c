@@ -48,6 +48,24 @@ static uint32_t branch_site(struct tr *t, int16_t rsp_undo)
 	return site;
 }
 
+/* Cold: goes to va in the same page; rel32 is the jump to be patched, 0 for the one that this emits. */
+static struct site *cold_link(struct tr *t, uint64_t va, uint8_t *rel32, bool saved)
+{
+	const uint32_t n = tr_site(t, SITE_LINK);
+	struct site *site = &t->bt->site[n];
+	uint8_t *own;
+
+	site->size = (uint16_t)(va & ~PAGE_MASK);
+	site->flags_saved = saved;
+	e_mov_imm(&t->cold, T1, n);
+	own = e_jmp(&t->cold);
+	e_patch(own, t->bt->link[saved]);
+	site->host = t->mode == t->b->mode ? tr_offset(t, rel32 ? rel32 : own) : 0;
+	return site;
+}
+
+void lower_link_singly(struct tr *t) { cold_link(t, tr_va(t), 0, true)->singly = 1; }
+
 /* Cold code that goes to va, flags in EFLAGS (saved: also or only in S_FLAGS). Returns where it starts. */
 static uint8_t *cold_exit(struct tr *t, uint64_t va, uint8_t *rel32, bool saved)
 {
@@ -55,14 +73,7 @@ static uint8_t *cold_exit(struct tr *t, uint64_t va, uint8_t *rel32, bool saved)
 	struct emit e;
 
 	if (same_page(t, va)) {
-		uint32_t n = tr_site(t, SITE_LINK);
-		struct site *site = &t->bt->site[n];
-
-		site->host = t->mode == t->b->mode ? tr_offset(t, rel32) : 0;
-		site->size = (uint16_t)(va & ~PAGE_MASK);
-		site->flags_saved = saved;
-		e_mov_imm(&t->cold, T1, n);
-		e_jmp_to(&t->cold, t->bt->link[saved]);
+		cold_link(t, va, rel32, saved);
 	} else {
 		uint32_t site = branch_site(t, 0);
 

@@ -136,18 +136,34 @@ static bool groups_pop(const struct tr *t, const struct insn *in)
 	return in->cls == INSN_POP && in->opsize == tr_word(t) && in->sreg == INSN_NO_REG && !in->mem.present && stack_reg(in) != RSP;
 }
 
-/* T0 := host address of [RSP + low, + bytes), if the stack entry has it all. */
-static struct group *check_run(struct tr *t, int32_t low, int32_t bytes, unsigned count)
+/*
+ * T0 := host address of [RSP + low, + bytes), if all of it is in one page. Else the code goes on in a block of MODE_SINGLY, made when the first
+ * run crosses a page here, which few ever do. The flags are in S_FLAGS then, or dead.
+ */
+static void check_run(struct tr *t, int32_t low, int32_t bytes, bool write)
 {
-	struct group *g = &t->group[t->groups++];
+	struct emit *c = &t->cold;
+	uint8_t *miss[2], *crosses;
 
 	tr_before_clobber(t);
 	tr_lea(t, T0, RSP, low);
-	lower_stack_lookup(t, bytes, g->miss);
-	g->first = (uint8_t)t->i;
-	g->count = (uint8_t)count;
-	g->in_slot = t->in_slot;
-	return g;
+	lower_stack_lookup(t, bytes, miss);
+	e_patch(miss[0], c->p);
+	lower_stack_lookup_undo(t, c);
+	e_op_rr(c, false, 0x8b, T1, T0);
+	e_alu_imm(c, false, 4, T1, (int32_t)~PAGE_MASK);
+	e_alu_imm(c, false, 7, T1, 4096 - bytes);
+	crosses = e_jcc(c, CC_A);
+	/* A fault would be that of the run's lower end: let the executor find the first. */
+	{
+		struct site *site = lower_stack_missed(t, 8, write, false, c);
+
+		site->careful = 1;
+		site->host = tr_offset(t, t->e.p);
+	}
+	e_patch(crosses, c->p);
+	e_patch(miss[1], c->p);
+	lower_link_singly(t);
 }
 
 static void store_pushed(struct tr *t, const struct insn *in, int32_t at)
@@ -182,21 +198,22 @@ unsigned lower_stack_run(struct tr *t)
 	const struct insn *in = &t->insn[t->i];
 	const int32_t word = tr_word(t);
 	unsigned n = 0, most = t->n - t->i;
-	struct group *g;
 	bool ret;
 
-	if (t->groups == MAX_GROUPS || !tune_on(t->bt->memory->tune, TUNE_GROUP_STACK))
+	if (!tune_on(t->bt->memory->tune, TUNE_GROUP_STACK))
+		return 0;
+	t->singly = t->singly && (groups_push(t, in) || groups_pop(t, in) || in->cls == INSN_RET);
+	if (t->singly)
 		return 0;
 	if (groups_push(t, in)) {
 		while (n < most && groups_push(t, &in[n]))
 			n++;
 		if (n < 2)
 			return 0;
-		g = check_run(t, -word * (int32_t)n, word * (int32_t)n, n);
+		check_run(t, -word * (int32_t)n, word * (int32_t)n, true);
 		for (unsigned k = 0; k < n; k++)
 			store_pushed(t, &in[k], word * (int32_t)(n - 1 - k));
 		tr_move_rsp(t, -word * (int32_t)n);
-		g->back = t->e.p;
 		return n;
 	}
 	if (!groups_pop(t, in))
@@ -206,17 +223,15 @@ unsigned lower_stack_run(struct tr *t)
 	ret = n < most && in[n].cls == INSN_RET && in[n].opsize == word && !in[n].imm;
 	if (n + ret < 2)
 		return 0;
-	g = check_run(t, 0, word * (int32_t)(n + ret), n + ret);
+	check_run(t, 0, word * (int32_t)(n + ret), false);
 	for (unsigned k = 0; k < n; k++)
 		load_popped(t, &in[k], word * (int32_t)k);
 	if (!ret) {
 		tr_move_rsp(t, word * (int32_t)n);
-		g->back = t->e.p;
 		return n;
 	}
 	tr_load(t, T0, T0, word * (int32_t)n);
 	tr_move_rsp(t, word * (int32_t)n);
-	g->back = 0;
 	t->i += n;
 	lower_ret_to(t, word);
 	return 1;

@@ -252,19 +252,6 @@ static void lower_one(struct tr *t)
 		lower_of[in->cls](t, in);
 }
 
-/* The instructions of a group whose check failed. */
-static void lower_singly(struct tr *t, const struct group *g)
-{
-	for (unsigned i = 0; i < ARRAY_LEN(g->miss); i++)
-		e_patch(g->miss[i], t->e.p);
-	t->in_host = false;
-	t->in_slot = g->in_slot;
-	for (t->i = g->first; t->i < (unsigned)g->first + g->count; t->i++)
-		lower_one(t);
-	if (g->back)
-		e_jmp_to(&t->e, g->back);
-}
-
 static void lower_block(struct tr *t)
 {
 	emit_entries(t);
@@ -283,8 +270,6 @@ static void lower_block(struct tr *t)
 		t->i = t->n;
 		lower_exit(t, tr_cut(t, tr_at(t, t->n)));
 	}
-	for (unsigned i = 0; i < t->groups; i++)
-		lower_singly(t, &t->group[i]);
 }
 
 static bool room(const struct bt *bt)
@@ -339,10 +324,10 @@ void bt_translate(void *request)
 		return;
 	reach_all(bt);
 	t = &scratch;
-	*t = (struct tr){ .v = r->v, .bt = bt, .mode = r->mode, .e = { bt->hot }, .cold = { bt->cold } };
+	*t = (struct tr){ .v = r->v, .bt = bt, .mode = r->mode, .singly = r->mode & MODE_SINGLY, .e = { bt->hot }, .cold = { bt->cold } };
 	t->index = bt->blocks;
 	t->b = &bt->block[bt->blocks];
-	*t->b = (struct block){ .va = r->va, .mfn = r->m.v, .mfn2 = ~0ull, .mode = (uint16_t)r->mode, .shared = r->shared, .first_mark = bt->marks };
+	*t->b = (struct block){ .va = r->va, .mfn = r->m.v, .mfn2 = ~0ull, .mode = r->mode, .shared = r->shared, .first_mark = bt->marks };
 	if (!decode_block(t, (const uint8_t *)pool_ptr(&bt->memory->pool, r->m) + page_off, avail)) {
 		if (!mfn_valid(r->m2)) {
 			r->need_second = true;

@@ -364,6 +364,32 @@ static void test_short_copies_within_a_page_stay_in_generated_code(void **state)
 	}
 }
 
+/* A run of PUSHes, and one of POPs, across the end of a page: done one by one in code that the first of them leaves for, and the others do not. */
+static void test_runs_of_the_stack_across_pages_stay_in_generated_code(void **state)
+{
+	struct bt_machine *b = *state;
+
+	for (unsigned link = 2; link-- > 0;) {
+		const uint64_t before = b->m->v->counters.blocks_executed;
+		struct vcpu *v;
+
+		b->tune.on[TUNE_LINK] = link;
+		bt_flush(b->state);
+		v = RUN(b, "mov $0x401010, %esp; xor %ebp, %ebp; mov $3, %ebx; mov $5, %edx; mov $1000, %ecx\n"
+			   "1: lea 7(%rcx), %rax; stc; push %rax; push %rbx; push %rcx; push %rdx; pop %rdi; pop %rsi; pop %r10; pop %rax\n"
+			   "adc %rsi, %rbp; dec %ecx; jnz 1b; hlt");
+		assert_int_equal(v->gpr[RSP], DATA + 0x1010);
+		assert_int_equal(v->gpr[RBP], 500500 + 1000); /* the carry came through */
+		assert_int_equal(v->gpr[RAX], 8);
+		assert_int_equal(v->gpr[R10], 3);
+		assert_int_equal(v->gpr[RSI], 1);
+		assert_int_equal(v->gpr[RDI], 5);
+		assert_int_equal(peek64(b->m, DATA + 0x1008), 8);
+		assert_int_equal(peek64(b->m, DATA + 0xff0), 5);
+		assert_in_range(v->counters.blocks_executed - before, link ? 1 : 2000, link ? 20 : 5000);
+	}
+}
+
 #define TEST(t) cmocka_unit_test_setup_teardown(t, bt_setup, bt_teardown)
 int main(void)
 {
@@ -378,6 +404,7 @@ int main(void)
 		TEST(test_branch_to_an_address_that_is_not_canonical_faults_at_the_branch),
 		TEST(test_division_fault_names_the_division),
 		TEST(test_short_copies_within_a_page_stay_in_generated_code),
+		TEST(test_runs_of_the_stack_across_pages_stay_in_generated_code),
 		TEST(test_precise_flags_keep_what_nobody_reads),
 		TEST(test_instruction_across_pages_runs_translated),
 		TEST(test_switches_that_are_off_change_no_result),
