@@ -156,6 +156,12 @@ void access_data(struct fuzz *f)
 	hva = NULL;
 	if (!explained && !(access & (ACC_IMPLICIT | ACC_PROBE)) && chance(f, 900))
 		hva = chance(f, 500) ? probe_stack(f, va, access) : probe(f, va, access, 8);
+	if (!hva && !explained && !(access & (ACC_IMPLICIT | ACC_PROBE)) && chance(f, 500) && mmu_refill(&f->mmu, va, set_of(f, access), access & ACC_WRITE)) {
+		hva = probe(f, va, access, 8);
+		if (!hva)
+			die(f, "va %#" PRIx64 ": level 1 does not have what it was refilled with", va);
+		f->refills++;
+	}
 	if (hva) {
 		f->probes++;
 		a = (struct model_answer){ MMU_MAPPED, 0, 0 };

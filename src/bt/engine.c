@@ -53,10 +53,17 @@ uint32_t bt_mode_of(const struct vcpu *v)
 
 /* TLB misses of generated code (stubs.c). The size and the instruction are in the site. */
 
-static uint64_t tlb_miss(struct vcpu *v, uint64_t va, uint32_t site, bool write)
+/* Where the site's access is tried again. */
+static inline uint64_t site_again(struct vcpu *v, const struct site *s, bool write)
+{
+	struct bt *bt = BV(v)->bt;
+
+	return (uint64_t)(uintptr_t)(UNLIKELY(s->kind >= SITE_STACK_READ) ? bt->stack[vcpu_tlb_set(v)][write][__builtin_ctz(s->size)] : bt->cache + s->host);
+}
+
+static __attribute__((noinline)) uint64_t tlb_miss_long(struct vcpu *v, uint64_t va, const struct site *s, bool write)
 {
 	struct bt_vcpu *bv = BV(v);
-	const struct site *s = &bv->bt->site[site];
 	struct mmu_result out;
 	enum mmu_kind kind;
 	unsigned access = (write ? ACC_WRITE : ACC_READ) | ACC_AGAIN | (vcpu_user(v) ? ACC_USER : 0) | (v->rflags & FL_AC ? ACC_AC : 0);
@@ -65,20 +72,28 @@ static uint64_t tlb_miss(struct vcpu *v, uint64_t va, uint32_t site, bool write)
 	if (UNLIKELY((va & ~PAGE_MASK) + s->size > PAGE_SIZE || !vcpu_canonical(v, va)))
 		return 0;
 	v->activity = ACT_PAGING;
-	bt_profile_slow(v, site, PROFILE_REFILL);
+	bt_profile_slow(v, (uint32_t)(s - bv->bt->site), PROFILE_REFILL);
 	kind = mmu_access(&v->mmu, gva(va), access, &out);
 	v->activity = ACT_CODE;
 	if (LIKELY(kind == MMU_MAPPED)) {
 		const struct tlb_entry *e = tlb1_entry(&v->mmu, vcpu_tlb_set(v), va);
 
 		if (LIKELY((write ? e->tag_write : e->tag_read) == (va & PAGE_MASK)))
-			return (uint64_t)(uintptr_t)(s->kind >= SITE_STACK_READ ? bv->bt->stack[vcpu_tlb_set(v)][write][__builtin_ctz(s->size)] :
-						     bv->bt->cache + s->host);
+			return site_again(v, s, write);
 	} else if ((kind == MMU_INJECT || kind == MMU_NESTED_EXIT) && !s->careful) {
 		bv->slow_exc = out.exc;
 		bv->slow_inject = true;
 	}
 	return 0;
+}
+
+static inline __attribute__((always_inline)) uint64_t tlb_miss(struct vcpu *v, uint64_t va, uint32_t site, bool write)
+{
+	const struct site *s = &BV(v)->bt->site[site];
+
+	if (LIKELY((va & ~PAGE_MASK) + s->size <= PAGE_SIZE && !BV(v)->bt->profile && mmu_refill(&v->mmu, va, vcpu_tlb_set(v), write)))
+		return site_again(v, s, write);
+	return tlb_miss_long(v, va, s, write);
 }
 
 uint64_t bt_tlb_miss_read(struct vcpu *v, uint64_t va, uint32_t site) { return tlb_miss(v, va, site, false); }

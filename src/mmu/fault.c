@@ -125,8 +125,8 @@ static inline __attribute__((always_inline)) enum mmu_kind miss(struct mmu *mmu,
 	if (LIKELY(tlb2_find(mmu, va.v, set == TLB_USER, &data))) {
 		if (LIKELY(data_serves(mmu, data, access))) {
 			mmu->counters.tlb_l2_hits++;
-			if (LIKELY(!(access & (ACC_PROBE | ACC_EXEC))))
-				tlb1_note_crowded(mmu, va.v, set);
+			if (LIKELY(!(access & (ACC_PROBE | ACC_EXEC))) && tlb1_crowded(mmu, set))
+				tlb1_grow(mmu, set);
 			return mapped(mmu, va.v, access, set, data, out);
 		}
 		/* The walk may find another page size or another frame: no remnant may hide what it finds. */
@@ -164,6 +164,39 @@ enum mmu_kind mmu_access(struct mmu *mmu, gva_t va, unsigned access, struct mmu_
 	if (UNLIKELY(mmu->trace != NULL))
 		return miss_traced(mmu, va, access, set, out);
 	return miss(mmu, va, access, set, out);
+}
+
+/* What data must say, of the bits in mask, for an access in a set; a supervisor's write with CR0.WP clear may need less, and goes the long way. */
+static const struct refill_row { uint64_t mask, want; } refill_table[TLB_SETS][2] = {
+	[TLB_KERNEL] = { { PTE_U, 0 }, { PTE_U | PTE_W | PTE_D, PTE_W | PTE_D } },
+	[TLB_KERNEL_AC] = { { 0, 0 }, { PTE_W | PTE_D, PTE_W | PTE_D } },
+	[TLB_USER] = { { PTE_U, PTE_U }, { PTE_U | PTE_W | PTE_D, PTE_U | PTE_W | PTE_D } },
+};
+
+bool mmu_refill(struct mmu *mmu, uint64_t va, enum tlb_set set, bool write)
+{
+	const struct refill_row *row = &refill_table[set][write];
+	const struct memory *mem = mmu->memory;
+	struct tlb2 *t = &mmu->priv->tlb2;
+	/* As in tlb2_find, but one place: the other is for the long way. Where nothing is ever global, that is the space's. */
+	bool global = va >> 63 && !asid_in_guest(mmu) && mmu->mode != PAGING_DIRECT;
+	uint32_t id = global ? mmu->priv->asid.global_id : asid_of(mmu, set == TLB_USER)->id;
+	uint64_t tag = tlb2_small_tag(va, id), data = tlb2_pick(tlb2_small_set(t, tag), tag);
+	uint32_t watched;
+
+	/* Tags lack the upper bits of what is not canonical. And 0 names a frame that nobody may read, so it looks like no entry. */
+	if (UNLIKELY(!va_canonical(va, VA_BITS_5LEVEL) || mmu->trace != NULL) || !data ||
+	    (data & (row->mask | TR_GUEST_2M | TR_GUEST_HUGE)) != row->want || !tr_good(mem, data))
+		return false;
+	watched = pool_frame(&mem->pool, tr_mfn(data))->flags & FRAME_TRACKED;
+	if ((write && watched) || tlb1_crowded(mmu, set))
+		return false;
+	if (UNLIKELY(mem->pool.touched != NULL))
+		mem->pool.touched[tr_mfn(data).v] = 1;
+	mmu->counters.tlb_l1_misses++;
+	mmu->counters.tlb_l2_hits++;
+	tlb1_put(mmu, va, set, data, (data & (PTE_W | PTE_D)) == (PTE_W | PTE_D) && !watched);
+	return true;
 }
 
 enum mmu_kind mmu_fetch(struct mmu *mmu, gva_t va, bool user, struct mmu_result *out)

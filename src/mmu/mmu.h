@@ -111,6 +111,12 @@ void mmu_destroy(struct mmu *mmu);
  */
 enum mmu_kind mmu_access(struct mmu *mmu, gva_t va, unsigned access, struct mmu_result *out);
 
+/*
+ * The quick part of mmu_access, for generated code whose probe of level 1 in this set missed: what level 2 has as a small page, with all rights that it needs, is
+ * in level 1 afterwards. False: nothing has happened, ask mmu_access. va is any 64-bit number.
+ */
+bool mmu_refill(struct mmu *mmu, uint64_t va, enum tlb_set set, bool write);
+
 /* Instruction fetch from the page of va. MMU_MAPPED, MMU_INJECT, MMU_MMIO (no code there) or MMU_HOST_ERROR. Fast when repeated. */
 enum mmu_kind mmu_fetch(struct mmu *mmu, gva_t va, bool user, struct mmu_result *out);
 

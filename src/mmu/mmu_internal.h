@@ -45,7 +45,7 @@ struct tlb2 {
 struct tlb1 {
 	uint64_t local[TLB_L1_LARGE / 64];		/* slots that hold entries which are not global */
 	uint64_t local_words[TLB_L1_LARGE / 64 / 64];	/* words of local that may have bits */
-	uint32_t crowded;	/* look-ups that level 2 served and that displaced another entry, since entries were last dropped */
+	uint32_t crowded;	/* misses that level 2 served, since entries were last dropped */
 	uint32_t limit;		/* so many make the set large */
 	uint32_t sweeps;	/* of the large set */
 };
@@ -208,7 +208,7 @@ void nest_void(struct mmu *mmu, unsigned guest);
 
 /* tlb1.c; fills are in tlb_lookup.h */
 void tlb1_init(struct mmu *mmu);
-/* A set has its limit of crowded look-ups. */
+/* tlb1_crowded says so. */
 void tlb1_grow(struct mmu *mmu, enum tlb_set set);
 /* tlb.c; look-ups are in tlb_lookup.h */
 void tlb_init(struct mmu *mmu);

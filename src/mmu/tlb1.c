@@ -1,8 +1,8 @@
 /*
  * tlb1.c - level 1 of the software TLB: what is dropped from it, and how large its sets are.
  *
- * A set is small, so that it takes little memory and is swept fast, until level 2 has served so many look-ups in the place of entries that were wanted
- * too that a large set pays: then random accesses to 128 MiB hit in generated code. Loads of CR3 cost no more by that, since only what was filled is
+ * A set is small, so that it takes little memory and is swept fast, until level 2 has served so many misses since entries were last dropped (far more than it has
+ * slots) that a large set pays: then random accesses to 128 MiB hit in generated code. Loads of CR3 cost no more by that, since only what was filled is
  * dropped, by a list. What must sweep a whole set (a frame becomes watched, frames are left) does cost more: after SWEEPS_MAX sweeps the set is small again, and must
  * be crowded twice as long as before to grow. So the time lost in sweeps stays a fraction of what the misses cost that came before.
  */

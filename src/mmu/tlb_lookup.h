@@ -23,6 +23,14 @@ static inline int tlb2_way(const struct tlb2_set *set, uint64_t tag)
 	return -1;
 }
 
+/* The data of the way that has the tag, or 0. Without a branch: which way it is nobody can foretell, and the look-up's own misses are to overlap. */
+static inline uint64_t tlb2_pick(const struct tlb2_set *set, uint64_t tag)
+{
+	_Static_assert(L2_WAYS == 4, "all of them");
+	return (set->data[0] & -(uint64_t)(set->tag[0] == tag)) | (set->data[1] & -(uint64_t)(set->tag[1] == tag)) |
+	       (set->data[2] & -(uint64_t)(set->tag[2] == tag)) | (set->data[3] & -(uint64_t)(set->tag[3] == tag));
+}
+
 /*
  * An entry whose frame was left since it was made is none. Large entries first: they are few, so that their sets stay in the host's caches, and memory
  * that they cover does not bring in a set of small ones for each of its pages.
@@ -68,33 +76,38 @@ static inline enum tlb_set tlb_set_of(const struct mmu *mmu, unsigned access)
 	return (access & (ACC_AC | ACC_IMPLICIT)) == ACC_AC ? TLB_KERNEL_AC : TLB_KERNEL;
 }
 
-/* Makes `data` va's entry in the set; watched: what the frame's flags say now. */
-static inline void tlb1_fill(struct mmu *mmu, uint64_t va, enum tlb_set set, uint64_t data, bool watched)
+/* Makes `data` va's entry in the set; if it is part of a large guest page, that has been noted. */
+static inline void tlb1_put(struct mmu *mmu, uint64_t va, enum tlb_set set, uint64_t data, bool writable)
 {
 	struct tlb1 *t = &mmu->priv->tlb1[set];
 	unsigned i = tlb1_index(mmu, set, va);
 	struct tlb_entry *e = &mmu->l1[set][i];
 	uint64_t page = va & PAGE_MASK, bit = 1ull << (i % 64);
-	bool may_write = (data & PTE_W) || (set != TLB_USER && !mmu->priv->controls.wp);
 
-	if (UNLIKELY(data & (TR_GUEST_2M | TR_GUEST_HUGE)))
-		tlb1_note_fragment(mmu, va);
 	e->tag_read = page;
-	e->tag_write = may_write && (data & PTE_D) && !watched ? page : TLB_INVALID_TAG(i);
+	e->tag_write = writable ? page : TLB_INVALID_TAG(i);
 	e->host = (uint64_t)(uintptr_t)mmu->memory->pool.base + (data & TR_MFN_MASK);
 	e->aux = data;
 	t->local[i / 64] = (t->local[i / 64] & ~bit) | (data & PTE_G ? 0 : bit);
 	t->local_words[i / 64 / 64] |= 1ull << (i / 64 % 64);
 }
 
-/* Level 2 has va's translation, and level 1 is about to have it: in the place of another that was wanted too? */
-static inline void tlb1_note_crowded(struct mmu *mmu, uint64_t va, enum tlb_set set)
+/* watched: what the frame's flags say now. */
+static inline void tlb1_fill(struct mmu *mmu, uint64_t va, enum tlb_set set, uint64_t data, bool watched)
 {
-	unsigned i = tlb1_index(mmu, set, va);
-	uint64_t tag = mmu->l1[set][i].tag_read;
+	bool may_write = (data & PTE_W) || (set != TLB_USER && !mmu->priv->controls.wp);
 
-	if (tag != (va & PAGE_MASK) && tag != TLB_INVALID_TAG(i) && UNLIKELY(++mmu->priv->tlb1[set].crowded >= mmu->priv->tlb1[set].limit))
-		tlb1_grow(mmu, set);
+	if (UNLIKELY(data & (TR_GUEST_2M | TR_GUEST_HUGE)))
+		tlb1_note_fragment(mmu, va);
+	tlb1_put(mmu, va, set, data, may_write && (data & PTE_D) && !watched);
+}
+
+/* Level 2 had what level 1 is about to have. Whether that has come to the limit since entries were last dropped: then tlb1_grow. */
+static inline bool tlb1_crowded(struct mmu *mmu, enum tlb_set set)
+{
+	struct tlb1 *t = &mmu->priv->tlb1[set];
+
+	return UNLIKELY(++t->crowded >= t->limit);
 }
 
 #endif

@@ -461,6 +461,58 @@ IN_BOTH_MODES(addresses_of_57_bits_are_told_apart_in_every_cache)
 	guest_free(g);
 }
 
+IN_BOTH_MODES(a_refill_serves_what_level_2_has_with_all_rights_and_nothing_else)
+{
+	struct guest *g = guest_new(mode, PLACEMENT_LINEAR);
+	uint64_t misses;
+
+	guest_map(g, V, 0x5000 | PWU);
+	guest_map(g, V + PAGE_SIZE, 0x6000 | PTE_P | PTE_U);
+	guest_map(g, K, 0x7000 | PTE_P | PTE_W | PTE_G);
+	guest_map_level(g, K + GIB(1), 2, MIB(4) | PTE_P | PTE_W | PTE_PS | PTE_D | PTE_A);
+	assert_false(mmu_refill(&g->mmu, V, TLB_USER, false)); /* nobody has it */
+	try(g, V, ACC_READ | ACC_USER);
+	try(g, V + PAGE_SIZE, ACC_READ | ACC_USER);
+	try(g, K, ACC_WRITE);
+	try(g, K + GIB(1), ACC_WRITE);
+	mmu_set_cr3(&g->mmu, g->root);
+	assert_false(mmu_refill(&g->mmu, V, TLB_USER, false)); /* flushed */
+	try(g, V, ACC_READ | ACC_USER);
+	try(g, V + PAGE_SIZE, ACC_READ | ACC_USER);
+	tlb1_clear(&g->mmu);
+	misses = g->mmu.counters.tlb_l1_misses;
+	assert_true(mmu_refill(&g->mmu, V + 8, TLB_USER, false));
+	assert_int_equal(g->mmu.counters.tlb_l1_misses, misses + 1);
+	assert_true(probe_hits(g, TLB_USER, V + 8, false));
+	assert_false(probe_hits(g, TLB_USER, V + 8, true));
+	assert_false(mmu_refill(&g->mmu, V, TLB_USER, true)); /* D is not set */
+	assert_false(mmu_refill(&g->mmu, V + PAGE_SIZE, TLB_USER, true)); /* not W */
+	assert_false(mmu_refill(&g->mmu, V, TLB_KERNEL, false)); /* U, and SMAP keeps this set from it */
+	assert_true(mmu_refill(&g->mmu, V, TLB_KERNEL_AC, false));
+	assert_false(mmu_refill(&g->mmu, K, TLB_USER, false));
+	assert_true(mmu_refill(&g->mmu, K, TLB_KERNEL_AC, true));
+	assert_true(probe_hits(g, TLB_KERNEL_AC, K, true));
+	assert_false(mmu_refill(&g->mmu, K + GIB(1), TLB_KERNEL_AC, false)); /* of a large page */
+	/* Bits that tags lack. */
+	for (unsigned bit = 57; bit < 64; bit++)
+		assert_false(mmu_refill(&g->mmu, V | 1ull << bit, TLB_USER, false));
+	/* A write sets D; then the frame is watched, and then left. */
+	try(g, V, ACC_WRITE | ACC_USER);
+	tlb1_clear(&g->mmu);
+	assert_true(mmu_refill(&g->mmu, V, TLB_USER, true));
+	assert_true(probe_hits(g, TLB_USER, V, true));
+	pool_frame(&g->memory.pool, pool_mfn_of(&g->memory.pool, g->r.hva))->flags |= FRAME_CODE;
+	tlb1_clear(&g->mmu);
+	assert_false(mmu_refill(&g->mmu, V, TLB_USER, true));
+	assert_true(mmu_refill(&g->mmu, V, TLB_USER, false));
+	assert_false(probe_hits(g, TLB_USER, V, true));
+	pool_frame(&g->memory.pool, pool_mfn_of(&g->memory.pool, g->r.hva))->flags &= ~FRAME_CODE;
+	assert_int_equal(memory_move(&g->memory, gpa(0x5000)), 0);
+	mmu_frames_changed(&g->mmu);
+	assert_false(mmu_refill(&g->mmu, V, TLB_USER, false));
+	guest_free(g);
+}
+
 static void touch_pages(struct guest *g, uint64_t pages)
 {
 	for (uint64_t i = 0; i < pages; i++)
@@ -541,6 +593,7 @@ int main(void)
 		cmocka_unit_test(a_guest_of_the_guest_has_a_space_of_its_own_for_each_asid),
 		cmocka_unit_test(invlpg_of_a_non_canonical_address_does_nothing),
 		cmocka_unit_test(addresses_of_57_bits_are_told_apart_in_every_cache),
+		cmocka_unit_test(a_refill_serves_what_level_2_has_with_all_rights_and_nothing_else),
 		cmocka_unit_test(a_crowded_set_of_level_1_becomes_large_and_small_again_when_it_is_swept_often),
 	};
 
