@@ -194,6 +194,19 @@ $(GUESTS)/trifold.img: tools/make-trifold-root $(BUILD)/trifold $(GUESTS)/l2.img
 	@cp tests/nested/guest/trifold.sh $(GUESTS)/trifold-root/tests/
 	@tools/make-initrd $@ $(INITRD) $(GUESTS)/trifold-root
 
+# Xen's tools, with a kernel and an initramfs for them to start: in domain 0.
+DOMU = $(GUESTS)/domu-root
+$(GUESTS)/domu.img: tools/make-xen-root tools/debroot.py tools/make-modules $(GUESTS)/l2.img $(GUESTS)/vmlinuz-amd64 tests/nested/guest/domu.sh | $(SETUP)guests $(SETUP)check
+	@tools/make-xen-root $(DEBS) $(DOMU)
+	@tools/make-modules $(DEBS) linux-image-amd64 $(DOMU)/modules xen-evtchn xen-privcmd xenfs xen-gntdev xen-gntalloc
+	@mkdir -p $(DOMU)/domu $(DOMU)/tests
+	@cp $(GUESTS)/vmlinuz-amd64 $(DOMU)/domu/vmlinuz
+	@cp $(GUESTS)/l2.img $(DOMU)/domu/initrd.img
+	@cp tests/nested/guest/domu.sh $(DOMU)/tests/
+	@tools/make-initrd $@ $(INITRD) $(DOMU)
+$(GUESTS)/memtest: tools/make-memtest tools/fetch-deb | $(SETUP)guests
+	@tools/make-memtest $(DEBS) $@
+
 # Programs of this machine, to compare what they compute on the host and in a guest.
 $(GUESTS)/programs.img: tools/make-program-root tests/e2e/programs/work.sh $(INITRD) tools/make-initrd tools/guest-init | $(SETUP)guests $(SETUP)check
 	@tools/make-program-root $(GUESTS)/program-root
@@ -202,7 +215,7 @@ $(GUESTS)/programs.img: tools/make-program-root tests/e2e/programs/work.sh $(INI
 	@tools/make-initrd $@ $(INITRD) $(GUESTS)/program-root
 
 # Debian's memory and stress testers in an initramfs of their own.
-$(GUESTS)/stress.img: tools/make-stress-root tests/e2e/stress/stress.sh $(INITRD) tools/make-initrd tools/guest-init | $(SETUP)guests $(SETUP)check
+$(GUESTS)/stress.img: tools/make-stress-root tools/debroot.py tests/e2e/stress/stress.sh $(INITRD) tools/make-initrd tools/guest-init | $(SETUP)guests $(SETUP)check
 	@tools/make-stress-root $(DEBS) $(GUESTS)/stress-root
 	@mkdir -p $(GUESTS)/stress-root/stress
 	@cp tests/e2e/stress/stress.sh $(GUESTS)/stress-root/stress/
@@ -227,8 +240,9 @@ check: $(SETUP)build $(SETUP)check guests
 
 # Hypervisors in guests, in all combinations of paging modes, ours and theirs; `make check` has a few of them.
 check-nested: $(SETUP)build $(SETUP)check guests
-	@$(MAKE) --no-print-directory -j$(JOBS) all bare $(GUESTS)/kvm.img $(GUESTS)/qemu.img $(GUESTS)/trifold.img
+	@$(MAKE) --no-print-directory -j$(JOBS) all bare $(GUESTS)/kvm.img $(GUESTS)/qemu.img $(GUESTS)/trifold.img $(GUESTS)/xen $(GUESTS)/domu.img $(GUESTS)/memtest $(GUESTS)/test.img
 	@tools/run-tests --build $(BUILD) --jobs $(JOBS) --only svm guest
+	@tools/run-tests --build $(BUILD) --jobs $(JOBS) --only xen e2e
 	@tools/run-tests --build $(BUILD) --jobs $(JOBS) --only kvm e2e
 	@tools/run-tests --build $(BUILD) --jobs $(JOBS) nested
 
