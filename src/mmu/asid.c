@@ -9,6 +9,17 @@
  */
 #include "mmu/mmu_internal.h"
 
+/* What the global entries of worlds that do not run, or fetches through them, go by. */
+static void others_void(struct asid *a, bool entries, bool fetches)
+{
+	for (unsigned i = 0; i <= GUEST_SPACES; i++) {
+		struct global_ids *g = i < GUEST_SPACES ? &a->guest[i].global : &a->host_global;
+
+		g->id = entries ? 0 : g->id;
+		g->fetch = fetches ? 0 : g->fetch;
+	}
+}
+
 static uint32_t new_fetch_id(struct mmu *mmu)
 {
 	struct asid *a = &mmu->priv->asid;
@@ -32,7 +43,7 @@ static uint32_t new_id(struct mmu *mmu)
 			a->of[i].id = 0;
 		a->next_id = a->floor_id = 1;
 		a->global_id = a->next_id++;
-		a->other_global_id = 0;
+		others_void(a, true, false);
 	}
 	return a->next_id++;
 }
@@ -82,7 +93,8 @@ void asid_new_fetch_ids(struct mmu *mmu)
 	struct asid *a = &mmu->priv->asid;
 
 	void_fetch_ids(a, true, true);
-	a->global_fetch = a->other_global_fetch = 0;
+	a->global_fetch = 0;
+	others_void(a, false, true);
 	a->next_fetch = 1;
 	a->user_global = false; /* kernel_local stays: this may come while it takes effect */
 	filter_clear(&a->fetched_user);
@@ -130,8 +142,6 @@ void asid_switch(struct mmu *mmu, unsigned pcid)
 	revive(mmu, asid_of(mmu, true));
 	/* Ids may have wrapped with the second. */
 	revive(mmu, asid_of(mmu, false));
-	if (asid_in_guest(mmu)) /* nothing in it is global: it never runs under the ids of what is */
-		a->kernel_local = asid_of(mmu, false)->kernel_local = true;
 	publish(mmu);
 }
 
@@ -169,29 +179,31 @@ void asid_set_root(struct mmu *mmu, uint64_t root, bool user)
 	asid_switch(mmu, user ? a->current : space);
 }
 
-/* The ids of global entries of the world that goes and of the one that comes. */
-static void swap_global(struct mmu *mmu)
+static void global_begin(struct mmu *mmu, struct global_ids g)
 {
 	struct asid *a = &mmu->priv->asid;
-	uint32_t id = a->other_global_id, fetch = a->other_global_fetch;
 
-	a->other_global_id = a->global_id;
-	a->other_global_fetch = a->global_fetch;
-	a->global_id = id ? id : new_id(mmu);
-	a->global_fetch = fetch; /* 0: publish gives one */
+	a->global_id = g.id ? g.id : new_id(mmu);
+	a->global_fetch = g.fetch; /* 0: publish gives one */
 }
 
-void asid_enter_guest(struct mmu *mmu, unsigned space)
+void asid_enter_guest(struct mmu *mmu, unsigned guest)
 {
-	ASSERT(space >= PCIDS && space < SPACES && !asid_in_guest(mmu) && mmu->mode != PAGING_DIRECT);
-	swap_global(mmu);
-	asid_switch(mmu, space);
+	struct asid *a = &mmu->priv->asid;
+
+	ASSERT(guest < GUEST_SPACES && !asid_in_guest(mmu) && mmu->mode != PAGING_DIRECT);
+	a->host_global = (struct global_ids){ a->global_id, a->global_fetch };
+	global_begin(mmu, a->guest[guest].global);
+	asid_switch(mmu, PCIDS + guest);
 }
 
 void asid_leave_guest(struct mmu *mmu, unsigned pcid)
 {
+	struct asid *a = &mmu->priv->asid;
+
 	ASSERT(asid_in_guest(mmu));
-	swap_global(mmu);
+	a->guest[a->current - PCIDS].global = (struct global_ids){ a->global_id, a->global_fetch };
+	global_begin(mmu, a->host_global);
 	asid_switch(mmu, pcid);
 }
 
@@ -222,11 +234,25 @@ void asid_flush_global(struct mmu *mmu)
 	/* The new id may be below the floor: only spaces are held against it. */
 	a->global_id = new_id(mmu);
 	a->global_fetch = 0;
-	a->other_global_id = a->other_global_fetch = 0;
 	/* Code in global pages may have been fetched under spaces' own ids as well. */
 	void_fetch_ids(a, a->user_global, a->kernel_local);
 	a->user_global = false;
 	asid_switch(mmu, a->current);
+}
+
+void asid_flush_other_globals(struct mmu *mmu) { others_void(&mmu->priv->asid, true, true); }
+
+void asid_flush_guest(struct mmu *mmu, unsigned guest)
+{
+	struct asid *a = &mmu->priv->asid;
+
+	if (a->current == PCIDS + guest) {
+		a->global_id = new_id(mmu);
+		a->global_fetch = 0;
+	} else {
+		a->guest[guest].global = (struct global_ids){ 0 };
+	}
+	asid_flush(mmu, PCIDS + guest);
 }
 
 void asid_new_psc(struct mmu *mmu) { asid_current(mmu)->psc = new_psc(mmu); }
@@ -243,10 +269,12 @@ void asid_fetched(struct mmu *mmu, uint64_t va, bool user, uint64_t data)
 		/* It answers "perhaps" too often. Without the ids that were fetched under, it may start empty. */
 		filter_clear(f);
 		void_fetch_ids(a, user, !user);
-		if (user)
+		if (user) {
 			a->user_global = false;
-		else
-			a->global_fetch = a->other_global_fetch = 0;
+		} else {
+			a->global_fetch = 0;
+			others_void(a, false, true);
+		}
 		publish(mmu);
 	}
 	if (!user && !(data & PTE_G) && !asid_current(mmu)->kernel_local) {
@@ -280,7 +308,7 @@ void asid_invalidate_fetched(struct mmu *mmu, uint64_t va)
 		void_fetch_ids(a, true, false);
 	if (was_fetched(&a->fetched_kernel, va, 0)) {
 		s->fetch_kernel = 0;
-		a->global_fetch = a->other_global_fetch = 0;
+		a->global_fetch = 0;
 		void_fetch_ids(a, false, a->kernel_local);
 	}
 	publish(mmu);

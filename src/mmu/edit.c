@@ -10,14 +10,15 @@ enum flush {
 	F_L1_ALL = 2,
 	F_SPACE = 4,		/* the named space: everything but global entries */
 	F_SPACES = 8,		/* all spaces */
-	F_GLOBAL = 16,		/* global entries of level 2 */
+	F_GLOBAL = 16,		/* global entries of level 2, of the world that runs */
 	F_PAGE = 32,		/* one page: current space and global, and the current space's paging-structure cache */
 	F_FETCH = 64,		/* fetch ids */
 	F_TABLES = 128,		/* cached p2m translations */
 	F_L1_VOID = 2048,	/* level 1: entries that are void by their frames' serials */
 	F_SPACE_PAGE = 256,	/* one page of the named space, not global */
-	F_NEST = 512,		/* what the nested table of the named guest space has said */
-	F_NESTS = 1024,		/* of all */
+	F_GUEST = 512,		/* the named guest space with its global entries, and what its nested table has said */
+	F_NESTS = 1024,		/* what nested tables have said */
+	F_GLOBALS = 4096,	/* global entries of all worlds but the one that runs */
 };
 
 static const struct event_row { unsigned flush; size_t counter; } event_table[EVENTS] = {
@@ -40,11 +41,14 @@ static const struct event_row { unsigned flush; size_t counter; } event_table[EV
 	ROW(EVENT_INVPCID_ALL_GLOBAL, F_L1_ALL | F_SPACES | F_GLOBAL, flush_invpcid),
 	ROW(EVENT_INVPCID_ALL, F_L1_LOCAL | F_SPACES, flush_invpcid),
 	/* Usually less will do: edit_frames_changed. */
-	ROW(EVENT_P2M, F_L1_ALL | F_SPACES | F_GLOBAL | F_FETCH | F_TABLES, flush_p2m),
-	ROW(EVENT_ALL, F_L1_ALL | F_SPACES | F_GLOBAL | F_FETCH | F_TABLES | F_NESTS, flush_cr4),
+	ROW(EVENT_P2M, F_L1_ALL | F_SPACES | F_GLOBAL | F_GLOBALS | F_FETCH | F_TABLES, flush_p2m),
+	ROW(EVENT_ALL, F_L1_ALL | F_SPACES | F_GLOBAL | F_GLOBALS | F_FETCH | F_TABLES | F_NESTS, flush_cr4),
 	/* SVM: from one world to another, whose entries level 1 cannot tell apart; and the guest space's */
 	ROW(EVENT_WORLD, F_L1_ALL, world_switches),
-	ROW(EVENT_GUEST, F_L1_ALL | F_SPACE | F_NEST, flush_asid),
+	ROW(EVENT_GUEST, F_L1_ALL | F_GUEST, flush_asid),
+	/* ... what EVENT_PAGING_CHANGED and EVENT_INVPCID_ALL_GLOBAL are to a world of one space; no other is touched */
+	ROW(EVENT_GUEST_PAGING_CHANGED, F_L1_ALL | F_SPACE | F_GLOBAL, flush_cr4),
+	ROW(EVENT_GUEST_INVPCID_ALL, F_L1_ALL | F_SPACE | F_GLOBAL, flush_invpcid),
 #undef ROW
 };
 
@@ -72,7 +76,11 @@ void edit_event(struct mmu *mmu, enum mmu_event event, unsigned pcid, uint64_t v
 		asid_new_fetch_ids(mmu);
 		asid_switch(mmu, mmu->priv->asid.current);
 	}
-	if (flush & (F_NEST | F_NESTS))
+	if (flush & F_GLOBALS)
+		asid_flush_other_globals(mmu);
+	if (flush & F_GUEST)
+		asid_flush_guest(mmu, pcid - PCIDS);
+	if (flush & (F_GUEST | F_NESTS))
 		nest_void(mmu, flush & F_NESTS ? ALL_GUESTS : pcid - PCIDS);
 	if (flush & F_TABLES)
 		space_forget(&mmu->priv->space);
@@ -142,7 +150,7 @@ void edit_controls(struct mmu *mmu, uint64_t cr0, uint64_t cr4, uint64_t efer)
 	c->smep = c->format && (cr4 & CR4_SMEP);
 	c->smap = c->format && (cr4 & CR4_SMAP);
 	c->nxe = efer & EFER_NXE;
-	c->pge = (cr4 & CR4_PGE) && !asid_in_guest(mmu);
+	c->pge = cr4 & CR4_PGE;
 	c->pcide = cr4 & CR4_PCIDE;
 	mmu->va_bits = c->format && c->format->levels == 5 ? VA_BITS_5LEVEL : VA_BITS_4LEVEL;
 }
@@ -165,7 +173,7 @@ void mmu_set_controls(struct mmu *mmu, uint64_t cr0, uint64_t cr4, uint64_t efer
 
 	edit_controls(mmu, cr0, cr4, efer);
 	if ((d0 & cr0_paging) || (d4 & cr4_paging) || (de & efer_paging)) {
-		edit_event(mmu, EVENT_PAGING_CHANGED, 0, 0);
+		edit_event(mmu, asid_in_guest(mmu) ? EVENT_GUEST_PAGING_CHANGED : EVENT_PAGING_CHANGED, asid_in_guest(mmu) ? mmu->priv->asid.current : 0, 0);
 		asid_switch(mmu, space_of(mmu, mmu->cr3));
 	} else if ((d0 & CR0_WP) || (d4 & (CR4_SMEP | CR4_SMAP))) {
 		edit_event(mmu, EVENT_RIGHTS_CHANGED, 0, 0);
@@ -244,7 +252,7 @@ void mmu_invpcid(struct mmu *mmu, unsigned type, uint16_t pcid, gva_t va)
 	if (type == INVPCID_ADDRESS && !mmu_canonical(mmu, va.v))
 		return;
 	if (UNLIKELY(asid_in_guest(mmu)))
-		edit_event(mmu, EVENT_INVPCID_CONTEXT, mmu->priv->asid.current, 0);
+		edit_event(mmu, type == INVPCID_ALL_GLOBAL ? EVENT_GUEST_INVPCID_ALL : EVENT_INVPCID_CONTEXT, mmu->priv->asid.current, 0);
 	else
 		edit_event(mmu, event[type], pcid, va.v);
 }

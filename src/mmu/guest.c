@@ -47,10 +47,10 @@ void mmu_enter_guest(struct mmu *mmu, uint32_t asid, enum mmu_guest_flush flush,
 	same = g && g->cr0 == cr0 && g->cr3 == cr3 && g->cr4 == cr4 && g->efer == efer && same_nest(&g->nest, &nest);
 	if (!g)
 		g = least_used(a);
-	*g = (struct guest_space){ asid, cr0, cr3, cr4, efer, nest, same ? g->nest_id : 0, ++a->guest_clock };
+	*g = (struct guest_space){ asid, cr0, cr3, cr4, efer, nest, same ? g->global : (struct global_ids){ 0 }, same ? g->nest_id : 0, ++a->guest_clock };
 	space = PCIDS + (unsigned)(g - a->guest);
 	edit_event(mmu, EVENT_WORLD, 0, 0);
-	asid_enter_guest(mmu, space);
+	asid_enter_guest(mmu, space - PCIDS);
 	edit_controls(mmu, cr0, cr4, efer);
 	mmu->cr3 = cr3;
 	if (!same || flush == GUEST_FLUSH_ASID)

@@ -59,8 +59,8 @@ struct space_ids {
 };
 #define PCIDS 4096
 /*
- * Guests of the guest (guest.c): a space for each of so many ASIDs, after those of the PCIDs. In guest mode the current one is all there is: its entries are never
- * global, loads of CR3 flush it, and the ids of the host's global entries wait in other_global.
+ * Guests of the guest (guest.c): a space for each of so many ASIDs, after those of the PCIDs. Each is a world of its own, as the host is: its global entries have ids of
+ * their own, which outlive its loads of CR3. It has one space only, which all loads of CR3 flush. The ids of worlds that do not run wait in host_global and guest[].
  */
 #define GUEST_SPACES 8
 #define SPACES (PCIDS + GUEST_SPACES)
@@ -74,6 +74,7 @@ struct guest_space {
 	uint32_t asid; /* 0: free */
 	uint64_t cr0, cr3, cr4, efer;
 	struct guest_nest { bool on, nxe; const struct paging_format *format; uint64_t root; } nest;
+	struct global_ids { uint32_t id, fetch; } global; /* unless it runs; 0: void */
 	uint32_t nest_id;	/* of what the nested table has said; 0: void */
 	uint64_t used;
 };
@@ -83,14 +84,14 @@ struct asid {
 	struct guest_space guest[GUEST_SPACES];
 	uint64_t guest_clock;
 	uint32_t next_nest;
-	uint32_t other_global_id, other_global_fetch; /* of the world that is not current; 0: void */
+	struct global_ids host_global;	/* while a guest runs; 0: void */
 	unsigned current_user;		/* whose ids user accesses go by: the same, but in the direct mode */
 	struct direct_root { uint64_t root; uint16_t serial; uint64_t used; } direct[DIRECT_ROOTS];
 	uint64_t direct_clock;
 	uint32_t next_id, floor_id;
 	uint32_t next_psc, floor_psc;
 	uint32_t next_fetch;		/* up to FETCH_ID_MAX; then a new epoch */
-	uint32_t global_id;		/* tags global entries in level 2 */
+	uint32_t global_id;		/* of the world that runs: tags global entries in level 2 */
 	uint32_t global_fetch;
 	bool kernel_local;		/* in some space, perhaps */
 	bool user_global;		/* user code was fetched through a global entry */
@@ -237,10 +238,12 @@ void asid_init(struct mmu *mmu);
 void asid_switch(struct mmu *mmu, unsigned pcid);	/* makes it current; its ids become valid */
 void asid_flush(struct mmu *mmu, unsigned pcid);	/* all but global entries of that space, in every cache */
 void asid_flush_all_local(struct mmu *mmu);
-void asid_flush_global(struct mmu *mmu);
+void asid_flush_global(struct mmu *mmu);		/* global entries of the world that runs */
 /* Direct: the space of a root's, kept or new, in force from now on for a user's accesses or a supervisor's. Machine address; 0: none. */
 void asid_set_root(struct mmu *mmu, uint64_t root, bool user);
-void asid_enter_guest(struct mmu *mmu, unsigned space);	/* PCIDS + n becomes current */
+void asid_flush_other_globals(struct mmu *mmu);		/* of all others */
+void asid_flush_guest(struct mmu *mmu, unsigned guest);	/* all of that world, running or not */
+void asid_enter_guest(struct mmu *mmu, unsigned guest);	/* PCIDS + guest becomes current */
 void asid_leave_guest(struct mmu *mmu, unsigned pcid);
 void asid_new_psc(struct mmu *mmu);			/* the current space's paging-structure cache is void */
 void asid_new_fetch_ids(struct mmu *mmu);		/* every (id, va) pair ever handed out is void */
@@ -257,7 +260,8 @@ static inline struct space_ids *asid_of(struct mmu *mmu, bool user)
 /* edit.c: what a guest event or one of ours voids; the table there says how. */
 enum mmu_event {
 	EVENT_CR3, EVENT_CR3_NOFLUSH, EVENT_ROOT, EVENT_ROOTS, EVENT_ROOTS_GLOBAL, EVENT_PAGES, EVENT_FETCHED, EVENT_PAGING_CHANGED, EVENT_RIGHTS_CHANGED, EVENT_INVLPG, EVENT_INVPCID_ADDRESS,
-	EVENT_INVPCID_CONTEXT, EVENT_INVPCID_ALL_GLOBAL, EVENT_INVPCID_ALL, EVENT_P2M, EVENT_ALL, EVENT_WORLD, EVENT_GUEST, EVENTS
+	EVENT_INVPCID_CONTEXT, EVENT_INVPCID_ALL_GLOBAL, EVENT_INVPCID_ALL, EVENT_P2M, EVENT_ALL, EVENT_WORLD, EVENT_GUEST,
+	EVENT_GUEST_PAGING_CHANGED, EVENT_GUEST_INVPCID_ALL, EVENTS
 };
 /* Controls that decide translation, as registers and as walks ask for them. Nothing is voided. */
 void edit_controls(struct mmu *mmu, uint64_t cr0, uint64_t cr4, uint64_t efer);

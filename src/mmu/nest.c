@@ -63,9 +63,9 @@ enum walk_status nest_final(struct walk_space *space, uint64_t va, unsigned acce
 	struct nest_page n;
 	enum walk_status status = walk_nest(space, gpa(w->page.v + within + (va & (PAGE_SIZE - 1))), access, false, &n, w);
 
-	*small = n.shift < 21;
 	if (status != WALK_OK)
 		return status;
+	*small = n.shift < 21;
 	w->page = gpa(n.page.v - within);
 	w->refs = (uint8_t)(w->refs + n.refs);
 	/* What the nested table denies, the entry does not grant: a walk says whose fault it is. Its W is no right of the guest's, which CR0.WP decides about, so it goes into D. */

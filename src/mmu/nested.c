@@ -113,7 +113,8 @@ static enum translate_status finish(struct mmu *mmu, uint64_t va, unsigned acces
 	status = nest_final(space, va, access, w, &small);
 	if (status == WALK_OK) {
 		found = nested_finish(mmu, va, access, w, out);
-		out->large = out->large && !small;
+		if (small)
+			out->large = false;
 		return found;
 	}
 	return status == WALK_NO_FRAME ? TRANSLATE_NO_FRAME : nest_fault(w, out);

@@ -49,6 +49,7 @@ void tlb2_insert(struct mmu *mmu, uint64_t va, bool user, uint64_t data, bool la
 	if (UNLIKELY(t->fragments_l2.set > FILTER_FULL || t->fragments_huge.set > FILTER_FULL)) {
 		asid_flush_all_local(mmu);
 		asid_flush_global(mmu);
+		asid_flush_other_globals(mmu);
 		tlb1_clear(mmu);
 		filter_clear(&t->fragments_l2);
 		filter_clear(&t->fragments_huge);

@@ -556,86 +556,6 @@ static void time_stamps(void)
 	CHECK(after < 1ul << 50);
 }
 
-/* The guest's counter runs by the ratio; ours does not, and what a guest writes is ours. */
-static void time_stamp_ratio(void)
-{
-	CHECK(cpuid(0x8000000a, 0).d & 1u << 4);
-	CHECK_EQ(rdmsr(TSC_RATIO), 1ul << 32);
-	struct regs bad = { .t = { .rcx = TSC_RATIO, .rdx = 1 << 8 } };
-	CHECK_EQ(run_kernel(CODE("wrmsr"), &bad), GP);
-	static const struct { uint64_t ratio, mul, div; } row[] = { { 1ul << 31, 1, 2 }, { 7ul << 31, 7, 2 }, { 3ul << 32, 3, 1 }, { 0, 0, 1 } };
-	for (unsigned i = 0; i < sizeof row / sizeof *row; i++) {
-		set_up(CODE("rdtsc; mov %%eax, %%esi; shl $32, %%rdx; or %%rdx, %%rsi; rdtscp; mov %%eax, %%edi; shl $32, %%rdx; or %%rdx, %%rdi;"
-			    "mov $0x10, %%ecx; rdmsr; mov %%eax, %%ecx; vmmcall"));
-		*q(TSC_OFFSET) = 1ul << 50;
-		wrmsr(TSC_RATIO, row[i].ratio);
-		uint64_t before = rdtsc();
-		CHECK_EQ(vmrun(), EXIT_VMMCALL);
-		uint64_t after = rdtsc(), low = before * row[i].mul / row[i].div + (1ul << 50), high = after * row[i].mul / row[i].div + (1ul << 50);
-		CHECK(l2.rsi >= low && l2.rsi <= high);
-		CHECK(l2.rdi >= l2.rsi && l2.rdi <= high);
-		CHECK(l2.rcx - (uint32_t)l2.rdi <= high - l2.rdi || high - low > ~0u);
-	}
-	uint64_t now = rdtsc();
-	set_up(CODE("mov $0x10, %%ecx; mov $0x1234567, %%edx; xor %%eax, %%eax; wrmsr; vmmcall"));
-	*q(TSC_OFFSET) = 1ul << 50;
-	CHECK_EQ(vmrun(), EXIT_VMMCALL);
-	CHECK_EQ(rdtsc() >> 40, 0x123456700000000ul >> 40);
-	wrmsr(TSC_RATIO, 1ul << 32);
-	wrmsr(0x10, now);
-}
-
-/* STGI and CLGI of the guest's: on a flag of its own, which masks virtual interrupts and nothing of ours; or on ours. */
-static void virtual_gif(void)
-{
-	enum { V_IRQ = 1 << 8, V_GIF = 1 << 9, V_PRIO = 15 << 16, V_MASKING = 1 << 24, V_GIF_ENABLE = 1 << 25 };
-	CHECK(cpuid(0x8000000a, 0).d & 1u << 16);
-	set_handler(0x94, see);
-	taken = 0;
-	set_up(CODE("sti; nop; nop; clgi; nop; stgi; 1: nop; cli; vmmcall"));
-	*d(INT_CTL) = V_GIF_ENABLE | V_MASKING | V_PRIO | V_IRQ;
-	*d(INT_VECTOR) = 0x94;
-	uint64_t rip = *q(RIP);
-	CHECK_EQ(vmrun(), EXIT_VMMCALL);
-	CHECK_EQ(taken, 1);
-	CHECK_EQ(seen.rip, rip + 10);
-	CHECK_EQ(*d(INT_CTL) & (V_IRQ | V_GIF | V_GIF_ENABLE), V_GIF | V_GIF_ENABLE);
-	set_up(CODE("clgi; sti; nop; nop; vmmcall"));
-	*d(INT_CTL) = V_GIF_ENABLE | V_GIF | V_MASKING | V_PRIO | V_IRQ;
-	*d(INT_VECTOR) = 0x94;
-	intercept(EXIT_VINTR);
-	CHECK_EQ(vmrun(), EXIT_VMMCALL);
-	CHECK_EQ(*d(INT_CTL) & (V_IRQ | V_GIF), V_IRQ);
-	/* The window opens with it. */
-	*q(RIP) = (uint64_t)CODE("stgi; nop; vmmcall");
-	rip = *q(RIP);
-	CHECK_EQ(vmrun(), EXIT_VINTR);
-	CHECK_EQ(*q(RIP), rip + 3);
-	/* Intercepts come first, and change nothing. */
-	set_up(CODE("stgi; vmmcall"));
-	*d(INT_CTL) = V_GIF_ENABLE;
-	intercept(0x84);
-	CHECK_EQ(vmrun(), 0x84);
-	CHECK_EQ(*d(INT_CTL) & V_GIF, 0);
-	/* A physical interrupt is not held back by it; without it the guest's CLGI does hold it back. */
-	apic_enable();
-	set_handler(0x93, count_eoi);
-	taken = 0;
-	for (unsigned virtual = 0; virtual < 2; virtual++) {
-		set_up(CODE("clgi; movl $0x40093, (%%rdi); mov $1000, %%ecx; 1: loop 1b; vmmcall"));
-		*d(INT_CTL) = V_MASKING | (virtual ? V_GIF_ENABLE | V_GIF : 0);
-		intercept(EXIT_INTR);
-		l2.rdi = 0xfee00300;
-		__asm__ volatile("clgi; sti");
-		vmrun_only();
-		CHECK_EQ(*q(EXITCODE), virtual ? (unsigned)EXIT_INTR : (unsigned)EXIT_VMMCALL);
-		__asm__ volatile("stgi; nop; cli");
-		CHECK_EQ(taken, virtual + 1);
-	}
-	set_handler(0x93, 0);
-	set_handler(0x94, 0);
-}
-
 static void user_guest(void)
 {
 	/* A guest at CPL 3; the CPL is the VMCB's. */
@@ -680,87 +600,6 @@ static void memory_types(void)
 	CHECK_EQ(write_faults(0xfe, 0x508), GP);
 }
 
-static void pause_filter(void)
-{
-	CHECK_EQ(cpuid(0x8000000a, 0).d & (1u << 5 | 1u << 10 | 1u << 12), 1u << 5 | 1u << 10 | 1u << 12);
-	/* Five pass, the sixth does not; each VMRUN begins anew. */
-	set_up(CODE("1: pause; inc %%ecx; jmp 1b"));
-	intercept(0x77);
-	*(volatile uint16_t *)(vmcb + PAUSE_COUNT) = 5;
-	for (unsigned i = 1; i <= 2; i++) {
-		CHECK_EQ(vmrun(), 0x77);
-		CHECK_EQ(l2.rcx, 5 * i);
-	}
-	/* Those that lie further apart than the threshold are not spinning: none of them is intercepted. */
-	set_up(CODE("mov $20, %%ecx; 1: pause; mov $100000, %%esi; 2: dec %%esi; jnz 2b; loop 1b; vmmcall"));
-	intercept(0x77);
-	*(volatile uint16_t *)(vmcb + PAUSE_COUNT) = 2;
-	*(volatile uint16_t *)(vmcb + PAUSE_THRESHOLD) = 100;
-	CHECK_EQ(vmrun(), EXIT_VMMCALL);
-	/* Whatever the clean bits say, what is in the VMCB holds. */
-	set_up(CODE("cpuid; vmmcall"));
-	CHECK_EQ(vmrun(), EXIT_VMMCALL);
-	*q(RIP) = (uint64_t)CODE("cpuid; vmmcall");
-	*d(CLEAN) = 0;
-	intercept(0x72);
-	CHECK_EQ(vmrun(), 0x72);
-}
-
-/* What exits say of their instruction. */
-static void decode_assists(void)
-{
-	CHECK(cpuid(0x8000000a, 0).d & 1u << 7);
-	set_up(CODE("mov %%cr3, %%r11; vmmcall"));
-	intercept(3);
-	CHECK_EQ(vmrun(), 3);
-	CHECK_EQ(*q(INFO1), 1ul << 63 | 11);
-	set_up(CODE("mov %%rsi, %%cr4; vmmcall"));
-	intercept(0x14);
-	CHECK_EQ(vmrun(), 0x14);
-	CHECK_EQ(*q(INFO1), 1ul << 63 | 6);
-	set_up(CODE("smsw %%ecx; vmmcall"));
-	intercept(0);
-	CHECK_EQ(vmrun(), 0);
-	CHECK_EQ(*q(INFO1), 0);
-	set_up(CODE("mov %%dr7, %%rbx; vmmcall"));
-	intercept(0x27);
-	CHECK_EQ(vmrun(), 0x27);
-	CHECK_EQ(*q(INFO1), 3);
-	set_up(CODE("int $0x9a; vmmcall"));
-	intercept(0x75);
-	CHECK_EQ(vmrun(), 0x75);
-	CHECK_EQ(*q(INFO1), 0x9a);
-	set_up(CODE("invlpg 0x123(%%rdx,%%rcx,4); vmmcall"));
-	intercept(0x79);
-	l2.rdx = 0x1000;
-	l2.rcx = 2;
-	CHECK_EQ(vmrun(), 0x79);
-	CHECK_EQ(*q(INFO1), 0x112b);
-	set_up(CODE("mov $0x7777, %%eax; invlpga; vmmcall"));
-	intercept(0x7a);
-	CHECK_EQ(vmrun(), 0x7a);
-	CHECK_EQ(*q(INFO1), 0x7777);
-	if (cpuid(7, 0).b & 1u << 10) {
-		set_up(CODE("invpcid 8(%%rdx), %%rcx; vmmcall"));
-		intercept(0xa2);
-		l2.rdx = 0x2000;
-		l2.rcx = 2;
-		CHECK_EQ(vmrun(), 0xa2);
-		CHECK_EQ(*q(INFO1), 0x2008);
-		CHECK_EQ(*q(INFO2), 2);
-	}
-	/* The instruction that caused a page fault; none when it was the fetch. */
-	set_up(CODE("mov $0x7000000000ff, %%rdx; mov %%ecx, 5(%%rdx)"));
-	intercept(EXIT_EXCEPTION + PF);
-	CHECK_EQ(vmrun(), EXIT_EXCEPTION + PF);
-	CHECK_EQ(vmcb[FETCHED] & 15, 15);
-	CHECK_EQ(memcmp(vmcb + FETCHED + 1, "\x89\x4a\x05", 3), 0);
-	set_up(CODE("mov $0x7000000000ff, %%rdx; jmp *%%rdx"));
-	intercept(EXIT_EXCEPTION + PF);
-	CHECK_EQ(vmrun(), EXIT_EXCEPTION + PF);
-	CHECK_EQ(vmcb[FETCHED] & 15, 0);
-}
-
 const struct guest_test guest_tests[] = {
 	{ "CPUID offers SVM, and its MSRs are there", offered },
 	{ "without EFER.SVME its instructions are undefined", without_svme },
@@ -773,8 +612,6 @@ const struct guest_test guest_tests[] = {
 	{ "VMRUN refuses what cannot run", refused },
 	{ "instructions are intercepted", instructions },
 	{ "memory type range registers are kept and checked", memory_types },
-	{ "PAUSE is intercepted as often as the filter says", pause_filter },
-	{ "exits say what there was to decode", decode_assists },
 	{ "writes of CR0 are intercepted selectively", selective_cr0 },
 	{ "ports are intercepted by the map", ports },
 	{ "MSRs are intercepted by the map", msrs },
@@ -785,8 +622,6 @@ const struct guest_test guest_tests[] = {
 	{ "virtual interrupts obey IF, the shadow and V_TPR", virtual_interrupts },
 	{ "HLT in the guest waits for our interrupt", halt },
 	{ "the guest's time-stamp counter is offset", time_stamps },
-	{ "... and scaled by a ratio", time_stamp_ratio },
-	{ "the guest may have a GIF of its own", virtual_gif },
 	{ "a guest may start at CPL 3", user_guest },
 	{ 0, 0 },
 };

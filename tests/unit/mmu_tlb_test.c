@@ -358,7 +358,7 @@ IN_BOTH_MODES(a_guest_of_the_guest_has_a_space_of_its_own_for_each_asid)
 {
 	struct guest *g = guest_new(mode, PLACEMENT_LINEAR);
 	const uint64_t other = MIB(8), cr4 = LONG_CR4 | CR4_PGE;
-	uint32_t user, kernel;
+	uint32_t user, kernel, epoch;
 
 	mmu_set_controls(&g->mmu, LONG_CR0, cr4, LONG_EFER);
 	guest_map(g, K, 0x5000 | PTE_P | PTE_W | PTE_G);
@@ -404,18 +404,29 @@ IN_BOTH_MODES(a_guest_of_the_guest_has_a_space_of_its_own_for_each_asid)
 	mmu_enter_guest(&g->mmu, 19, GUEST_KEEP, LONG_CR0, g->root, cr4, LONG_EFER, false, 0);
 	assert_false(is_cached(g, K, ACC_READ));
 	assert_int_equal(g->r.gpa.v, 0x5000);
-	/* A load of CR3 in the guest flushes its global entries too, and leaves the host's. */
+	/* A load of CR3 in the guest leaves its global entries, and the host's; a change of CR4.PGE the host's. */
+	EXPECT_MAPPED(g, V, ACC_READ | ACC_USER, 0x6000);
 	mmu_set_cr3(&g->mmu, other);
+	assert_true(is_cached(g, K, ACC_READ));
+	assert_int_equal(g->r.gpa.v, 0x5000);
+	assert_false(is_cached(g, V, ACC_READ | ACC_USER));
+	assert_int_equal(g->r.gpa.v, 0x8000);
+	mmu_set_controls(&g->mmu, LONG_CR0, cr4 & ~CR4_PGE, LONG_EFER);
+	mmu_set_controls(&g->mmu, LONG_CR0, cr4, LONG_EFER);
 	assert_false(is_cached(g, K, ACC_READ));
 	assert_int_equal(g->r.gpa.v, 0x7000);
+	assert_false(is_cached(g, V, ACC_READ | ACC_USER));
+	mmu_invpcid(&g->mmu, INVPCID_ALL_GLOBAL, 0, gva(0));
+	assert_false(is_cached(g, V, ACC_READ | ACC_USER));
 	mmu_leave_guest(&g->mmu, LONG_CR0, g->root, cr4, LONG_EFER);
 	assert_true(is_cached(g, K, ACC_READ));
 	assert_int_equal(g->r.gpa.v, 0x5000);
 	/* What voids everything there voids it here. */
 	mmu_enter_guest(&g->mmu, 19, GUEST_KEEP, LONG_CR0, other, cr4, LONG_EFER, false, 0);
+	epoch = g->mmu.fetch_epoch;
 	mmu_flush_all(&g->mmu);
 	mmu_leave_guest(&g->mmu, LONG_CR0, g->root, cr4, LONG_EFER);
-	assert_int_not_equal(g->mmu.fetch_id[1], user);
+	assert_int_not_equal(g->mmu.fetch_epoch, epoch);
 	assert_false(is_cached(g, K, ACC_READ));
 	assert_false(is_cached(g, V, ACC_READ | ACC_USER));
 	guest_free(g);
