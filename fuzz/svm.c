@@ -154,6 +154,7 @@ static void reset(struct vcpu *v)
 	v->ldtr = (struct segment){ 0 };
 	v->svm.gif_clear = chance(50);
 	v->svm.vm_cr = 0;
+	v->svm.tsc_ratio = chance(80) ? TSC_RATIO_ONE : rnd() & TSC_RATIO_VALID;
 	lapic_reset(&v->lapic, 0, true);
 	if (chance(50)) {
 		v->lapic.svr = 0x1ff;
@@ -173,9 +174,10 @@ static void one(struct vcpu *v, uint64_t n, struct tally *t)
 	const uint64_t runs = v->counters.vmruns;
 
 	memory_write(v->memory, gpa(0), image, sizeof(image));
-	for (unsigned k = chance(50) ? (unsigned)below(3) : 0; k--;) { /* nested tables: anything, each other, themselves */
+	for (unsigned k = chance(50) ? (unsigned)below(3) : 0; k--;) { /* nested tables: anything, each other, themselves, devices, no memory */
+		static const uint64_t places[] = { NEST_PML4, NEST_PDPT, NEST_PML4, NEST_PDPT, 0xfee00000, 0xfec00000, 0xc0000000, RAM - PAGE_SIZE, RAM, 1ull << 39, VMCB, MSRPM };
 		uint64_t at = chance(50) ? NEST_PDPT + 8 * below(4) : NEST_PML4 + 8 * below(2);
-		uint64_t entry = chance(50) ? odd_value(PD | 7) : (chance(50) ? NEST_PML4 : NEST_PDPT) | 7 | (chance(20) ? PTE_PS : 0);
+		uint64_t entry = chance(40) ? odd_value(PD | 7) : places[below(ARRAY_LEN(places))] | 7 | (chance(20) ? PTE_PS : 0);
 
 		memory_write(v->memory, gpa(at), &entry, 8);
 	}

@@ -137,7 +137,6 @@ void far_set_cs(struct exec *x, const struct segment *cs, uint16_t selector, uns
 enum exec_op far_push_link(struct exec *x, unsigned size);
 
 /* task.c */
-enum task_reason { TASK_JMP, TASK_CALL, TASK_INT, TASK_IRET };
 /*
  * A hardware task switch (AMD APM vol. 2, "Hardware Task-Management"; Intel SDM vol. 3, "Task Management"); not in long mode. selector: of the
  * TSS; rip: what the old task goes on with. OP_EVENT: the new task is current. OP_FAULT: at the old rip before, at the new one after the

@@ -7,6 +7,9 @@
 
 #include "cpu/personality.h"
 
+/* What makes a hardware task switch (task.c); TASK_INT: a task gate of the IDT. */
+enum task_reason { TASK_JMP, TASK_CALL, TASK_INT, TASK_IRET };
+
 struct svm_ops {
 	/* Handler of VMRUN, VMLOAD, VMSAVE, STGI, CLGI, SKINIT and INVLPGA, and in guest mode of VMMCALL. */
 	enum exec_op (*instruction)(struct exec *x);
@@ -17,6 +20,11 @@ struct svm_ops {
 	enum exec_op (*intercept)(struct exec *x);
 	/* Before a port access that the guest's own protection allows. Answers likewise. */
 	enum exec_op (*port)(struct exec *x, uint16_t port, unsigned size, bool in, bool string);
+	/*
+	 * Before a hardware task switch whose descriptors have been found good; selector: of the new task's TSS. OP_DONE: it is not intercepted, OP_EVENT, OP_STOP.
+	 * x->in is NULL where no instruction made it.
+	 */
+	enum exec_op (*task_switch)(struct exec *x, enum task_reason why, uint16_t selector, bool has_error, uint32_t error);
 	/* exc was raised and will be delivered (VEC_NPF: always): true: #VMEXIT instead (*result what the executor returns). */
 	bool (*exception)(struct vcpu *v, const struct exception *exc, enum exec_result *result);
 	/* A triple fault. */

@@ -185,6 +185,8 @@ enum exec_op task_switch(struct exec *x, enum task_reason why, uint16_t selector
 	struct stack s;
 	enum exec_op op = read_tss_descriptor(x, why, selector, ext, &tr);
 
+	if (op == OP_DONE && UNLIKELY(v->svm.guest))
+		op = v->svm.ops->task_switch(x, why, selector, has_error, error);
 	if (op != OP_DONE)
 		return op;
 	l = layout_of(tr.attr);

@@ -194,6 +194,21 @@ enum exec_op svm_port(struct exec *x, uint16_t port, unsigned size, bool in, boo
 	return svm_exit_op(x, VMEXIT_IOIO, info, x->next);
 }
 
+/* "Task Switch Intercept": one for all that a switch changes, after the incoming TSS was checked; the outgoing one is not written yet. */
+enum exec_op svm_task_switch(struct exec *x, enum task_reason why, uint16_t selector, bool has_error, uint32_t error)
+{
+	struct vcpu *v = x->v;
+	uint64_t info = 0;
+
+	if (!svm_intercepted(v, VMEXIT_TASK_SWITCH))
+		return OP_DONE;
+	if (has_error)
+		info = error | 1ull << 44;
+	info |= (why == TASK_IRET ? 1ull << 36 : 0) | (why == TASK_JMP ? 1ull << 38 : 0) | (v->rflags & FL_RF ? 1ull << 48 : 0);
+	v->inhibit = x->in ? x->shadow : 0;
+	return svm_exit(v, VMEXIT_TASK_SWITCH, selector, info, 0) == EXEC_NEXT ? OP_EVENT : OP_STOP;
+}
+
 /* The instruction that was to touch memory, as far as it can be fetched; none if it is the fetch that failed. */
 static void note_bytes(struct vcpu *v, bool fetch)
 {

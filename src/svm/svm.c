@@ -117,6 +117,7 @@ static const struct svm_ops ops = {
 	.instruction = instruction,
 	.intercept = svm_intercept,
 	.port = svm_port,
+	.task_switch = svm_task_switch,
 	.exception = svm_exception,
 	.shutdown = svm_shutdown,
 	.interrupts = svm_interrupts,

@@ -63,6 +63,7 @@ enum exec_op svm_no_room(struct vcpu *v);
 
 /* intercept.c */
 enum exec_op svm_intercept(struct exec *x);
+enum exec_op svm_task_switch(struct exec *x, enum task_reason why, uint16_t selector, bool has_error, uint32_t error);
 enum exec_op svm_port(struct exec *x, uint16_t port, unsigned size, bool in, bool string);
 bool svm_exception(struct vcpu *v, const struct exception *exc, enum exec_result *result);
 bool svm_shutdown(struct vcpu *v, enum exec_result *result);

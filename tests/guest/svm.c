@@ -251,6 +251,44 @@ static void instructions(void)
 	}
 }
 
+/* Those that would not come to the snippet's end: intercepted, nothing of them happens. At CPL 3 they fault instead, but for those that are for everybody. */
+static void instructions_first(void)
+{
+	static uint64_t memory[4];
+	const struct { uint16_t exit; const void *code; uint8_t len; bool everybody; } row[] = {
+		{ 0x6a, CODE("lidt (%%rdi)"), 3, 0 }, { 0x6b, CODE("lgdt (%%rdi)"), 3, 0 }, { 0x6c, CODE("lldt %%cx"), 3, 0 }, { 0x6d, CODE("ltr %%cx"), 3, 0 },
+		{ 0x74, CODE("iretq"), 2, 1 }, { 0x78, CODE("hlt"), 1, 0 }, { 0x88, CODE(".byte 0xf1"), 1, 1 }, { 0x8d, CODE("xsetbv"), 3, 1 }, { 0x14, CODE("mov %%rcx, %%cr4"), 3, 0 },
+		{ 0x80, CODE("vmrun"), 3, 0 }, { 0x82, CODE("vmload"), 3, 0 }, { 0x83, CODE("vmsave"), 3, 0 }, { 0x85, CODE("clgi"), 3, 0 }, { 0x89, CODE("wbinvd"), 2, 0 },
+		{ 0x75, CODE("int $0x80"), 2, 1 }, { 0x81, CODE("vmmcall"), 3, 1 }, { 0x30, CODE("mov %%rax, %%dr0"), 3, 0 }, { 0x37, CODE("mov %%rax, %%dr7"), 3, 0 },
+		{ 0x22, CODE("mov %%dr2, %%rax"), 3, 0 }, { 0x36, CODE("mov %%rax, %%dr6"), 3, 0 },
+	};
+	for (unsigned i = 0; i < sizeof row / sizeof *row; i++) {
+		for (unsigned user = 0; user < 2; user++) {
+			set_up((const void *)((uint64_t)row[i].code + (user ? USER_BASE : 0)));
+			if (user) {
+				segment(SEG_CS, USER_CS, 0xafb, ~0u, 0);
+				segment(SEG_SS, USER_DS, 0xcf3, ~0u, 0);
+				vmcb[CPL] = 3;
+				*q(RSP) += USER_BASE;
+			}
+			*q(CR4) |= 1 << 18;	/* OSXSAVE */
+			*q(RAX) = (uint64_t)vmcb;
+			l2.rcx = 0;
+			l2.rdi = (uint64_t)memory;
+			intercept(row[i].exit);
+			intercept(EXIT_EXCEPTION + GP);
+			intercept(EXIT_EXCEPTION + UD);
+			uint64_t rip = *q(RIP), sp = *q(RSP), gdt_was = q(SEG_GDTR)[1];
+			CHECK_EQ(vmrun(), user && !row[i].everybody ? EXIT_EXCEPTION + GP : (unsigned)row[i].exit);
+			CHECK_EQ(*q(RIP), rip);
+			CHECK_EQ(*q(RSP), sp);
+			CHECK_EQ(q(SEG_GDTR)[1], gdt_was);
+			if (!user || row[i].everybody)
+				CHECK_EQ(*q(NRIP), rip + row[i].len);
+		}
+	}
+}
+
 static volatile unsigned taken;
 static void count(struct trap *t) { (void)t; taken++; }
 static void count_eoi(struct trap *t) { (void)t; taken++; apic_write(APIC_EOI, 0); }
@@ -611,6 +649,7 @@ const struct guest_test guest_tests[] = {
 	{ "the translations of ASIDs are kept apart, and flushed on demand", asids },
 	{ "VMRUN refuses what cannot run", refused },
 	{ "instructions are intercepted", instructions },
+	{ "... before they do anything, and after what they may not be executed for", instructions_first },
 	{ "memory type range registers are kept and checked", memory_types },
 	{ "writes of CR0 are intercepted selectively", selective_cr0 },
 	{ "ports are intercepted by the map", ports },

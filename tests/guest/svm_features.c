@@ -219,11 +219,93 @@ static void guest_globals(void)
 	unmap_page(va);
 }
 
+/* A hardware task switch of a guest in 32-bit protected mode: every way to one, and what it is checked for before. */
+static void task_switches(void)
+{
+	enum { CODE32 = 8, DATA32 = 16, NEW = 24, OLD = 32, GATE = 40, ABSENT = 48 };
+	uint64_t host = alloc_page(), table = alloc_page(), tss = alloc_page(), idt = alloc_page();
+	uint64_t *g = (uint64_t *)table;
+	const uint64_t tss_base = (tss & 0xffffff) << 16 | (tss & 0xff000000) << 32;
+	const void *jump = CODE(".code32; ljmp $24, $0; .code64"), *call = CODE(".code32; lcall $24, $0; .code64"), *gate = CODE(".code32; ljmp $40, $0; .code64"),
+		   *soft = CODE(".code32; int $0x91; .code64"), *fault = CODE(".code32; mov $0x7b, %%eax; mov %%eax, %%fs; .code64"), *back = CODE(".code32; iret; .code64");
+	const struct { const char *what; const void *code; uint64_t info2, intinfo; bool nt; } row[] = {
+		{ "JMP", jump, 1ul << 38, 0, 0 }, { "CALL", call, 0, 0, 0 }, { "JMP through a gate", gate, 1ul << 38, 0, 0 }, { "INT n", soft, 0, 0x80000491, 0 },
+		{ "an exception with an error code", fault, 1ul << 44 | 0x78, 0x78ul << 32 | 0x80000b0d, 0 }, { "IRET", back, 1ul << 36, 0, 1 },
+	};
+	g[CODE32 / 8] = 0x00cf9b000000ffff;
+	g[DATA32 / 8] = 0x00cf93000000ffff;
+	g[OLD / 8] = 0x00008b0000000067 | tss_base;
+	g[GATE / 8] = (uint64_t)NEW << 16 | 0x850000000000;
+	g[ABSENT / 8] = 0x0000090000000067 | tss_base;
+	((uint64_t *)idt)[0x91] = ((uint64_t *)idt)[GP] = (uint64_t)NEW << 16 | 0xe50000000000;
+	*(uint16_t *)tss = NEW;	/* the link */
+	__asm__ volatile("vmsave" : : "a"(host) : "memory");
+	for (unsigned i = 0; i < sizeof row / sizeof *row; i++) {
+		set_up(row[i].code);
+		__asm__ volatile("vmsave" : : "a"(vmcb) : "memory");
+		g[NEW / 8] = (row[i].nt ? 0x00008b0000000067 : 0x0000890000000067) | tss_base;	/* IRET goes to a busy one */
+		*q(CR0) = 0x11;
+		*q(CR4) = 0;
+		*q(EFER) = EFER_SVME;
+		segment(SEG_CS, CODE32, 0xc9b, ~0u, 0);
+		segment(SEG_TR, OLD, 0x8b, 0x67, tss);
+		segment(SEG_GDTR, 0, 0, 63, table);
+		segment(SEG_IDTR, 0, 0, 0x7ff, idt);
+		*q(RFLAGS) |= row[i].nt ? 1 << 14 : 0;
+		intercept(0x7d);
+		intercept(EXIT_SHUTDOWN);
+		__asm__ volatile("vmload" : : "a"(vmcb) : "memory");
+		uint64_t rip = *q(RIP) + (row[i].code == fault ? 5 : 0), code = vmrun();
+		__asm__ volatile("vmload" : : "a"(host) : "memory");
+		check_that(code == 0x7d, row[i].what, __FILE__, __LINE__);
+		CHECK_EQ(*q(INFO1), NEW);
+		CHECK_EQ(*q(INFO2) & ~(1ul << 48), row[i].info2);
+		CHECK_EQ(*q(INTINFO), row[i].intinfo);
+		CHECK_EQ(*q(RIP), rip);
+		CHECK_EQ(*q(NRIP), 0);
+		CHECK_EQ(*q(CR0), 0x11);	/* TS is a task switch's doing */
+		CHECK_EQ(g[NEW / 8] >> 40 & 2, row[i].nt ? 2 : 0);
+	}
+	/* The incoming TSS is checked first. */
+	for (unsigned bad = 0; bad < 2; bad++) {
+		set_up(bad ? CODE(".code32; ljmp $48, $0; .code64") : CODE(".code32; ljmp $32, $0; .code64"));	/* not present; busy */
+		*q(CR0) = 0x11;
+		*q(CR4) = 0;
+		*q(EFER) = EFER_SVME;
+		segment(SEG_CS, CODE32, 0xc9b, ~0u, 0);
+		segment(SEG_GDTR, 0, 0, 63, table);
+		intercept(0x7d);
+		intercept(EXIT_EXCEPTION + (bad ? NP : GP));
+		CHECK_EQ(vmrun(), EXIT_EXCEPTION + (unsigned)(bad ? NP : GP));
+		CHECK_EQ(*q(INFO1), (unsigned)(bad ? ABSENT : OLD));
+	}
+}
+
+/* Instructions that CPUID does not offer are undefined, whatever is intercepted. */
+static void not_offered(void)
+{
+	const struct { uint16_t exit; const void *code; } row[] = {
+		{ 0x73, CODE(".byte 0x0f, 0xaa") }, { 0x86, CODE("skinit") }, { 0x8a, CODE("monitor") }, { 0x8b, CODE("mwait") }, { 0x8a, CODE("monitorx") }, { 0x8b, CODE("mwaitx") },
+		{ 0x8e, CODE(".byte 0x0f, 0x01, 0xfd") },
+	};
+	CHECK(!(cpuid(1, 0).c & 8) && !(cpuid(0x80000001, 0).c & (1u << 12 | 1u << 29)));
+	for (unsigned i = 0; i < sizeof row / sizeof *row; i++) {
+		set_up(row[i].code);
+		intercept(row[i].exit);
+		intercept(EXIT_EXCEPTION + UD);
+		uint64_t rip = *q(RIP);
+		CHECK_EQ(vmrun(), EXIT_EXCEPTION + UD);
+		CHECK_EQ(*q(RIP), rip);
+	}
+}
+
 const struct guest_test guest_tests[] = {
 	{ "PAUSE is intercepted as often as the filter says", pause_filter },
 	{ "exits say what there was to decode", decode_assists },
 	{ "the guest's time-stamp counter is scaled by a ratio", time_stamp_ratio },
 	{ "the guest may have a GIF of its own", virtual_gif },
 	{ "the guest's global translations are flushed on demand, and are not ours", guest_globals },
+	{ "hardware task switches are intercepted", task_switches },
+	{ "what CPUID does not offer is undefined, intercepted or not", not_offered },
 	{ 0, 0 },
 };

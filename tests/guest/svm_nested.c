@@ -7,6 +7,7 @@
 
 #define TEST 0x70000000ul	/* physical to L2 only, in a 2 MiB region of its own */
 #define MSR_PAT 0x277u
+#define EFER_NXE 0x800ul
 #define FINAL (1ul << 32)
 #define TABLE (1ul << 33)
 enum { ERR_P = 1, ERR_W = 2, ERR_U = 4, ERR_RSVD = 8, ERR_I = 16 };
@@ -87,6 +88,77 @@ static void faults(void)
 	set_up_nested(READ);
 	*leaf() = page | PTE_P | PTE_U | PTE_NX | PTE_G;
 	CHECK_EQ(vmrun(), EXIT_VMMCALL);
+}
+
+/* What is reserved in an entry of each level of the nested table; NX without EFER.NXE of ours at VMRUN; and what is not reserved. */
+static void reserved_bits(void)
+{
+	static const struct { uint8_t level; bool large; uint64_t bits, reserved; } row[] = {
+		{ 4, 0, PTE_PS, 1 }, { 4, 0, 1ul << 51, 1 }, { 4, 0, 1ul << 40, 1 }, { 3, 0, 1ul << 51, 1 }, { 2, 0, 1ul << 51, 1 }, { 1, 0, 1ul << 40, 1 }, { 1, 0, 1ul << 51, 1 },
+		{ 2, 1, 1ul << 13, 1 }, { 2, 1, 1ul << 20, 1 }, { 2, 1, 1ul << 45, 1 },
+		{ 3, 1, 1ul << 13, 1 }, { 3, 1, 1ul << 29, 1 }, { 3, 1, 1ul << 45, 1 },
+		{ 4, 0, 0xe00, 0 }, { 4, 0, 0x7ful << 52, 0 }, { 1, 0, 0x7ful << 52 | PTE_G | 0xe18, 0 }, { 2, 1, 1ul << 12 | 0x7ful << 52, 0 },
+	};
+	for (unsigned i = 0; i < sizeof row / sizeof *row; i++) {
+		set_up_nested(READ);
+		/* A region of its own, so that code and tables are not hit. */
+		uint64_t p = 0x8000000000 + (row[i].large && row[i].level == 3 ? 0x40000000ul * 2 : 0), va = 0x7000dead0000, top = new_root();
+		*entry_at(top, va, 1) = p | PTE_P | PTE_W;
+		*entry_at(root, p, 1) = page | ALL;
+		uint64_t *e = entry_at(root, p, row[i].level), was = *e;
+		*e = (row[i].large ? ALL | PTE_PS : was) | row[i].bits;
+		*q(CR3) = top;
+		l2.rdx = va;
+		CHECK_EQ(vmrun(), row[i].reserved ? (unsigned)EXIT_NPF : (unsigned)EXIT_VMMCALL);
+		if (row[i].reserved) {
+			CHECK_EQ(*q(INFO1), FINAL | ERR_P | ERR_U | ERR_RSVD);
+			CHECK_EQ(*q(INFO2), p);
+		}
+		*e = was;
+	}
+	for (unsigned level = 1; level <= 4; level++) {
+		for (unsigned nxe = 0; nxe < 2; nxe++) {
+			set_up_nested(READ);
+			uint64_t p = 0x8000000000, va = 0x7000dead0000, top = new_root(), efer = rdmsr(MSR_EFER);
+			*entry_at(top, va, 1) = p | PTE_P | PTE_W;
+			*entry_at(root, p, 1) = page | ALL;
+			uint64_t *e = entry_at(root, p, level);
+			*e |= PTE_NX;
+			*q(CR3) = top;
+			l2.rdx = va;
+			wrmsr(MSR_EFER, (efer & ~EFER_NXE) | (nxe ? EFER_NXE : 0));	/* ours: the guest's stays as it is in its VMCB */
+			CHECK_EQ(vmrun(), nxe ? (unsigned)EXIT_VMMCALL : (unsigned)EXIT_NPF);
+			wrmsr(MSR_EFER, efer);
+			if (!nxe)
+				CHECK_EQ(*q(INFO1), FINAL | ERR_P | ERR_U | ERR_RSVD);
+			*e &= ~PTE_NX;
+		}
+	}
+}
+
+/* Rights of all levels of the nested table count, and of each alone. */
+static void rights_of_levels(void)
+{
+	static const struct { uint64_t clear, set; uint8_t kind; uint64_t error; } row[] = {
+		{ PTE_W, 0, 1, FINAL | ERR_P | ERR_U | ERR_W }, { PTE_U, 0, 0, FINAL | ERR_P | ERR_U }, { 0, PTE_NX, 2, FINAL | ERR_P | ERR_U | ERR_I },
+		{ PTE_P, 0, 0, FINAL | ERR_U }, { PTE_P, 0, 1, FINAL | ERR_U | ERR_W }, { PTE_P, 0, 2, FINAL | ERR_U | ERR_I },
+	};
+	for (unsigned level = 1; level <= 4; level++) {
+		for (unsigned i = 0; i < sizeof row / sizeof *row; i++) {
+			set_up_nested(row[i].kind == 0 ? READ : row[i].kind == 1 ? WRITE : JUMP);
+			uint64_t p = 0x8000000000, va = 0x7000dead0000, top = new_root();
+			*entry_at(top, va, 1) = p | PTE_P | PTE_W;
+			*entry_at(root, p, 1) = page | ALL;
+			uint64_t *e = entry_at(root, p, level), was = *e;
+			*e = (was & ~row[i].clear) | row[i].set;
+			*q(CR3) = top;
+			l2.rdx = va;
+			CHECK_EQ(vmrun(), EXIT_NPF);
+			CHECK_EQ(*q(INFO1), row[i].error);
+			CHECK_EQ(*q(INFO2), p);
+			*e = was;
+		}
+	}
 }
 
 /* An access that crosses into a page that the nested table lacks changes nothing. */
@@ -360,6 +432,18 @@ static void devices(void)
 	CHECK_EQ(vmrun(), EXIT_VMMCALL);
 	CHECK_EQ(l2.rcx, apic_read(APIC_ID));
 	CHECK_EQ(l2.rsi, apic_read(0x30));
+	/* Writes too, if the nested table lets them: else #NPF, and the device sees nothing. */
+	set_up_nested(CODE("movl $0x50, 0x80(%%rdx); vmmcall"));
+	*leaf() = 0xfee00000 | ALL;
+	CHECK_EQ(vmrun(), EXIT_VMMCALL);
+	CHECK_EQ(apic_read(0x80), 0x50);
+	apic_write(0x80, 0);
+	set_up_nested(CODE("movl $0x50, 0x80(%%rdx); vmmcall"));
+	*leaf() = 0xfee00000 | PTE_P | PTE_U;
+	CHECK_EQ(vmrun(), EXIT_NPF);
+	CHECK_EQ(*q(INFO1), FINAL | ERR_P | ERR_U | ERR_W);
+	CHECK_EQ(*q(INFO2), TEST + 0x80);
+	CHECK_EQ(apic_read(0x80), 0);
 }
 
 /* VMLOAD and VMSAVE of the guest's, of an address that is physical to it. */
@@ -445,6 +529,8 @@ const struct guest_test guest_tests[] = {
 	{ "CPUID offers nested paging", offered },
 	{ "what is physical to the guest is translated", translated },
 	{ "#NPF says what was denied, and where", faults },
+	{ "what is reserved in the nested table is #NPF, at every level", reserved_bits },
+	{ "rights of all levels of the nested table count", rights_of_levels },
 	{ "an access that crosses into a page that is not there changes nothing", crossing },
 	{ "#NPF of a walk through the guest's tables names the entry", table_faults },
 	{ "the guest's own faults come first, and CR0.WP opens no nested page", order },
