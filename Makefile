@@ -132,9 +132,9 @@ BARE_LIB := $(patsubst tests/guest/lib/%,$(BUILD)/bare/obj/%.o,$(wildcard tests/
 BARE_CFLAGS = -std=gnu11 -O1 -g -Wall -Wextra -Werror -ffreestanding -fno-pic -fno-pie -mno-red-zone -mgeneral-regs-only \
 	-fno-stack-protector -fno-asynchronous-unwind-tables -fcf-protection=none -Itests/guest/lib -MMD -MP
 # A 32-bit guest, which boots by its multiboot header.
-BARE32 := $(BUILD)/bare/legacy.elf
+BARE32 := $(BUILD)/bare/legacy.elf $(BUILD)/bare/random.elf
 BARE32_FLAGS = $(filter-out -mno-red-zone -MMD -MP,$(BARE_CFLAGS)) -m32 -march=i686
-bare: $(BARE) $(BARE32)
+bare: $(BARE) $(BARE32) $(BUILD)/bare/random.bin $(BUILD)/bare/random-boot.bin
 $(BUILD)/bare/obj/%.o: tests/guest/lib/% | $(SETUP)build
 	@mkdir -p $(@D)
 	$(call say,CC,$<)$(CC) $(BARE_CFLAGS) -c -o $@ $<
@@ -144,9 +144,20 @@ $(BUILD)/bare/obj/%.c.o: tests/guest/%.c | $(SETUP)build
 $(BUILD)/bare/%.elf: $(BUILD)/bare/obj/%.c.o $(BARE_LIB) tests/guest/lib/guest.ld
 	$(call say,LD,$@)$(CC) -nostdlib -static -no-pie -Wl,--build-id=none -Wl,-z,max-page-size=4096 -Wl,-z,noexecstack -Wl,--no-warn-rwx-segments -Wl,-T,tests/guest/lib/guest.ld -o $@ $(filter %.o,$^)
 
-$(BARE32): $(wildcard tests/guest/legacy/*) | $(SETUP)build $(SETUP)check
+BARE32_LINK = -nostdlib -static -no-pie -Wl,--build-id=none -Wl,-z,noexecstack -Wl,--no-warn-rwx-segments
+$(BUILD)/bare/legacy.elf: $(wildcard tests/guest/legacy/*) | $(SETUP)build $(SETUP)check
 	@mkdir -p $(@D)
-	$(call say,CC,$@)$(CC) $(BARE32_FLAGS) -nostdlib -static -no-pie -Wl,--build-id=none -Wl,-z,noexecstack -Wl,--no-warn-rwx-segments -Wl,-T,tests/guest/legacy/legacy.ld -o $@ $(filter %.c %.S,$^)
+	$(call say,CC,$@)$(CC) $(BARE32_FLAGS) $(BARE32_LINK) -Wl,-T,tests/guest/legacy/legacy.ld -o $@ $(filter %.c %.S,$^)
+# The one that tools/against-bochs runs, also as a flat image and a boot sector for it.
+RANDOM_GUEST := $(filter-out %/boot.S,$(wildcard tests/guest/random/*))
+$(BUILD)/bare/random.elf: $(RANDOM_GUEST) | $(SETUP)build $(SETUP)check
+	@mkdir -p $(@D)
+	$(call say,CC,$@)$(CC) $(BARE32_FLAGS) $(BARE32_LINK) -Wl,-T,tests/guest/random/random.ld -o $@ $(filter %.c %.S,$^)
+$(BUILD)/bare/random.bin: $(BUILD)/bare/random.elf
+	$(call say,BIN,$@)objcopy -O binary $< $@
+$(BUILD)/bare/random-boot.bin: tests/guest/random/boot.S | $(SETUP)build $(SETUP)check
+	@mkdir -p $(@D)
+	$(call say,AS,$@)$(CC) -m32 -nostdlib -static -no-pie -Wl,--build-id=none,-Ttext=0x7c00,--oformat=binary -o $@ $<
 
 # Paravirtualized ones have their entry, and all else, from lib/pv.h.
 $(BUILD)/bare/pv_%.elf: $(BUILD)/bare/obj/pv_%.c.o tests/guest/lib/guest.ld

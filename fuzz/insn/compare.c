@@ -155,7 +155,7 @@ static bool may_fault_so(const struct outcome *h, const struct outcome *g)
 
 	if (h->vector == NO_VECTOR || g->vector == NO_VECTOR || h->end.rip != g->end.rip || !insn_at_fault(h, &in))
 		return false;
-	if (h->end.rflags & FL_AC && h->vector != g->vector && (h->vector == VEC_AC || g->vector == VEC_AC))
+	if (h->end.rflags & FL_AC && h->vector == VEC_AC && (in.cls == INSN_FXSAVE || in.cls == INSN_FXRSTOR || in.cls == INSN_RET_FAR || in.cls == INSN_IRET))
 		return true;
 	/* An undefined instruction at the end of a page: how many of its bytes are fetched? */
 	if (g->vector == VEC_UD && h->vector == VEC_PF && h->error & PF_I && h->cr2 - h->end.rip < 15)

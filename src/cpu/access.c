@@ -126,12 +126,11 @@ static void copy_sized(void *dst, const void *src, unsigned len)
 		copy_bytes(dst, src, len);
 }
 
-/* Alignment that #AC asks for (AMD APM vol. 2, "Alignment-Check Exception"): powers of two their own, 80-bit reals 8, others 4. */
-static unsigned wanted_alignment(unsigned len)
+bool vmem_misaligned(uint64_t la, unsigned len)
 {
-	if (!(len & (len - 1)))
-		return len > 16 ? 16 : len;
-	return len == 10 ? 8 : 4;
+	const unsigned align = !(len & (len - 1)) ? (len > 16 ? 16 : len) : len == 10 ? 8 : 4;
+
+	return la & (align - 1);
 }
 
 static enum vmem_status map_part(struct vcpu *v, uint64_t la, unsigned len, unsigned acc, struct vmem_part *part, struct exception *exc)
@@ -180,7 +179,7 @@ enum vmem_status vmem_map(struct vcpu *v, uint64_t la, unsigned len, unsigned ac
 	}
 	if (vmem_checked(v)) {
 		if (!(acc & (VMEM_NO_ALIGN | ACC_IMPLICIT)) && v->cpl == 3 && (v->rflags & FL_AC) && (v->cr0 & CR0_AM) &&
-		    (la & ((acc >> 16 ? acc >> 16 : wanted_alignment(len)) - 1))) {
+		    vmem_misaligned(la, acc >> 16 ? acc >> 16 : len)) {
 			*exc = exc_error(VEC_AC, 0);
 			return VMEM_FAULT;
 		}

@@ -38,6 +38,8 @@ struct vmem_part {
 };
 struct vmem_span { unsigned parts; struct vmem_part part[2]; };
 
+/* Does an access of len bytes violate what #AC asks for? (AMD APM vol. 2, "Alignment-Check Exception": powers of two their own, 80-bit reals 8, others 4.) */
+bool vmem_misaligned(uint64_t la, unsigned len);
 /* len 1 to 4096. On VMEM_OK the span is good until the next map, flush or exit. */
 enum vmem_status vmem_map(struct vcpu *v, uint64_t la, unsigned len, unsigned acc, struct vmem_span *span, struct exception *exc);
 void vmem_load(struct vcpu *v, const struct vmem_span *span, void *buf);

@@ -90,7 +90,7 @@ enum exec_op op_jmp_ind(struct exec *x)
 	return exec_branch_target(x, target) ? OP_DONE : OP_FAULT;
 }
 
-/* A target that must #GP (x->exc says so): a page fault of the push would come before it, but nothing is pushed. */
+/* A target that must #GP (x->exc says so): a page fault or a misaligned one of the push would come before it, but nothing is pushed. */
 static enum exec_op bad_call(struct exec *x)
 {
 	struct exception exc = x->exc, push;
@@ -100,7 +100,7 @@ static enum exec_op bad_call(struct exec *x)
 
 	stack_open(x, &s);
 	if (vcpu_long64(x->v) &&
-	    vmem_map(x->v, s.sp - size, size, exec_acc(x, SEG_SS) | ACC_WRITE, &span, &push) == VMEM_FAULT && push.vector == VEC_PF)
+	    vmem_map(x->v, s.sp - size, size, exec_acc(x, SEG_SS) | ACC_WRITE, &span, &push) == VMEM_FAULT && (push.vector == VEC_PF || push.vector == VEC_AC))
 		exc = push;
 	return exec_fault(x, exc);
 }

@@ -217,7 +217,10 @@ static enum exec_op return_stack(struct exec *x, uint16_t selector, unsigned rpl
 	return segment_set_accessed(x, selector, raw);
 }
 
-/* Data segments too privileged for the new CPL become null ("Data Segment Registers and outer returns"). Bases stay. */
+/*
+ * Data segments too privileged for the new CPL become null ("Data Segment Registers and outer returns"), and null selectors lose their RPL, as silicon has it
+ * (the manuals are silent). Bases stay.
+ */
 static void drop_inner_segments(struct vcpu *v)
 {
 	static const uint8_t segs[] = { SEG_ES, SEG_DS, SEG_FS, SEG_GS };
@@ -225,7 +228,9 @@ static void drop_inner_segments(struct vcpu *v)
 	for (size_t i = 0; i < ARRAY_LEN(segs); i++) {
 		struct segment *s = &v->seg[segs[i]];
 
-		if ((s->attr & SEG_P) && (s->attr & 0xc) != 0xc && SEG_DPL(s->attr) < v->cpl) {
+		if (!(s->attr & SEG_P)) {
+			s->selector = 0;
+		} else if ((s->attr & 0xc) != 0xc && SEG_DPL(s->attr) < v->cpl) {
 			s->selector = 0;
 			s->attr = 0;
 		}

@@ -124,6 +124,8 @@ static enum exec_op outranking_fault(struct exec *x, uint64_t la)
 	}
 	if (needs_alignment(v, in) && la & (in->mem.size - 1u))
 		return exec_gp(x, 0);
+	if (align_checked(v) && x->exc.vector == VEC_PF && vmem_misaligned(la, in->mem.size))
+		return exec_fault(x, exc_error(VEC_AC, 0));
 	return OP_FAULT;
 }
 

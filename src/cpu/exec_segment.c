@@ -227,25 +227,37 @@ enum exec_op op_verr_verw(struct exec *x)
 	return OP_DONE;
 }
 
+/* The operand must be writable, whatever comes of it ("ARPL": "#GP: in a non-writable segment"). */
 enum exec_op op_arpl(struct exec *x)
 {
-	uint64_t dest, src = gpr_get(x->v, x->in->reg, 2);
+	const struct insn *in = x->in;
+	unsigned src = (unsigned)x->v->gpr[in->mem.present ? in->reg : (in->modrm >> 3) & 7] & 3;
 	enum exec_op op;
+	uint64_t dest;
+	bool adjusted;
 
 	if (no_descriptors(x->v))
 		return exec_undefined(x);
-	if (!x->in->mem.present)
-		src = gpr_get(x->v, (x->in->modrm >> 3) & 7, 2);
+	if (in->mem.present) {
+		struct vmem_span span;
+		uint64_t la;
+
+		if (!exec_linear(x, in->mem.seg, exec_ea(x), 2, true, &la))
+			return OP_FAULT;
+		op = exec_of(vmem_map(x->v, la, 2, exec_acc(x, in->mem.seg) | ACC_READ | ACC_WRITE, &span, &x->exc));
+		if (op != OP_DONE)
+			return op;
+	}
 	op = exec_read_operand(x, &dest, 2);
 	if (op != OP_DONE)
 		return op;
-	if ((dest & 3) < (src & 3)) {
-		op = exec_write_operand(x, (dest & ~3ull) | (src & 3), 2);
-		if (op == OP_DONE)
-			set_zf(x->v, true);
-		return op;
+	adjusted = (dest & 3) < src;
+	if (adjusted) {
+		op = exec_write_operand(x, (dest & ~3ull) | src, 2);
+		if (op != OP_DONE)
+			return op;
 	}
-	set_zf(x->v, false);
+	set_zf(x->v, adjusted);
 	return OP_DONE;
 }
 

@@ -112,7 +112,7 @@ enum exec_op op_enter(struct exec *x)
 	op = stack_push(x, &s, gpr_get(v, RBP, size), size);
 	if (op != OP_DONE)
 		return op;
-	frame = s.sp;
+	frame = s.size == 2 ? (v->gpr[RSP] & ~0xffffull) | s.sp : s.sp;
 	bp = gpr_get(v, RBP, s.size);
 	for (unsigned i = 1; i < level; i++) {
 		bp = (bp - size) & size_mask(s.size);

@@ -261,6 +261,22 @@ static void refine_class(struct insn *in, const ZydisDecodedInstruction *z, cons
 	}
 }
 
+/* The segment of an operand that only prefixes name: DS by itself. In 64-bit mode only FS and GS overrides mean anything. */
+static uint8_t prefixed_segment(const struct insn *in, const ZydisDecodedInstruction *z)
+{
+	static const uint8_t prefix_seg[] = { [0x26] = SEG_ES + 1, [0x2e] = SEG_CS + 1, [0x36] = SEG_SS + 1, [0x3e] = SEG_DS + 1,
+		[0x64] = SEG_FS + 1, [0x65] = SEG_GS + 1 };
+	uint8_t seg = SEG_DS;
+
+	for (int i = 0; i < z->raw.prefix_count; i++) {
+		uint8_t p = z->raw.prefixes[i].value;
+
+		if (p < sizeof(prefix_seg) && prefix_seg[p] && (in->mode != INSN_MODE_64 || p >= 0x64))
+			seg = (uint8_t)(prefix_seg[p] - 1);
+	}
+	return seg;
+}
+
 static void take_operands(struct insn *in, const ZydisDecodedInstruction *z, const ZydisDecodedOperand *op)
 {
 	for (int i = 0; i < z->operand_count; i++) {
@@ -276,8 +292,8 @@ static void take_operands(struct insn *in, const ZydisDecodedInstruction *z, con
 					in->gpr_read |= (uint16_t)(1u << b);
 				if (x < 16)
 					in->gpr_read |= (uint16_t)(1u << x);
-				if (op[i].mem.segment == ZYDIS_REGISTER_FS || op[i].mem.segment == ZYDIS_REGISTER_GS)
-					in->mem.seg = seg_of(op[i].mem.segment);
+				if (z->mnemonic == M(XLAT) || z->mnemonic == M(MASKMOVQ) || z->mnemonic == M(MASKMOVDQU))
+					in->mem.seg = prefixed_segment(in, z);
 			}
 		}
 	}
@@ -286,18 +302,7 @@ static void take_operands(struct insn *in, const ZydisDecodedInstruction *z, con
 /* Strings say their element size and source segment, whatever operand carries it. */
 static void take_string(struct insn *in, const ZydisDecodedInstruction *z)
 {
-	static const uint8_t prefix_seg[] = { [0x26] = SEG_ES + 1, [0x2e] = SEG_CS + 1, [0x36] = SEG_SS + 1, [0x3e] = SEG_DS + 1,
-		[0x64] = SEG_FS + 1, [0x65] = SEG_GS + 1 };
-	uint8_t seg = SEG_DS;
-
-	for (int i = 0; i < z->raw.prefix_count; i++) {
-		uint8_t p = z->raw.prefixes[i].value;
-
-		/* In 64-bit mode only FS and GS overrides mean anything. */
-		if (p < sizeof(prefix_seg) && prefix_seg[p] && (in->mode != INSN_MODE_64 || p >= 0x64))
-			seg = (uint8_t)(prefix_seg[p] - 1);
-	}
-	in->mem = (struct insn_mem){ .base = INSN_NO_REG, .index = INSN_NO_REG, .seg = seg };
+	in->mem = (struct insn_mem){ .base = INSN_NO_REG, .index = INSN_NO_REG, .seg = prefixed_segment(in, z) };
 	in->opsize = !(in->opcode & 1) ? 1 : (uint8_t)(z->operand_width / 8);
 	if (in->cls == INSN_INS || in->cls == INSN_OUTS)
 		in->opsize = in->opsize == 8 ? 4 : in->opsize;
@@ -428,6 +433,8 @@ int insn_decode(struct insn *in, const uint8_t *bytes, unsigned avail, enum insn
 	in->map = z.opcode_map == ZYDIS_OPCODE_MAP_0F ? 1 : z.opcode_map == ZYDIS_OPCODE_MAP_0F38 ? 2 :
 		  z.opcode_map == ZYDIS_OPCODE_MAP_0F3A ? 3 : 0;
 	in->opsize = (uint8_t)(z.operand_width / 8);
+	if (in->opsize == 2 && (z.mnemonic == M(MOVNTI) || z.mnemonic == M(MOVDIRI))) /* they have no form of 16 bits, in 16-bit code either */
+		in->opsize = 4;
 	in->addrsize = (uint8_t)(z.address_width / 8);
 	if (z.attributes & ZYDIS_ATTRIB_HAS_MODRM) {
 		in->modrm_off = z.raw.modrm.offset;

@@ -674,6 +674,47 @@ static void state_images_outside_64_bit_mode_hold_eight_registers(void **state)
 	machine_free(m);
 }
 
+/* What random instructions, compared with Bochs' (tools/against-bochs) and with silicon's, had brought up. */
+static void what_a_comparison_with_bochs_brought_up_stays_right(void **state)
+{
+	struct machine *m = protected_machine();
+	struct vcpu *v = m->v;
+
+	(void)state;
+	/* XLAT reads through any segment that a prefix names */
+	poke32(m, SMALL + 0x20, 0x4433);
+	poke32(m, 0x20, 0x6655);
+	v->seg[SEG_ES] = (struct segment){ .base = SMALL, .limit = 0xff, .selector = G_SMALL, .attr = 0x4f3 };
+	STEPS32(m, 3, "movl $0x20, %ebx; xorl %eax, %eax; .byte 0x26; xlat");
+	assert_int_equal(v->gpr[RAX], 0x33);
+	/* MOVNTI stores 32 bits in 16-bit code too */
+	v->seg[SEG_CS] = (struct segment){ .base = CODE_AT, .limit = 0xffff, .selector = G_CODE16, .attr = 0x09b };
+	v->gpr[RAX] = 0x12345678;
+	v->gpr[RBX] = 0x600;
+	STEPS16(m, 1, "movnti %eax, (%bx)");
+	assert_int_equal(peek32(m, 0x600), 0x12345678);
+	/* ENTER with 32-bit operands on a 16-bit stack: EBP gets all of ESP */
+	v->seg[SEG_SS] = (struct segment){ .base = 0, .limit = 0xffff, .selector = G_DATA16, .attr = 0x093 };
+	v->gpr[RSP] = 0x87654320;
+	STEPS16(m, 1, ".byte 0x66, 0xc8, 0x10, 0x00, 0x00");
+	assert_int_equal(v->gpr[RBP], 0x8765431c);
+	assert_int_equal(v->gpr[RSP], 0x8765430c);
+	machine_free(m);
+
+	/* a return to an outer ring clears the RPL of null selectors */
+	m = protected_machine();
+	v = m->v;
+	v->seg[SEG_GS] = (struct segment){ .selector = 3 };
+	STEPS32(m, 6, "pushl $0x23; pushl $0x3c000; pushl $2; pushl $0x1b; pushl $0x10800; iretl");
+	assert_int_equal(v->cpl, 3);
+	assert_int_equal(v->seg[SEG_GS].selector, 0);
+	/* ARPL of an operand that cannot be written faults, even if it would not change it */
+	v->seg[SEG_FS] = (struct segment){ .base = SMALL, .limit = 0xff, .selector = G_READONLY | 3, .attr = 0x4f1 };
+	v->gpr[RAX] = 0;
+	FAULTS32(m, "arpl %ax, %fs:0x20", VEC_GP, 0);
+	machine_free(m);
+}
+
 #define TEST(f) cmocka_unit_test(f)
 int main(void)
 {
@@ -687,6 +728,7 @@ int main(void)
 		TEST(virtual_8086_mode_is_entered_and_left), TEST(what_iopl_decides_in_virtual_8086_mode),
 		TEST(decimal_adjustments_are_as_the_manual_says), TEST(thirty_two_bit_forms_without_a_64_bit_twin_run),
 		TEST(sysenter_and_syscall_work_outside_long_mode), TEST(state_images_outside_64_bit_mode_hold_eight_registers),
+		TEST(what_a_comparison_with_bochs_brought_up_stays_right),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
