@@ -94,18 +94,23 @@ static enum exec_op load_system(struct exec *x, uint16_t selector, unsigned type
 	return OP_DONE;
 }
 
+/* The operand of LLDT and LTR, which are for ring 0. */
+static enum exec_op system_selector(struct exec *x, uint64_t *selector)
+{
+	if (no_descriptors(x->v))
+		return exec_undefined(x);
+	if (x->v->cpl)
+		return exec_gp(x, 0);
+	return exec_read_operand(x, selector, 2);
+}
+
 enum exec_op op_lldt(struct exec *x)
 {
 	struct vcpu *v = x->v;
 	struct segment s;
 	uint64_t selector;
-	enum exec_op op;
+	enum exec_op op = system_selector(x, &selector);
 
-	if (no_descriptors(v))
-		return exec_undefined(x);
-	if (v->cpl)
-		return exec_gp(x, 0);
-	op = exec_read_operand(x, &selector, 2);
 	if (op != OP_DONE)
 		return op;
 	if (!(selector & ~3u)) {
@@ -125,13 +130,8 @@ enum exec_op op_ltr(struct exec *x)
 	struct segment s;
 	uint64_t selector;
 	enum vmem_status st;
-	enum exec_op op;
+	enum exec_op op = system_selector(x, &selector);
 
-	if (no_descriptors(v))
-		return exec_undefined(x);
-	if (v->cpl)
-		return exec_gp(x, 0);
-	op = exec_read_operand(x, &selector, 2);
 	if (op != OP_DONE)
 		return op;
 	if (!(selector & ~3u))

@@ -5,15 +5,12 @@
  * Programs are straight-line pieces of random bytes that decode to integer, stack and string instructions; general registers point
  * into a window of two pages, beyond which nothing is there for a user.
  */
-#include "cpu_machine.h"
-
-#include "cpu/engine.h"
+#include "bt_machine.h"
 
 enum { WINDOW = DATA, WINDOW_SIZE = 0x2000, CODE32 = DATA + 0x10000, TOP = DATA + 0x21000 /* of a stack of one page */, CS32 = 0x40, DS32 = 0x48, CASES = 6000 };
 
 static struct machine *m;
-static void *bt;
-static struct tune tune;
+static struct tune *tune;
 static uint64_t seed = 1;
 
 static uint32_t rnd(uint32_t n)
@@ -24,21 +21,15 @@ static uint32_t rnd(uint32_t n)
 
 static int setup(void **state)
 {
-	uint8_t hlt = 0xf4;
+	struct bt_machine *b;
 
-	(void)state;
-	m = machine_new(PAGING_NESTED);
-	tune_defaults(&tune);
-	m->memory.tune = &tune;
-	assert_int_equal(engine_bt.vm_init(&m->memory, &bt), 0);
-	assert_int_equal(engine_bt.vcpu_init(m->v, bt), 0);
-	assert_int_equal(engine_bt.thread_start(m->v), 0);
-	m->v->kick = engine_bt.kick;
+	bt_setup(state);
+	b = *state;
+	m = b->m;
+	tune = &b->tune;
 	poke64(m, GDT + CS32, 0x00cffb000000ffff);
 	poke64(m, GDT + DS32, 0x00cff3000000ffff);
 	m->v->gdtr.limit = DS32 + 7;
-	for (unsigned i = 0; i < 32; i++)
-		poke(m, HANDLERS + 16 * i, &hlt, 1);
 	for (uint64_t i = 0; i < 16; i++) /* only the window, the code and the stack are a user's */
 		if (i != 2)
 			poke64(m, PD + 8 * i, i << 21 | PTE_P | PTE_W | PTE_PS);
@@ -49,15 +40,6 @@ static int setup(void **state)
 		poke64(m, PT + 8 * i, va | PTE_P | PTE_W | (user ? PTE_U : 0));
 	}
 	mmu_set_cr3(&m->v->mmu, PML4);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	engine_bt.vcpu_destroy(m->v);
-	engine_bt.vm_destroy(bt);
-	machine_free(m);
 	return 0;
 }
 
@@ -182,7 +164,7 @@ static void compare_programs(bool precise)
 	static uint8_t window[WINDOW_SIZE];
 	unsigned ended = 0;
 
-	tune.on[TUNE_PRECISE_FLAGS] = precise;
+	tune->on[TUNE_PRECISE_FLAGS] = precise;
 	host_fault_take_signals();
 	for (unsigned number = 0; number < CASES; number++) {
 		uint32_t undefined = 0, flags = rnd(2) ? FL_ARITH & rnd(0x1000) : 0;
@@ -223,7 +205,7 @@ static void compare_programs(bool precise)
 static void test_with_flags_kept_exactly_nothing_differs(void **state) { (void)state; compare_programs(true); }
 static void test_without_nothing_differs_that_counts(void **state) { (void)state; compare_programs(false); }
 
-#define TEST(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
+#define TEST(t) cmocka_unit_test_setup_teardown(t, setup, bt_teardown)
 int main(void)
 {
 	const struct CMUnitTest tests[] = { TEST(test_with_flags_kept_exactly_nothing_differs), TEST(test_without_nothing_differs_that_counts) };

@@ -3,42 +3,18 @@
  * compatibility mode and in protected mode without paging, and must leave the same registers, flags and memory. What the program is to compute
  * is stated beside it. Segments that are not flat, the switch that turns translation off, and changes of mode.
  */
-#include "cpu_machine.h"
-
-#include "cpu/engine.h"
+#include "bt_machine.h"
 
 enum { CS32 = 0x40, DS32 = 0x10, CS64 = 0x08, CHECKED = 0x2000 /* bytes from DATA on that are compared */, FS_AT = DATA + 0x800, GS_AT = DATA + 0xc00 };
 
-struct code32 { struct machine *m; void *state; struct tune tune; };
-
 static int setup(void **state)
 {
-	struct code32 *c = calloc(1, sizeof(*c));
-	uint8_t hlt = 0xf4;
+	struct bt_machine *b;
 
-	c->m = machine_new(PAGING_NESTED);
-	tune_defaults(&c->tune);
-	c->m->memory.tune = &c->tune;
-	assert_int_equal(engine_bt.vm_init(&c->m->memory, &c->state), 0);
-	assert_int_equal(engine_bt.vcpu_init(c->m->v, c->state), 0);
-	assert_int_equal(engine_bt.thread_start(c->m->v), 0);
-	c->m->v->kick = engine_bt.kick;
-	poke64(c->m, GDT + CS32, 0x00cf9b000000ffff);
-	c->m->v->gdtr.limit = CS32 + 7;
-	for (unsigned i = 0; i < 32; i++)
-		poke(c->m, HANDLERS + 16 * i, &hlt, 1);
-	*state = c;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	struct code32 *c = *state;
-
-	engine_bt.vcpu_destroy(c->m->v);
-	engine_bt.vm_destroy(c->state);
-	machine_free(c->m);
-	free(c);
+	bt_setup(state);
+	b = *state;
+	poke64(b->m, GDT + CS32, 0x00cf9b000000ffff);
+	b->m->v->gdtr.limit = CS32 + 7;
 	return 0;
 }
 
@@ -69,7 +45,7 @@ static void start(struct machine *m, bool paging)
 	poke(m, DATA, data, sizeof(data));
 }
 
-static void execute(struct code32 *c)
+static void execute(struct bt_machine *c)
 {
 	unsigned steps = 0;
 
@@ -82,7 +58,7 @@ static void execute(struct code32 *c)
 }
 
 /* The same code both ways, in both modes; the vcpu is as the translator left it in the last. */
-static struct vcpu *both(struct code32 *c)
+static struct vcpu *both(struct bt_machine *c)
 {
 	struct vcpu *v = c->m->v;
 	uint64_t gpr[16], rip, rflags, executed;
@@ -113,7 +89,7 @@ static struct vcpu *both(struct code32 *c)
 
 static void test_short_forms_that_are_prefixes_in_64_bit_mode(void **state)
 {
-	struct vcpu *v = BOTH((struct code32 *)*state,
+	struct vcpu *v = BOTH((struct bt_machine *)*state,
 		"xor %ecx, %ecx; inc %eax; inc %ecx; dec %edx; inc %ebx; inc %ebp; inc %esi; dec %edi; inc %ax; dec %cx; adc $0, %ebx\n"
 		".byte 0x82, 0xc1, 5\n" /* add $5, %cl */);
 
@@ -124,7 +100,7 @@ static void test_short_forms_that_are_prefixes_in_64_bit_mode(void **state)
 
 static void test_addresses_are_cut_to_32_bits(void **state)
 {
-	struct vcpu *v = BOTH((struct code32 *)*state,
+	struct vcpu *v = BOTH((struct bt_machine *)*state,
 		"mov $0x80200000, %ebx; mov $0x80200000, %esi; movl $0x12345678, 4(%ebx,%esi); mov 0x400004, %eax; lea -4(%ebx,%esi), %edx\n"
 		"mov $-16, %edi; mov 0x400014(%edi), %ecx; mov %al, 0x400020; movb 0x400005, %al; mov 0x400004, %ah; addl $1, 8(%ebx,%esi)\n"
 		"lea 1(%ebx,%esi), %bp; orw $0xff0, 0x400040");
@@ -137,7 +113,7 @@ static void test_addresses_are_cut_to_32_bits(void **state)
 
 static void test_the_stack_is_four_bytes_wide(void **state)
 {
-	struct vcpu *v = BOTH((struct code32 *)*state,
+	struct vcpu *v = BOTH((struct bt_machine *)*state,
 		"push %eax; push $-2; push $0x12345678; pushl 0x400010; push %esp; pop %eax; pop %ebx; pop %ecx; pop %edx; popl 0x400100\n"
 		"push %esp; pop %esp; push %ebp; mov %esp, %ebp; sub $32, %esp; movl $9, -8(%ebp); leave\n"
 		"pushl $7; popl (%esp); push $0x400200; pop %esi; pushl (%esi); popl 4(%esi); pushf; pop %edi; push %eax; push %ecx; push %edx\n"
@@ -150,7 +126,7 @@ static void test_the_stack_is_four_bytes_wide(void **state)
 
 static void test_calls_returns_and_indirect_jumps(void **state)
 {
-	struct vcpu *v = BOTH((struct code32 *)*state,
+	struct vcpu *v = BOTH((struct bt_machine *)*state,
 		"xor %eax, %eax; mov $300, %ecx; call 1f; 1: pop %ebx\n"
 		"2: call 3f; lea 5f-1b(%ebx), %edx; call *%edx; mov %edx, 0x400300; call *0x400300; dec %ecx; jnz 2b; jmp 6f\n"
 		"3: inc %eax; ret; 5: push %ebp; push %esi; add $10, %eax; pop %esi; pop %ebp; ret\n"
@@ -162,7 +138,7 @@ static void test_calls_returns_and_indirect_jumps(void **state)
 
 static void test_loops_count_in_ecx(void **state)
 {
-	struct vcpu *v = BOTH((struct code32 *)*state,
+	struct vcpu *v = BOTH((struct bt_machine *)*state,
 		"xor %eax, %eax; mov $1000, %ecx; 1: add $3, %eax; loop 1b; jecxz 2f; ud2; 2: mov $1, %ecx; jecxz 3f; jmp 4f; 3: ud2\n"
 		"4: mov $0x10000, %ecx; jcxz 5f; ud2; 5: mov $5, %ecx; 6: inc %ebx; cmp $0x3336, %ebx; loopne 6b");
 
@@ -172,7 +148,7 @@ static void test_loops_count_in_ecx(void **state)
 
 static void test_strings_use_32_bit_registers(void **state)
 {
-	struct vcpu *v = BOTH((struct code32 *)*state,
+	struct vcpu *v = BOTH((struct bt_machine *)*state,
 		"cld; mov $0x400000, %esi; mov $0x400e00, %edi; mov $300, %ecx; rep movsl; mov $0x5a, %eax; mov $0x401f00, %edi; mov $77, %ecx; rep stosb\n"
 		"mov $0x400101, %esi; lodsl; xchg %eax, %ebx; lodsb; std; mov $0x400111, %esi; mov $0x400141, %edi; mov $9, %ecx; rep movsb; cld\n"
 		"movsb; stosl; mov $0x400000, %edi; mov $100, %ecx; xor %eax, %eax; repne scasb; fs lodsb; mov $8, %esi; gs lodsl; rep movsb");
@@ -182,7 +158,7 @@ static void test_strings_use_32_bit_registers(void **state)
 
 static void test_spans_bit_strings_and_wide_values(void **state)
 {
-	struct vcpu *v = BOTH((struct code32 *)*state,
+	struct vcpu *v = BOTH((struct bt_machine *)*state,
 		"mov $0x400200, %ebx; mov (%ebx), %eax; add 4(%ebx), %eax; adc %eax, 8(%ebx); mov %ah, 13(%ebx); movzbl 14(%ebx), %edx; xchg %dh, 15(%ebx)\n"
 		"mov $77, %ecx; bts %ecx, 0x400400; btl %ecx, 0x400400; mov $-9, %esi; btc %esi, (%ebx); lock xadd %eax, (%ebx); cmpxchg8b 16(%ebx)\n"
 		"movdqu (%ebx), %xmm0; paddd %xmm0, %xmm0; movdqu %xmm0, 64(%ebx); fildl (%ebx); fistpl 80(%ebx); imul $3, 4(%ebx), %edi; bswap %edi\n"
@@ -193,7 +169,7 @@ static void test_spans_bit_strings_and_wide_values(void **state)
 
 static void test_fs_and_gs_add_their_bases(void **state)
 {
-	struct vcpu *v = BOTH((struct code32 *)*state,
+	struct vcpu *v = BOTH((struct bt_machine *)*state,
 		"movl $1, %fs:4; movl $2, %gs:4; mov $-0x400, %eax; mov %fs:0x404(%eax), %ebx; mov %gs:4, %ecx; add %gs:0x404(%eax), %ecx\n"
 		"mov %gs:-0x3fc, %edx; lea 5(%eax), %esi; mov %gs, %edi; mov %ss:0x400c04, %ebp; add %es:0x400c04, %ebp; mov %cs:0x400804, %eax");
 
@@ -206,7 +182,7 @@ static void test_fs_and_gs_add_their_bases(void **state)
 
 static void test_a_segment_that_is_not_flat_is_checked(void **state)
 {
-	struct code32 *c = *state;
+	struct bt_machine *c = *state;
 	struct vcpu *v = c->m->v;
 
 	/* Loads DS with a small segment (descriptor at USER_SS's place), reads through it, then beyond its end. */
@@ -223,7 +199,7 @@ static void test_a_segment_that_is_not_flat_is_checked(void **state)
 
 static void test_mode_changes_between_32_and_64_bit_code(void **state)
 {
-	struct code32 *c = *state;
+	struct bt_machine *c = *state;
 	struct vcpu *v = c->m->v;
 
 	CODE(c->m, ".code32; 9: xor %eax, %eax; mov $200, %ecx; 1: ljmp $0x8, $0x10000 + 2f - 9b\n"
@@ -238,7 +214,7 @@ static void test_mode_changes_between_32_and_64_bit_code(void **state)
 
 static void test_most_instructions_are_translated_and_none_with_the_switch_off(void **state)
 {
-	struct code32 *c = *state;
+	struct bt_machine *c = *state;
 	struct vcpu *v = c->m->v;
 	uint64_t before, on, off;
 
@@ -259,7 +235,7 @@ static void test_most_instructions_are_translated_and_none_with_the_switch_off(v
 
 static void test_code_at_the_end_of_4_gib_and_faults(void **state)
 {
-	struct code32 *c = *state;
+	struct bt_machine *c = *state;
 	struct vcpu *v = c->m->v;
 	uint64_t frame;
 
@@ -281,7 +257,7 @@ static void test_code_at_the_end_of_4_gib_and_faults(void **state)
 	assert_int_equal(v->cr2, 0xfffffffe);
 }
 
-#define TEST(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
+#define TEST(t) cmocka_unit_test_setup_teardown(t, setup, bt_teardown)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {

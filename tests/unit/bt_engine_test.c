@@ -2,44 +2,12 @@
  * bt_engine_test.c - the translator as an engine, on the executor's test machine: what the fuzzer does not aim at.
  * Invariants B1 to B3 of src/bt/bt_internal.h by their effects: code that changes, links, jump tables, requests.
  */
-#include "cpu_machine.h"
+#include "bt_machine.h"
 
 #include <pthread.h>
 #include <unistd.h>
 
 #include "bt/bt_internal.h"
-#include "cpu/engine.h"
-
-struct bt_machine { struct machine *m; void *state; struct tune tune; };
-
-static int bt_setup(void **state)
-{
-	struct bt_machine *b = calloc(1, sizeof(*b));
-	uint8_t hlt = 0xf4;
-
-	b->m = machine_new(PAGING_NESTED);
-	tune_defaults(&b->tune);
-	b->m->memory.tune = &b->tune;
-	assert_int_equal(engine_bt.vm_init(&b->m->memory, &b->state), 0);
-	assert_int_equal(engine_bt.vcpu_init(b->m->v, b->state), 0);
-	assert_int_equal(engine_bt.thread_start(b->m->v), 0);
-	b->m->v->kick = engine_bt.kick;
-	for (unsigned i = 0; i < 32; i++)
-		poke(b->m, HANDLERS + 16 * i, &hlt, 1);
-	*state = b;
-	return 0;
-}
-
-static int bt_teardown(void **state)
-{
-	struct bt_machine *b = *state;
-
-	engine_bt.vcpu_destroy(b->m->v);
-	engine_bt.vm_destroy(b->state);
-	machine_free(b->m);
-	free(b);
-	return 0;
-}
 
 /* Runs from rip to HLT. */
 static struct vcpu *run(struct bt_machine *b)

@@ -2,19 +2,17 @@
  * bt_syscall_test.c - SYSCALL and SYSRET in generated code (src/bt/lower_syscall.c, jump.c): the same result as by the executor whatever the state, no exit, the right
  * code in each address space, and no request lost while the table changes.
  */
-#include "cpu_machine.h"
+#include "bt_machine.h"
 
 #include <pthread.h>
 #include <unistd.h>
 
 #include "bt/bt_internal.h"
-#include "cpu/engine.h"
 
 enum { KERNEL_AT = 0x11000, PML4_B = 0x40000, PDPT_B = 0x41000, PD_B = 0x42000, PT_B = 0x43000 };
 
 static struct machine *m;
-static void *bt;
-static struct tune tune;
+static struct tune *tune;
 static uint64_t seed;
 
 static uint64_t rnd(void)
@@ -25,30 +23,15 @@ static uint64_t rnd(void)
 
 static int setup(void **state)
 {
-	uint8_t hlt = 0xf4;
+	struct bt_machine *b;
 
-	(void)state;
+	bt_setup(state);
+	b = *state;
+	m = b->m;
+	tune = &b->tune;
 	seed = 1;
-	m = machine_new(PAGING_NESTED);
-	tune_defaults(&tune);
-	m->memory.tune = &tune;
-	assert_int_equal(engine_bt.vm_init(&m->memory, &bt), 0);
-	assert_int_equal(engine_bt.vcpu_init(m->v, bt), 0);
-	assert_int_equal(engine_bt.thread_start(m->v), 0);
-	m->v->kick = engine_bt.kick;
-	for (unsigned i = 0; i < 32; i++)
-		poke(m, HANDLERS + 16 * i, &hlt, 1);
 	m->v->star = (uint64_t)KERNEL_CS << 32 | (uint64_t)(USER_SS - 8) << 48;
 	m->v->lstar = KERNEL_AT;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	engine_bt.vcpu_destroy(m->v);
-	engine_bt.vm_destroy(bt);
-	machine_free(m);
 	return 0;
 }
 
@@ -139,7 +122,7 @@ static void test_a_system_call_does_not_leave_generated_code(void **state)
 		const uint64_t calls = m->v->counters.syscalls, returns = m->v->counters.sysrets, executed = m->v->counters.insns_executor;
 		const uint64_t left = m->v->counters.blocks_executed;
 
-		tune.on[TUNE_INLINE_SYSCALL] = on;
+		tune->on[TUNE_INLINE_SYSCALL] = on;
 		CODE(m, "xor %eax, %eax; mov $5000, %ebx; 1: syscall; dec %ebx; jnz 1b; ud2");
 		user(CODE_AT);
 		engine_bt.run(m->v);
@@ -216,7 +199,7 @@ static void test_a_request_between_user_and_kernel_is_seen(void **state)
 	assert_true(m->v->counters.syscalls > 0);
 }
 
-#define TEST(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
+#define TEST(t) cmocka_unit_test_setup_teardown(t, setup, bt_teardown)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {

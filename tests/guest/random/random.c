@@ -116,6 +116,22 @@ static uint32_t memory_sum(void)
 	return a;
 }
 
+/* general: as POPA has them; control: eip, cs, eflags, esp, ss; data: es, ds, fs, gs. */
+static void print_registers(const uint32_t *general, const uint32_t *control, uint32_t flags, const uint32_t *data)
+{
+	static const char *const general_names[] = { " edi=", " esi=", " ebp=", 0, " ebx=", " edx=", " ecx=", " eax=" };
+	static const char *const control_names[] = { " eip=", " cs=", " eflags=", " esp=", " ss=" };
+	static const char *const data_names[] = { " es=", " ds=", " fs=", " gs=" };
+
+	for (int i = 7; i >= 0; i--)
+		if (general_names[i])
+			print_hex(general_names[i], general[i]);
+	for (int i = 0; i < 5; i++)
+		print_hex(control_names[i], i == 2 ? flags : control[i]);
+	for (int i = 0; i < 4; i++)
+		print_hex(data_names[i], data[i]);
+}
+
 static void print_case(uint32_t block, uint32_t number, const struct test *t, uint32_t fault_address, uint32_t memory, uint32_t flags)
 {
 	static const char *const modes[] = { "v86", "16", "32", "flat" };
@@ -127,38 +143,10 @@ static void print_case(uint32_t block, uint32_t number, const struct test *t, ui
 	print(" code");
 	for (int i = 0; i < 16; i += 4)
 		print_hex(" ", __builtin_bswap32(*(const uint32_t *)&t->code[i]));
-	print_hex("\n  in  eax=", t->in.eax);
-	print_hex(" ecx=", t->in.ecx);
-	print_hex(" edx=", t->in.edx);
-	print_hex(" ebx=", t->in.ebx);
-	print_hex(" ebp=", t->in.ebp);
-	print_hex(" esi=", t->in.esi);
-	print_hex(" edi=", t->in.edi);
-	print_hex(" eip=", t->in.eip);
-	print_hex(" cs=", t->in.cs);
-	print_hex(" eflags=", t->in.eflags);
-	print_hex(" esp=", t->in.esp);
-	print_hex(" ss=", t->in.ss);
-	print_hex(" es=", t->in.es);
-	print_hex(" ds=", t->in.ds);
-	print_hex(" fs=", t->in.fs);
-	print_hex(" gs=", t->in.gs);
-	print_hex("\n  out eax=", trap.eax);
-	print_hex(" ecx=", trap.ecx);
-	print_hex(" edx=", trap.edx);
-	print_hex(" ebx=", trap.ebx);
-	print_hex(" ebp=", trap.ebp);
-	print_hex(" esi=", trap.esi);
-	print_hex(" edi=", trap.edi);
-	print_hex(" eip=", trap.eip);
-	print_hex(" cs=", trap.cs);
-	print_hex(" eflags=", flags);
-	print_hex(" esp=", trap.esp);
-	print_hex(" ss=", trap.ss);
-	print_hex(" es=", trap.es);
-	print_hex(" ds=", trap.ds);
-	print_hex(" fs=", trap.fs);
-	print_hex(" gs=", trap.gs);
+	print("\n  in ");
+	print_registers(&t->in.edi, &t->in.eip, t->in.eflags, &t->in.es);
+	print("\n  out");
+	print_registers(&trap.edi, &trap.eip, flags, (const uint32_t[]){ trap.es, trap.ds, trap.fs, trap.gs });
 	print_hex(" vector=", trap.vector);
 	print_hex(" error=", trap.error);
 	print_hex(" address=", fault_address);
