@@ -22,7 +22,7 @@ struct block *bt_find(struct bt *bt, mfn_t m, mfn_t m2, uint64_t va, uint32_t mo
 	for (uint32_t i = bt->hash[hash_of(m.v, key, mode)]; i; i = bt->block[i - 1].hash_next) {
 		struct block *b = &bt->block[i - 1];
 
-		if (bt_block_key(b) == key && b->shared == shared && b->mfn == m.v && b->mode == mode && (b->mfn2 == ~0ull || b->mfn2 == m2.v))
+		if (bt_block_key(b) == key && b->shared == shared && b->mfn == m.v && b->mode == mode && (b->mfn2 == NO_FRAME || b->mfn2 == m2.v))
 			return b;
 	}
 	return 0;
@@ -68,7 +68,7 @@ void bt_insert(struct bt *bt, struct block *b)
 	b->hash_next = *head;
 	*head = (uint32_t)(b - bt->block) + 1;
 	frame_add(bt, b, b->mfn);
-	if (b->mfn2 != ~0ull && b->mfn2 != b->mfn)
+	if (b->mfn2 != NO_FRAME && b->mfn2 != b->mfn)
 		frame_add(bt, b, b->mfn2);
 }
 
@@ -81,9 +81,6 @@ static void cold_leave(struct bt *bt, struct emit *e, const struct block *b, uin
 	e_store_gs_imm32(e, SLOT(S_SITE), site);
 	e_jmp_to(e, bt->leave[reason]);
 }
-
-/* Room for the few bytes that invalidation and polling entries take in the cold area. */
-static bool cold_room(const struct bt *bt) { return bt->cold + 256 < bt->cache + CODE_CACHE_SIZE; }
 
 /* Turns an entry into a jump to `to`. */
 static void patch_head(struct bt *bt, uint32_t entry, const uint8_t *to)
@@ -111,13 +108,13 @@ static void kill_block(struct bt *bt, struct block *b, uint64_t m, uint32_t *fra
 	}
 	*link = b->hash_next;
 	frame_unlink(bt, b, m, frame_at);
-	if (b->mfn2 != ~0ull && b->mfn2 != b->mfn)
+	if (b->mfn2 != NO_FRAME && b->mfn2 != b->mfn)
 		frame_remove(bt, b, m == b->mfn ? b->mfn2 : b->mfn);
 	b->dead = true;
 	for (unsigned k = 0; k < 2; k++) /* what comes in the place of the code may care about flags that a poll clobbers */
 		if (b->poll[k])
 			patch_head(bt, b->poll[k], bt->cache + (k ? b->jump_entry : b->entry));
-	ASSERT(cold_room(bt));
+	ASSERT(bt_cold_room(bt));
 	bt_profile_killed(bt, b);
 	bt_profile_cold(bt, b, e.p);
 	patch_head(bt, b->entry, e.p);
@@ -158,7 +155,7 @@ void bt_invalidate_range(struct bt *bt, mfn_t m, unsigned offset, unsigned len)
 			link = frame_link(b, m.v);
 			continue;
 		}
-		if (!cold_room(bt)) {
+		if (!bt_cold_room(bt)) {
 			bt_flush(bt);
 			return;
 		}
@@ -199,7 +196,7 @@ void bt_flush(struct bt *bt)
 			uint64_t m = k ? b->mfn2 : b->mfn;
 			struct frame *f;
 
-			if (m == ~0ull)
+			if (m == NO_FRAME)
 				continue;
 			f = pool_frame(&bt->memory->pool, mfn(m));
 			f->code_head = 0;
@@ -251,7 +248,7 @@ uint8_t *bt_poll_entry(struct bt *bt, struct block *b, bool flags_saved)
 
 	if (*slot)
 		return bt->cache + *slot;
-	if (!cold_room(bt))
+	if (!bt_cold_room(bt))
 		return 0;
 	bt_profile_cold(bt, b, e.p);
 	*slot = (uint32_t)(e.p - bt->cache);

@@ -51,9 +51,10 @@ enum bt_mode {
 	MODE_SINGLY = 65536,	/* of a block, never of a context: the run of PUSHes or POPs that it begins with crosses a page (lower_stack.c) */
 };
 
+/* One line of the host's cache: most dispatches find a block that no cache has. */
 struct block {
 	uint64_t va;		/* shared: the one that it was made for; bt_block_va says where it runs */
-	uint64_t mfn, mfn2;	/* mfn2: frame of the second page, ~0 if within one */
+	uint32_t mfn, mfn2;	/* mfn2: frame of the second page, NO_FRAME if within one */
 	uint32_t entry;		/* offset in the code cache: entry with the arithmetic flags in the host's EFLAGS */
 	uint32_t jump_entry;	/* entry with the flags in S_FLAGS; at least five bytes from entry */
 	uint32_t host_end;	/* end of the hot code; hot code begins at min(entry, jump_entry) */
@@ -67,6 +68,8 @@ struct block {
 	bool flags_any;		/* the code does not care about the flags that it is entered with */
 	uint32_t hash_next, frame_next, frame2_next; /* index + 1 */
 };
+#define NO_FRAME 0xffffffffu
+_Static_assert(sizeof(struct block) == 64, "a line of the cache");
 
 /* Where an instruction that may fault was copied to: maps a host fault to a guest address. */
 struct mark {
@@ -76,10 +79,10 @@ struct mark {
 };
 
 /* A memory access that may miss the TLB, or an exit: what the cold path must know. */
-enum site_kind { SITE_READ, SITE_WRITE, SITE_STACK_READ, SITE_STACK_WRITE, SITE_LINK, SITE_BRANCH, SITE_FAR };
+enum site_kind { SITE_READ, SITE_WRITE, SITE_STACK_READ, SITE_STACK_WRITE, SITE_LINK, SITE_CROSS, SITE_BRANCH, SITE_FAR };
 struct site {
 	uint32_t block;
-	uint32_t host;		/* READ, WRITE: where to try again, T0 holding the address; STACK: where to go on with the host address; LINK: the rel32 to patch, or 0 */
+	uint32_t host;		/* READ, WRITE: where to try again, T0 holding the address; STACK: where to go on with the host address; LINK, CROSS: the rel32 to patch, or 0 */
 	uint16_t guest_off;	/* of the instruction */
 	uint16_t size;		/* of the access; LINK: where in the page the jump goes */
 	uint8_t kind;
@@ -88,6 +91,8 @@ struct site {
 	uint8_t careful : 1;	/* READ, WRITE: another fault may come before #PF, so let the executor find it */
 	int16_t rsp_undo;	/* BRANCH: what to add to RSP if the target turns out not to be canonical (FAR: then the target faults, not the branch) */
 };
+/* A conditional jump to another page (CROSS) has its target, as e_mov_va takes it, in place of the next site. Its look-up in the jump table is made when it is first taken. */
+static inline uint64_t *bt_cross_target(struct site *s) { return (uint64_t *)(void *)(s + 1); }
 #define NO_SITE 0xffffffffu
 #define DEAD_SITE 0x80000000u /* | block index: left through a dead block's entry */
 
@@ -102,7 +107,7 @@ enum { S_HOST_RSP, S_SELF, S_TARGET, S_JUMP_BASE /* where the current jump table
 
 /* Why generated code left. */
 enum leave_reason {
-	LEAVE_DISPATCH,		/* S_SITE is a LINK site, whose target is meant; or DEAD_SITE, and rip is set */
+	LEAVE_DISPATCH,		/* S_SITE is a LINK or CROSS site, whose target is meant; or DEAD_SITE, and rip is set */
 	LEAVE_JUMP,		/* indirect: rip set, S_SITE a BRANCH site */
 	LEAVE_EXEC,		/* rip set: the executor is to do one instruction */
 	LEAVE_SLOW,		/* a memory access that the TLB cannot serve: executor, after undoing (S_SITE) */
@@ -188,7 +193,11 @@ void bt_flush(struct bt *bt);
 void bt_drain_code_writes(struct bt *bt);
 struct block *bt_block_of_host(struct bt *bt, uint32_t host);
 const struct mark *bt_mark_of(struct bt *bt, const struct block *b, uint32_t host);
+/* Room for the few bytes that invalidation, polling entries and the like take in the cold area. */
+static inline bool bt_cold_room(const struct bt *bt) { return bt->cold + 256 < bt->cache + CODE_CACHE_SIZE; }
 uint8_t *bt_poll_entry(struct bt *bt, struct block *b, bool flags_saved);
+/* Code that b's conditional jump `site` to another page goes to from now on: a look-up in the jump table. 0: no room. */
+uint8_t *bt_cross_entry(struct bt *bt, const struct block *b, uint32_t site);
 
 /* jump.c: contexts and jump tables */
 void bt_contexts_init(struct vcpu *v);

@@ -195,7 +195,7 @@ static struct block *find_block(struct vcpu *v, bool singly, bool *stop)
 		unsigned off = (unsigned)(b->va & ~PAGE_MASK), end = off + b->len;
 
 		watched = track_code(&v->memory->track, r.m, off, (end < PAGE_SIZE ? end : (unsigned)PAGE_SIZE) - off);
-		if (b->mfn2 != ~0ull)
+		if (b->mfn2 != NO_FRAME)
 			watched2 = track_code(&v->memory->track, mfn(b->mfn2), 0, end - (unsigned)PAGE_SIZE);
 	}
 	memory_unlock(v->memory);
@@ -232,7 +232,12 @@ static void link_site(struct vcpu *v, uint32_t site, struct block *b)
 	}
 	s = &bt->site[site];
 	from = &bt->block[s->block];
-	if (s->kind != SITE_LINK || from->dead || from->mfn != b->mfn || (from->mode ^ b->mode) & ~(uint32_t)MODE_SINGLY || b->mfn2 != ~0ull ||
+	if (s->kind == SITE_CROSS) { /* wherever that leads */
+		if (!from->dead && (to = bt_cross_entry(bt, from, site)))
+			e_patch(bt->cache + s->host, to);
+		return;
+	}
+	if (s->kind != SITE_LINK || from->dead || from->mfn != b->mfn || (from->mode ^ b->mode) & ~(uint32_t)MODE_SINGLY || b->mfn2 != NO_FRAME ||
 	    from->shared != b->shared || (bt_block_va(v, from) & PAGE_MASK) != (v->rip & PAGE_MASK))
 		return;
 	if (!s->singly && bt_block_key(b) <= bt_block_key(from) + s->guest_off)
@@ -381,8 +386,14 @@ static bool handle(struct vcpu *v, uint32_t *site)
 	switch ((enum leave_reason)(uint32_t)v->bt_scratch[S_REASON]) {
 	case LEAVE_DISPATCH:
 		if (!(n & DEAD_SITE)) {
-			v->rip = (bt_block_va(v, &bt->block[bt->site[n].block]) & PAGE_MASK) + bt->site[n].size;
-			n = bt->site[n].host ? n : NO_SITE;
+			struct site *s = &bt->site[n];
+			const struct block *b = &bt->block[s->block];
+
+			if (s->kind == SITE_CROSS)
+				v->rip = (b->shared ? v->bt_scratch[S_PAGE] : 0) + *bt_cross_target(s);
+			else
+				v->rip = (bt_block_va(v, b) & PAGE_MASK) + s->size;
+			n = s->host ? n : NO_SITE;
 		}
 		*site = n;
 		return true;

@@ -7,11 +7,9 @@
  * At a jump-table look-up the flags are in S_FLAGS, so the look-up is free to use EFLAGS; the target's jump_entry expects them there.
  */
 #include "bt/lower.h"
+#include "bt/profile_internal.h"
 
 static bool same_page(const struct tr *t, uint64_t va) { return (va & PAGE_MASK) == (bt_block_key(t->b) & PAGE_MASK); }
-
-/* Bytes that jump_table emits into `e` at most. */
-#define JUMP_TABLE_CODE 80
 
 /* T0 is the target; flags must be in S_FLAGS. Uses `e` for the look-up and the cold area for the miss. */
 static void jump_table(struct tr *t, struct emit *e, uint32_t site)
@@ -24,20 +22,46 @@ static void jump_table(struct tr *t, struct emit *e, uint32_t site)
 	lower_jump_look_up(t, e, t->mode, site);
 }
 
-void lower_jump_look_up(struct tr *t, struct emit *e, uint32_t mode, uint32_t site)
+/* Returns the jump of a miss, to be patched. */
+static uint8_t *look_up(const struct bt *bt, struct emit *e, uint32_t mode)
 {
-	uint8_t *miss, *start = e->p;
+	uint8_t *miss;
 
 	e_jump_entry(e, mode);
 	e_jump_compare(e);
 	miss = e_jcc(e, CC_NE);
-	if (bt_moves(mode) && tune_on(t->bt->memory->tune, TUNE_SHARE_BLOCKS))
+	if (bt_moves(mode) && tune_on(bt->memory->tune, TUNE_SHARE_BLOCKS))
 		e_set_page(e);
 	e_jmp_gs_index(e, T1, VOFF(jump[0].host));
-	ASSERT(e->p <= start + JUMP_TABLE_CODE);
-	e_patch(miss, t->cold.p);
-	e_mov_imm(&t->cold, T1, site);
-	e_jmp_to(&t->cold, t->bt->jump_other[bt_jump_small(mode)]);
+	return miss;
+}
+
+static void look_up_missed(const struct bt *bt, struct emit *cold, uint32_t mode, uint32_t site, uint8_t *miss)
+{
+	e_patch(miss, cold->p);
+	e_mov_imm(cold, T1, site);
+	e_jmp_to(cold, bt->jump_other[bt_jump_small(mode)]);
+}
+
+void lower_jump_look_up(struct tr *t, struct emit *e, uint32_t mode, uint32_t site)
+{
+	look_up_missed(t->bt, &t->cold, mode, site, look_up(t->bt, e, mode));
+}
+
+uint8_t *bt_cross_entry(struct bt *bt, const struct block *b, uint32_t site)
+{
+	uint8_t *start = bt->cold;
+	struct emit e = { start };
+
+	if (!bt_cold_room(bt))
+		return 0;
+	bt_profile_cold(bt, b, start);
+	if (!bt->site[site].flags_saved)
+		e_save_flags(&e);
+	e_mov_va(&e, b->shared, T0, *bt_cross_target(&bt->site[site]));
+	look_up_missed(bt, &e, b->mode, site, look_up(bt, &e, b->mode));
+	bt->cold = e.p;
+	return start;
 }
 
 static uint32_t branch_site(struct tr *t, int16_t rsp_undo)
@@ -48,10 +72,10 @@ static uint32_t branch_site(struct tr *t, int16_t rsp_undo)
 	return site;
 }
 
-/* Cold: goes to va in the same page; rel32 is the jump to be patched, 0 for the one that this emits. */
+/* Cold: goes to va; rel32 is the jump to be patched, 0 for the one that this emits. */
 static struct site *cold_link(struct tr *t, uint64_t va, uint8_t *rel32, bool saved)
 {
-	const uint32_t n = tr_site(t, SITE_LINK);
+	const uint32_t n = tr_site(t, same_page(t, va) ? SITE_LINK : SITE_CROSS);
 	struct site *site = &t->bt->site[n];
 	uint8_t *own;
 
@@ -61,6 +85,10 @@ static struct site *cold_link(struct tr *t, uint64_t va, uint8_t *rel32, bool sa
 	own = e_jmp(&t->cold);
 	e_patch(own, t->bt->link[saved]);
 	site->host = t->mode == t->b->mode ? tr_offset(t, rel32 ? rel32 : own) : 0;
+	if (site->kind == SITE_CROSS) {
+		tr_site(t, SITE_CROSS);
+		*bt_cross_target(site) = va;
+	}
 	return site;
 }
 
@@ -70,21 +98,8 @@ void lower_link_singly(struct tr *t) { cold_link(t, tr_va(t), 0, true)->singly =
 static uint8_t *cold_exit(struct tr *t, uint64_t va, uint8_t *rel32, bool saved)
 {
 	uint8_t *start = t->cold.p;
-	struct emit e;
 
-	if (same_page(t, va)) {
-		cold_link(t, va, rel32, saved);
-	} else {
-		uint32_t site = branch_site(t, 0);
-
-		/* The look-up's own cold part follows it: emit both into the cold area, in order. */
-		e.p = t->cold.p;
-		if (!saved)
-			e_save_flags(&e);
-		e_mov_va(&e, t->b->shared, T0, va);
-		t->cold.p = e.p + JUMP_TABLE_CODE;
-		jump_table(t, &e, site);
-	}
+	cold_link(t, va, rel32, saved);
 	return start;
 }
 

@@ -327,14 +327,14 @@ void bt_translate(void *request)
 	*t = (struct tr){ .v = r->v, .bt = bt, .mode = r->mode, .singly = r->mode & MODE_SINGLY, .e = { bt->hot }, .cold = { bt->cold } };
 	t->index = bt->blocks;
 	t->b = &bt->block[bt->blocks];
-	*t->b = (struct block){ .va = r->va, .mfn = r->m.v, .mfn2 = ~0ull, .mode = r->mode, .shared = r->shared, .first_mark = bt->marks };
+	*t->b = (struct block){ .va = r->va, .mfn = (uint32_t)r->m.v, .mfn2 = NO_FRAME, .mode = r->mode, .shared = r->shared, .first_mark = bt->marks };
 	if (!decode_block(t, (const uint8_t *)pool_ptr(&bt->memory->pool, r->m) + page_off, avail)) {
 		if (!mfn_valid(r->m2)) {
 			r->need_second = true;
 			return;
 		}
 		decode_crossing(t, r, avail);
-		t->b->mfn2 = r->m2.v;
+		t->b->mfn2 = (uint32_t)r->m2.v;
 	}
 	bt->blocks++;
 	compute_liveness(t);
