@@ -21,10 +21,10 @@
 #include "cpu/vcpu.h"
 #include "x86/insn.h"
 
-#define CODE_CACHE_SIZE MIB(48)
-#define CODE_HOT_SIZE MIB(28)	/* the rest is for cold code */
+#define CODE_CACHE_SIZE MIB(60)
+#define CODE_HOT_SIZE MIB(38)	/* the rest is for cold code */
 #define MAX_BLOCKS (1u << 17)
-#define BLOCK_HASH (1u << 17)
+#define BLOCK_HASH (1u << 18)
 #define MAX_MARKS (1u << 20)
 #define MAX_SITES (1u << 20)
 #define MAX_BLOCK_INSNS 48
@@ -83,16 +83,21 @@ enum site_kind { SITE_READ, SITE_WRITE, SITE_STACK_READ, SITE_STACK_WRITE, SITE_
 struct site {
 	uint32_t block;
 	uint32_t host;		/* READ, WRITE: where to try again, T0 holding the address; STACK: where to go on with the host address; LINK, CROSS: the rel32 to patch, or 0 */
-	uint16_t guest_off;	/* of the instruction */
-	uint16_t size;		/* of the access; LINK: where in the page the jump goes */
-	uint8_t kind;
-	uint8_t flags_saved : 1; /* as in struct mark */
-	uint8_t singly : 1;	/* LINK: to a block of MODE_SINGLY */
-	uint8_t careful : 1;	/* READ, WRITE: another fault may come before #PF, so let the executor find it */
-	int16_t rsp_undo;	/* BRANCH: what to add to RSP if the target turns out not to be canonical (FAR: then the target faults, not the branch) */
+	uint32_t guest_off : 10; /* of the instruction */
+	uint32_t kind : 3;
+	uint32_t flags_saved : 1; /* as in struct mark */
+	uint32_t singly : 1;	/* LINK: to a block of MODE_SINGLY */
+	uint32_t careful : 1;	/* READ, WRITE: another fault may come before #PF, so let the executor find it */
+	/*
+	 * Of the access; LINK: where in the page the jump goes; BRANCH: what to add to RSP, signed, if the target turns out not to be canonical (FAR: then the
+	 * target faults, not the branch).
+	 */
+	uint32_t size : 16;
 };
 /* A conditional jump to another page (CROSS) has its target, as e_mov_va takes it, in place of the next site. Its look-up in the jump table is made when it is first taken. */
-static inline uint64_t *bt_cross_target(struct site *s) { return (uint64_t *)(void *)(s + 1); }
+static inline void bt_set_cross_target(struct site *s, uint64_t va) { s[1].block = (uint32_t)va, s[1].host = (uint32_t)(va >> 32); }
+static inline uint64_t bt_cross_target(const struct site *s) { return (uint64_t)s[1].host << 32 | s[1].block; }
+_Static_assert(sizeof(struct site) == 12 && MAX_BLOCK_INSNS * 15 < 1u << 10, "the sites of a full code cache are many");
 #define NO_SITE 0xffffffffu
 #define DEAD_SITE 0x80000000u /* | block index: left through a dead block's entry */
 

@@ -390,7 +390,7 @@ static bool handle(struct vcpu *v, uint32_t *site)
 			const struct block *b = &bt->block[s->block];
 
 			if (s->kind == SITE_CROSS)
-				v->rip = (b->shared ? v->bt_scratch[S_PAGE] : 0) + *bt_cross_target(s);
+				v->rip = (b->shared ? v->bt_scratch[S_PAGE] : 0) + bt_cross_target(s);
 			else
 				v->rip = (bt_block_va(v, b) & PAGE_MASK) + s->size;
 			n = s->host ? n : NO_SITE;
@@ -405,7 +405,7 @@ static bool handle(struct vcpu *v, uint32_t *site)
 			struct exception gp = exc_gp(0);
 
 			v->rip = bt_block_va(v, &bt->block[bt->site[n].block]) + bt->site[n].guest_off;
-			v->gpr[RSP] += (uint64_t)(int64_t)bt->site[n].rsp_undo;
+			v->gpr[RSP] += (uint64_t)(int64_t)(int16_t)bt->site[n].size;
 			return exec_deliver(v, &gp) == EXEC_NEXT;
 		}
 		return true;

@@ -58,7 +58,7 @@ uint8_t *bt_cross_entry(struct bt *bt, const struct block *b, uint32_t site)
 	bt_profile_cold(bt, b, start);
 	if (!bt->site[site].flags_saved)
 		e_save_flags(&e);
-	e_mov_va(&e, b->shared, T0, *bt_cross_target(&bt->site[site]));
+	e_mov_va(&e, b->shared, T0, bt_cross_target(&bt->site[site]));
 	look_up_missed(bt, &e, b->mode, site, look_up(bt, &e, b->mode));
 	bt->cold = e.p;
 	return start;
@@ -68,7 +68,7 @@ static uint32_t branch_site(struct tr *t, int16_t rsp_undo)
 {
 	uint32_t site = tr_site(t, SITE_BRANCH);
 
-	t->bt->site[site].rsp_undo = rsp_undo;
+	t->bt->site[site].size = (uint16_t)rsp_undo;
 	return site;
 }
 
@@ -87,7 +87,7 @@ static struct site *cold_link(struct tr *t, uint64_t va, uint8_t *rel32, bool sa
 	site->host = t->mode == t->b->mode ? tr_offset(t, rel32 ? rel32 : own) : 0;
 	if (site->kind == SITE_CROSS) {
 		tr_site(t, SITE_CROSS);
-		*bt_cross_target(site) = va;
+		bt_set_cross_target(site, va);
 	}
 	return site;
 }

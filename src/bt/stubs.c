@@ -121,8 +121,9 @@ static void make_stack_missed(struct bt *bt, struct emit *e, unsigned set, bool 
 	e_op_gs(e, true, 0x03, T0, VOFF(mmu.stack) + (int32_t)(set * sizeof(struct tlb_stack) + offsetof(struct tlb_stack, tag)));
 	missed[0] = e->p;
 	e_op_gs(e, false, 0x89, T1, SLOT(S_SITE));
-	_Static_assert(sizeof(struct site) == 16, "the shift below");
-	BYTES(e, "\x49\xc1\xe3\x04");	/* shl T1, 4 */
+	_Static_assert(sizeof(struct site) == 12, "the factor below");
+	e_lea(e, true, T1, T1, T1, 2, 0);
+	BYTES(e, "\x49\xc1\xe3\x02");	/* shl T1, 2 */
 	e_op_gs(e, true, 0x03, T1, SLOT(S_SITES));
 	e_op_mem(e, false, 0x8b, T1, T1, NO_BASE, 1, (int32_t)offsetof(struct site, host));
 	e_op_gs(e, true, 0x03, T1, SLOT(S_CACHE));

@@ -55,8 +55,8 @@ uint32_t tr_site(struct tr *t, enum site_kind kind)
 	uint32_t n = t->bt->sites++;
 
 	ASSERT(n < MAX_SITES);
-	t->bt->site[n] = (struct site){ .block = t->index, .kind = (uint8_t)kind,
-		.guest_off = t->i < t->n ? t->off[t->i] : t->off[t->n],
+	t->bt->site[n] = (struct site){ .block = t->index, .kind = kind,
+		.guest_off = t->off[t->i < t->n ? t->i : t->n],
 		.careful = t->i < t->n && (t->insn[t->i].need & NEED_FPU_STATE || t->insn[t->i].mem.size >= 16) };
 	return n;
 }
