@@ -79,24 +79,25 @@ struct mark {
 };
 
 /* A memory access that may miss the TLB, or an exit: what the cold path must know. */
-enum site_kind { SITE_READ, SITE_WRITE, SITE_STACK_READ, SITE_STACK_WRITE, SITE_LINK, SITE_CROSS, SITE_BRANCH, SITE_FAR };
+enum site_kind { SITE_READ, SITE_WRITE, SITE_STACK_READ, SITE_STACK_WRITE, SITE_ALONE_READ, SITE_ALONE_WRITE, SITE_LINK, SITE_CROSS, SITE_BRANCH, SITE_FAR };
 struct site {
 	uint32_t block;
-	uint32_t host;		/* READ, WRITE: where to try again, T0 holding the address; STACK: where to go on with the host address; LINK, CROSS: the rel32 to patch, or 0 */
+	uint32_t host;		/* READ, WRITE: where to try again, T0 holding the address; STACK, ALONE: where to go on with the host address; LINK, CROSS: the rel32 to patch, or 0 */
 	uint32_t guest_off : 10; /* of the instruction */
-	uint32_t kind : 3;
+	uint32_t kind : 4;
 	uint32_t flags_saved : 1; /* as in struct mark */
 	uint32_t singly : 1;	/* LINK: to a block of MODE_SINGLY */
 	uint32_t careful : 1;	/* READ, WRITE: another fault may come before #PF, so let the executor find it */
 	/*
-	 * Of the access; LINK: where in the page the jump goes; BRANCH: what to add to RSP, signed, if the target turns out not to be canonical (FAR: then the
+	 * Of the access; LINK: where in the page the jump goes; BRANCH: what to add to RSP, plus SITE_RSP_MAX, if the target turns out not to be canonical (FAR: then the
 	 * target faults, not the branch).
 	 */
-	uint32_t size : 16;
+	uint32_t size : 15;
 };
 /* A conditional jump to another page (CROSS) has its target, as e_mov_va takes it, in place of the next site. Its look-up in the jump table is made when it is first taken. */
 static inline void bt_set_cross_target(struct site *s, uint64_t va) { s[1].block = (uint32_t)va, s[1].host = (uint32_t)(va >> 32); }
 static inline uint64_t bt_cross_target(const struct site *s) { return (uint64_t)s[1].host << 32 | s[1].block; }
+#define SITE_RSP_MAX 16000
 _Static_assert(sizeof(struct site) == 12 && MAX_BLOCK_INSNS * 15 < 1u << 10, "the sites of a full code cache are many");
 #define NO_SITE 0xffffffffu
 #define DEAD_SITE 0x80000000u /* | block index: left through a dead block's entry */
@@ -139,6 +140,7 @@ struct bt {
 	 * address ([0]) or what the probe's subtraction left of it ([1]).
 	 */
 	uint8_t *stack[TLB_SETS][2][TLB_STACK_SIZES], *stack_missed[TLB_SETS][2][TLB_STACK_SIZES][2];
+	uint8_t *alone[TLB_SETS][2][TLB_STACK_SIZES], *alone_missed[TLB_SETS][2][TLB_STACK_SIZES]; /* the same in level 1, for accesses of a span that the span's look-up does not serve */
 	uint8_t *link[2];	/* a direct jump that is not patched: T1 the site; flags in EFLAGS, in S_FLAGS */
 	uint8_t *string;	/* MOVS, STOS, LODS: S_SITE set */
 	uint8_t *odd_stack;	/* goes on with S_ODD_RSP at S_ODD_RIP: what a signal handler cannot return to */

@@ -58,7 +58,9 @@ static inline uint64_t site_again(struct vcpu *v, const struct site *s, bool wri
 {
 	struct bt *bt = BV(v)->bt;
 
-	return (uint64_t)(uintptr_t)(UNLIKELY(s->kind >= SITE_STACK_READ) ? bt->stack[vcpu_tlb_set(v)][write][__builtin_ctz(s->size)] : bt->cache + s->host);
+	if (LIKELY(s->kind < SITE_STACK_READ))
+		return (uint64_t)(uintptr_t)(bt->cache + s->host);
+	return (uint64_t)(uintptr_t)(s->kind >= SITE_ALONE_READ ? bt->alone : bt->stack)[vcpu_tlb_set(v)][write][__builtin_ctz(s->size)];
 }
 
 static __attribute__((noinline)) uint64_t tlb_miss_long(struct vcpu *v, uint64_t va, const struct site *s, bool write)
@@ -405,7 +407,7 @@ static bool handle(struct vcpu *v, uint32_t *site)
 			struct exception gp = exc_gp(0);
 
 			v->rip = bt_block_va(v, &bt->block[bt->site[n].block]) + bt->site[n].guest_off;
-			v->gpr[RSP] += (uint64_t)(int64_t)(int16_t)bt->site[n].size;
+			v->gpr[RSP] += (uint64_t)bt->site[n].size - SITE_RSP_MAX;
 			return exec_deliver(v, &gp) == EXEC_NEXT;
 		}
 		return true;

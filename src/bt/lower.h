@@ -185,6 +185,8 @@ void lower_stack_lookup_undo(struct tr *t, struct emit *e);
  * the host address in T0.
  */
 struct site *lower_stack_missed(struct tr *t, unsigned size, bool write, bool undo, struct emit *cold);
+/* The same in level 1, where the code is rarely passed: T0 is the address. */
+struct site *lower_look_up_alone(struct tr *t, unsigned size, bool write, struct emit *cold);
 bool lower_stack_has_stub(unsigned size);
 
 /* lower_span.c */

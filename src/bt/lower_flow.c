@@ -68,7 +68,7 @@ static uint32_t branch_site(struct tr *t, int16_t rsp_undo)
 {
 	uint32_t site = tr_site(t, SITE_BRANCH);
 
-	t->bt->site[site].size = (uint16_t)rsp_undo;
+	t->bt->site[site].size = (uint32_t)(rsp_undo + SITE_RSP_MAX) & 0x7fff;
 	return site;
 }
 
@@ -211,7 +211,7 @@ void lower_ret(struct tr *t, const struct insn *in)
 {
 	int32_t pop = tr_word(t) + (int32_t)(uint16_t)in->imm;
 
-	if (in->opsize != tr_word(t) || pop > 32000) {
+	if (in->opsize != tr_word(t) || pop > SITE_RSP_MAX) {
 		lower_executor(t);
 		return;
 	}

@@ -99,6 +99,15 @@ struct site *lower_stack_missed(struct tr *t, unsigned size, bool write, bool un
 	return &t->bt->site[site];
 }
 
+struct site *lower_look_up_alone(struct tr *t, unsigned size, bool write, struct emit *cold)
+{
+	const uint32_t site = probe_site(t, write ? SITE_ALONE_WRITE : SITE_ALONE_READ, size);
+
+	e_mov_imm(cold, T1, site);
+	e_jmp_to(cold, t->bt->alone_missed[t->mode & MODE_SET][write][__builtin_ctz(size)]);
+	return &t->bt->site[site];
+}
+
 void lower_probe_stack(struct tr *t, unsigned size, bool write)
 {
 	struct emit *e = &t->e, *c = &t->cold;

@@ -127,14 +127,17 @@ static void look_up_alone(struct tr *t, const uint8_t *after)
 {
 	const struct insn *in = &t->insn[t->i];
 	const int32_t offset = lower_span_offset(t);
-	const bool stub = on_stack(in) && lower_stack_has_stub(in->mem.size);
+	const bool stub = lower_stack_has_stub(in->mem.size);
 	struct emit *c = &t->cold;
 	struct probe p = { 0 };
 
 	if (stub) {
-		struct site *site = lower_stack_missed(t, in->mem.size, in->mem.write, false, c);
+		struct site *site = on_stack(in) ? lower_stack_missed(t, in->mem.size, in->mem.write, false, c) :
+						   lower_look_up_alone(t, in->mem.size, in->mem.write, c);
 
-		site->host = tr_offset(t, c->p);
+		site->host = tr_offset(t, offset ? c->p : after);
+		if (!offset)
+			return;
 	} else {
 		p = lower_probe_begin(t, in->mem.size, in->mem.write, c);
 	}

@@ -112,14 +112,9 @@ static void make_slow(struct emit *e, uint64_t fn, const uint8_t *leave_slow)
 	e_jmp_to(e, leave_slow);
 }
 
-/* In front of make_stack: S_SITE and S_BACK for site T1. */
-static void make_stack_missed(struct bt *bt, struct emit *e, unsigned set, bool write, unsigned n)
+/* S_SITE and S_BACK for site T1. */
+static void make_back(struct emit *e)
 {
-	uint8_t **missed = bt->stack_missed[set][write][n];
-
-	missed[1] = e->p;
-	e_op_gs(e, true, 0x03, T0, VOFF(mmu.stack) + (int32_t)(set * sizeof(struct tlb_stack) + offsetof(struct tlb_stack, tag)));
-	missed[0] = e->p;
 	e_op_gs(e, false, 0x89, T1, SLOT(S_SITE));
 	_Static_assert(sizeof(struct site) == 12, "the factor below");
 	e_lea(e, true, T1, T1, T1, 2, 0);
@@ -128,6 +123,28 @@ static void make_stack_missed(struct bt *bt, struct emit *e, unsigned set, bool 
 	e_op_mem(e, false, 0x8b, T1, T1, NO_BASE, 1, (int32_t)offsetof(struct site, host));
 	e_op_gs(e, true, 0x03, T1, SLOT(S_CACHE));
 	e_store_gs(e, SLOT(S_BACK), T1);
+}
+
+/* Look-up in level 1 of 1 << n bytes at T0 for site T1; goes on at the site's host. */
+static void make_alone(struct bt *bt, struct emit *e, unsigned set, bool write, unsigned n)
+{
+	const int32_t l1 = VOFF(mmu.l1) + (int32_t)(set * sizeof(struct tlb_entry) * TLB_L1_LARGE);
+	const int32_t tag = l1 + (int32_t)(write ? offsetof(struct tlb_entry, tag_write) : offsetof(struct tlb_entry, tag_read));
+	uint8_t *miss;
+
+	bt->alone_missed[set][write][n] = e->p;
+	make_back(e);
+	bt->alone[set][write][n] = e->p;
+	e_rorx32(e, T1, T0, PAGE_SHIFT - TLB_ENTRY_SHIFT);
+	e_op_gs(e, false, 0x23, T1, VOFF(mmu.l1_mask[set]));
+	e_op_gs_base(e, true, 0x2b, T0, T1, NO_BASE, 1, tag);
+	e_alu_imm(e, true, 7, T0, 4096 - (1 << n));
+	miss = e_jcc(e, CC_A);
+	e_op_gs_base(e, true, 0x03, T0, T1, NO_BASE, 1, l1 + (int32_t)offsetof(struct tlb_entry, host));
+	e_jmp_gs(e, SLOT(S_BACK));
+	e_patch(miss, e->p);
+	e_op_gs_base(e, true, 0x03, T0, T1, NO_BASE, 1, tag);
+	e_jmp_to(e, bt->slow_sited[write]);
 }
 
 /*
@@ -141,7 +158,10 @@ static void make_stack(struct bt *bt, struct emit *e, unsigned set, bool write, 
 	int32_t tag[2] = { (int32_t)offsetof(struct tlb_entry, tag_write), (int32_t)offsetof(struct tlb_entry, tag_read) };
 	uint8_t *miss;
 
-	make_stack_missed(bt, e, set, write, n);
+	bt->stack_missed[set][write][n][1] = e->p;
+	e_op_gs(e, true, 0x03, T0, entry + (int32_t)offsetof(struct tlb_stack, tag));
+	bt->stack_missed[set][write][n][0] = e->p;
+	make_back(e);
 	bt->stack[set][write][n] = e->p;
 	e_rorx32(e, T1, T0, PAGE_SHIFT - TLB_ENTRY_SHIFT);
 	e_op_gs(e, false, 0x23, T1, VOFF(mmu.l1_mask[set]));
@@ -194,6 +214,8 @@ void bt_make_stubs(struct bt *bt)
 		for (unsigned n = 0; n < TLB_STACK_SIZES; n++) {
 			make_stack(bt, &e, set, false, n);
 			make_stack(bt, &e, set, true, n);
+			make_alone(bt, &e, set, false, n);
+			make_alone(bt, &e, set, true, n);
 		}
 	bt->string = e.p;
 	make_slow(&e, (uint64_t)(uintptr_t)bt_string, bt->leave[LEAVE_SLOW]);
