@@ -156,6 +156,10 @@ enum exec_result xen_interrupts(struct vcpu *v)
 	/* Cleared first: what is posted from here on sets it again. */
 	atomic_fetch_and(&v->pending, ~(uint32_t)REQ_INTERRUPT);
 	v->irq_waiting = 0;
+	if (UNLIKELY(__atomic_load_n(&xv->xen->watchdog_expired, __ATOMIC_SEQ_CST))) {
+		xen_crash(v, "its watchdog expired");
+		return EXEC_STOP;
+	}
 	xen_wake(xv);
 	if (!event_due(xv) && !xv->nmi_pending)
 		return EXEC_NEXT;

@@ -2,7 +2,8 @@
  * event.c - event channels, 2-level: 4096 ports, a pending and a mask bit each in shared_info, a selector word and the upcall flag in vcpu_info.
  * Source: xen/event_channel.h.
  *
- * The other end of an interdomain channel is always in this process (the console, xenstore, back-ends): domain 0 as the guest sees it.
+ * The other end of an interdomain channel is in this process (the console, xenstore, back-ends): domain 0 as the guest sees it. Or it is another port of the domain
+ * itself (bind_interdomain), its peer, which names it in turn.
  *
  * Lock: xen->lock guards the table of ports. The bits in guest memory are set with atomic instructions, by any thread.
  */
@@ -69,6 +70,8 @@ void xen_virq_raise(struct xen_vcpu *xv, unsigned virq)
 	unlock(xen);
 }
 
+static bool is_self(domid_t dom) { return dom == DOMID_SELF || dom == XEN_DOMID; }
+
 /* A free port; 0: none. Port 0 is never used. */
 static uint32_t port_free(const struct xen *xen)
 {
@@ -104,7 +107,7 @@ int xen_port_connect(struct xen *xen, uint32_t port, void (*notify)(void *opaque
 	int err = -XEN_EINVAL;
 
 	lock(xen);
-	if (port < XEN_PORTS && xen->port[port].state == EVTCHNSTAT_unbound) {
+	if (port < XEN_PORTS && xen->port[port].state == EVTCHNSTAT_unbound && !xen->port[port].for_self) {
 		xen->port[port].state = EVTCHNSTAT_interdomain;
 		xen->port[port].notify = notify;
 		xen->port[port].opaque = opaque;
@@ -117,7 +120,7 @@ int xen_port_connect(struct xen *xen, uint32_t port, void (*notify)(void *opaque
 void xen_port_notify_guest(struct xen *xen, uint32_t port)
 {
 	lock(xen);
-	if (port < XEN_PORTS && xen->port[port].state == EVTCHNSTAT_interdomain)
+	if (port < XEN_PORTS && xen->port[port].state == EVTCHNSTAT_interdomain && !xen->port[port].peer)
 		xen_port_raise(xen, port);
 	unlock(xen);
 }
@@ -125,7 +128,7 @@ void xen_port_notify_guest(struct xen *xen, uint32_t port)
 void xen_port_disconnect(struct xen *xen, uint32_t port)
 {
 	lock(xen);
-	if (port < XEN_PORTS && xen->port[port].state == EVTCHNSTAT_interdomain) {
+	if (port < XEN_PORTS && xen->port[port].state == EVTCHNSTAT_interdomain && !xen->port[port].peer) {
 		xen->port[port].state = EVTCHNSTAT_unbound;
 		xen->port[port].notify = NULL;
 	}
@@ -144,9 +147,9 @@ union evtchn_args {
 	struct evtchn_bind_vcpu bind_vcpu;
 	struct evtchn_unmask unmask;
 	struct evtchn_reset reset;
+	struct evtchn_bind_interdomain bind_interdomain;
 };
 
-static bool is_self(domid_t dom) { return dom == DOMID_SELF || dom == XEN_DOMID; }
 static bool port_ok(const struct xen *xen, uint32_t port) { return port && port < XEN_PORTS && xen->port[port].state != EVTCHNSTAT_closed; }
 
 /* VIRQs that belong to the whole domain may be bound once, to vcpu 0. */
@@ -162,7 +165,32 @@ static int64_t op_alloc_unbound(struct xen_call *c, union evtchn_args *u)
 	if (!port)
 		return -XEN_ENOSPC;
 	port_open(c->xen, port, EVTCHNSTAT_unbound, 0);
+	c->xen->port[port].for_self = is_self(u->alloc_unbound.remote_dom);
 	u->alloc_unbound.port = port;
+	return 0;
+}
+
+/* A channel of the domain to itself. (Nobody else, domain 0 least of all, has ports that wait for it.) */
+static int64_t op_bind_interdomain(struct xen_call *c, union evtchn_args *u)
+{
+	struct evtchn_bind_interdomain *a = &u->bind_interdomain;
+	struct xen_port *p = c->xen->port;
+	uint32_t port;
+
+	if (!is_self(a->remote_dom))
+		return a->remote_dom ? -XEN_ESRCH : -XEN_EINVAL;
+	if (a->remote_port >= XEN_PORTS || p[a->remote_port].state != EVTCHNSTAT_unbound || !p[a->remote_port].for_self)
+		return -XEN_EINVAL;
+	port = port_free(c->xen);
+	if (!port)
+		return -XEN_ENOSPC;
+	port_open(c->xen, port, EVTCHNSTAT_interdomain, 0);
+	p[port].peer = (uint16_t)a->remote_port;
+	p[a->remote_port].state = EVTCHNSTAT_interdomain;
+	p[a->remote_port].peer = (uint16_t)port;
+	a->local_port = port;
+	/* What was sent before has found nobody. */
+	xen_port_raise(c->xen, port);
 	return 0;
 }
 
@@ -207,6 +235,11 @@ static void close_port(struct xen *xen, uint32_t port)
 
 	if (p->state == EVTCHNSTAT_virq)
 		xen->vcpu[p->vcpu].virq_port[p->virq] = 0;
+	if (p->peer) {
+		/* Waits for another. */
+		xen->port[p->peer].state = EVTCHNSTAT_unbound;
+		xen->port[p->peer].peer = 0;
+	}
 	port_open(xen, port, EVTCHNSTAT_closed, 0);
 }
 
@@ -228,6 +261,10 @@ static int64_t op_send(struct xen_call *c, union evtchn_args *u)
 	c->xen->counters.events_sent++;
 	switch (p->state) {
 	case EVTCHNSTAT_interdomain:
+		if (p->peer) {
+			xen_port_raise(c->xen, p->peer);
+			return 0;
+		}
 		/* Called when the lock is free again: a back-end may answer at once. */
 		c->notify = p->notify;
 		c->notify_opaque = p->opaque;
@@ -257,9 +294,9 @@ static int64_t op_status(struct xen_call *c, union evtchn_args *u)
 	if (p->state == EVTCHNSTAT_virq)
 		a->u.virq = p->virq;
 	else if (p->state == EVTCHNSTAT_unbound)
-		a->u.unbound.dom = 0;
+		a->u.unbound.dom = p->for_self ? XEN_DOMID : 0;
 	else if (p->state == EVTCHNSTAT_interdomain)
-		a->u.interdomain.dom = 0, a->u.interdomain.port = a->port;
+		a->u.interdomain.dom = p->peer ? XEN_DOMID : 0, a->u.interdomain.port = p->peer ? p->peer : a->port;
 	return 0;
 }
 
@@ -312,7 +349,7 @@ static const struct evtchn_row {
 } rows[] = {
 #define ROW(name, out) { EVTCHNOP_##name, sizeof(struct evtchn_##name), out, op_##name }
 	ROW(send, false), ROW(unmask, false), ROW(bind_virq, true), ROW(bind_ipi, true), ROW(alloc_unbound, true), ROW(close, false), ROW(status, true),
-	ROW(bind_vcpu, false), ROW(reset, false),
+	ROW(bind_vcpu, false), ROW(reset, false), ROW(bind_interdomain, true),
 #undef ROW
 };
 

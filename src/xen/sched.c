@@ -94,12 +94,13 @@ static void ended_cold(void *arg)
 	e->xen->config.ended(e->xen->config.opaque, e->end);
 }
 
+static const enum xen_end ends[] = {
+	[SHUTDOWN_poweroff] = XEN_END_POWEROFF, [SHUTDOWN_reboot] = XEN_END_REBOOT, [SHUTDOWN_suspend] = XEN_END_SUSPEND,
+	[SHUTDOWN_crash] = XEN_END_CRASH, [SHUTDOWN_watchdog] = XEN_END_CRASH, [SHUTDOWN_soft_reset] = XEN_END_REBOOT,
+};
+
 static int64_t sched_shutdown(struct xen_call *c)
 {
-	static const enum xen_end ends[] = {
-		[SHUTDOWN_poweroff] = XEN_END_POWEROFF, [SHUTDOWN_reboot] = XEN_END_REBOOT, [SHUTDOWN_suspend] = XEN_END_SUSPEND,
-		[SHUTDOWN_crash] = XEN_END_CRASH, [SHUTDOWN_watchdog] = XEN_END_CRASH, [SHUTDOWN_soft_reset] = XEN_END_REBOOT,
-	};
 	struct sched_shutdown s;
 	struct ended e = { .xen = c->xen };
 
@@ -107,11 +108,50 @@ static int64_t sched_shutdown(struct xen_call *c)
 		return -XEN_EFAULT;
 	if (s.reason >= ARRAY_LEN(ends))
 		return -XEN_EINVAL;
-	e.end = ends[s.reason];
+	e.end = ends[c->xen->shutdown_latched ? c->xen->shutdown_latched - 1 : s.reason];
 	/* Nobody could resume it. */
 	if (e.end == XEN_END_SUSPEND)
 		return -XEN_ENOSYS;
 	fpu_call_cold(c->v, ended_cold, &e);
+	return 0;
+}
+
+/* The reason of a shutdown that is to come (a guest says so before it stops its devices). The first one counts. */
+static int64_t sched_shutdown_code(struct xen_call *c)
+{
+	struct sched_shutdown s;
+
+	if (xen_copy_from_guest(c->v, &s, c->arg[1], sizeof(s)))
+		return -XEN_EFAULT;
+	if (s.reason >= ARRAY_LEN(ends) || ends[s.reason] == XEN_END_SUSPEND)
+		return -XEN_EINVAL;
+	if (!c->xen->shutdown_latched)
+		c->xen->shutdown_latched = s.reason + 1;
+	return 0;
+}
+
+static int64_t sched_watchdog(struct xen_call *c)
+{
+	struct sched_watchdog w;
+	uint64_t *watchdog = c->xen->watchdog, when;
+	unsigned n;
+
+	if (xen_copy_from_guest(c->v, &w, c->arg[1], sizeof(w)))
+		return -XEN_EFAULT;
+	when = xen_time_now(c->xv) + w.timeout * 1000000000ull;
+	if (!w.id) {
+		if (!w.timeout)
+			return -XEN_EINVAL;
+		for (n = 0; n < XEN_WATCHDOGS && __atomic_load_n(&watchdog[n], __ATOMIC_RELAXED); n++)
+			;
+		if (n == XEN_WATCHDOGS)
+			return -XEN_ENOSPC;
+		xen_set_watchdog(c->xen, n, when);
+		return n + 1;
+	}
+	if (w.id > XEN_WATCHDOGS || !__atomic_load_n(&watchdog[w.id - 1], __ATOMIC_RELAXED))
+		return -XEN_EINVAL;
+	xen_set_watchdog(c->xen, w.id - 1, w.timeout ? when : 0);
 	return 0;
 }
 
@@ -162,6 +202,8 @@ int64_t xen_do_sched_op(struct xen_call *c)
 	case SCHEDOP_yield: return sched_yield(c);
 	case SCHEDOP_block: return sched_block(c);
 	case SCHEDOP_shutdown: return sched_shutdown(c);
+	case SCHEDOP_shutdown_code: return sched_shutdown_code(c);
+	case SCHEDOP_watchdog: return sched_watchdog(c);
 	case SCHEDOP_poll: return sched_poll(c);
 	default: return -XEN_ENOSYS;
 	}

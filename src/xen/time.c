@@ -57,6 +57,9 @@ static uint64_t earliest(const struct xen_vcpu *xv)
 
 	if (xv->periodic < when)
 		when = xv->periodic;
+	for (unsigned i = 0; !xv->id && i < XEN_WATCHDOGS; i++)
+		if (xv->xen->watchdog[i] && xv->xen->watchdog[i] < when)
+			when = xv->xen->watchdog[i];
 	return xv->poll_timeout < when ? xv->poll_timeout : when;
 }
 
@@ -102,6 +105,12 @@ uint64_t xen_timer(struct vcpu *v, uint64_t now_ns)
 		xv->poll_timeout = NEVER;
 		vcpu_request(v, REQ_INTERRUPT);
 	}
+	for (unsigned i = 0; !xv->id && i < XEN_WATCHDOGS; i++)
+		if (xv->xen->watchdog[i] && xv->xen->watchdog[i] <= now) {
+			xv->xen->watchdog[i] = 0;
+			__atomic_store_n(&xv->xen->watchdog_expired, true, __ATOMIC_SEQ_CST);
+			vcpu_request(v, REQ_INTERRUPT);
+		}
 	next = host_deadline(xv, earliest(xv), now_ns);
 	atomic_store(&v->lapic.deadline_ns, next);
 	pthread_mutex_unlock(xv->xen->lock);
@@ -140,6 +149,14 @@ void xen_set_poll_timeout(struct xen_vcpu *xv, uint64_t when)
 	xv->poll_timeout = when;
 	rearm(xv);
 	pthread_mutex_unlock(xv->xen->lock);
+}
+
+void xen_set_watchdog(struct xen *xen, unsigned n, uint64_t when)
+{
+	pthread_mutex_lock(xen->lock);
+	xen->watchdog[n] = when;
+	rearm(&xen->vcpu[0]);
+	pthread_mutex_unlock(xen->lock);
 }
 
 /* arg[0]: system time in ns, 0 to stop. */

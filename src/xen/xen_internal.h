@@ -59,11 +59,15 @@ struct xen_vcpu {
 	uint64_t runstate_since, runstate_time[4], runstate_area;
 };
 
-/* One end of an event channel. The other end of an interdomain one is a function of ours. */
+#define XEN_WATCHDOGS 2u	/* of a domain, as on Xen */
+
+/* One end of an event channel. The other end of an interdomain one is a function of ours, or another port of the domain. */
 struct xen_port {
 	uint8_t state;		/* EVTCHNSTAT_* */
 	uint8_t vcpu;		/* that is told */
 	uint8_t virq;
+	bool for_self;		/* was opened for a port of the domain itself */
+	uint16_t peer;		/* interdomain: that port; 0: a function of ours */
 	void (*notify)(void *opaque);
 	void *opaque;
 };
@@ -86,6 +90,9 @@ struct xen {
 	unsigned grant_uses;
 	struct xen_vcpu vcpu[XEN_VCPUS_MAX];
 	unsigned vcpus;
+	uint64_t watchdog[XEN_WATCHDOGS];	/* system time when it ends the domain; 0: free. With xen->lock. The first vcpu's timer has them. */
+	bool watchdog_expired;
+	uint32_t shutdown_latched;		/* reason + 1 that a shutdown will have, whatever it says; 0: none */
 	struct shared_info *shared;
 	mfn_t shared_m;
 	uint64_t nr_pages;		/* at start */
@@ -148,6 +155,8 @@ void xen_timers_init(struct xen_vcpu *xv);
 void xen_set_singleshot(struct xen_vcpu *xv, uint64_t when);
 void xen_set_periodic(struct xen_vcpu *xv, uint64_t period);
 void xen_set_poll_timeout(struct xen_vcpu *xv, uint64_t when);
+/* A domain's watchdog (below XEN_WATCHDOGS) ends it at that system time; 0: it is free. */
+void xen_set_watchdog(struct xen *xen, unsigned n, uint64_t when);
 uint64_t xen_timer(struct vcpu *v, uint64_t now_ns);
 
 /* sched.c: the vcpu runs again, if it slept. */

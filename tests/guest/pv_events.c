@@ -247,6 +247,62 @@ static void virtual_cpu(void)
 	PV_CHECK(!callback(CALLBACKTYPE_sysenter, pv_keep, 0) && !callback(CALLBACKTYPE_syscall32, pv_keep, 0), 0);
 }
 
+/* A channel of the domain to itself: two ports, either of which tells the other. */
+static void to_itself(void)
+{
+	struct evtchn_alloc_unbound open = { .dom = DOMID_SELF, .remote_dom = DOMID_SELF }, other = { .dom = DOMID_SELF, .remote_dom = 0 };
+	struct evtchn_bind_interdomain b = { .remote_dom = DOMID_SELF };
+	struct evtchn_status s = { .dom = DOMID_SELF };
+	struct evtchn_close c;
+
+	PV_CHECK(!op(EVTCHNOP_alloc_unbound, &open) && !op(EVTCHNOP_alloc_unbound, &other), open.port);
+	b.remote_port = other.port;	/* waits for domain 0 */
+	PV_CHECK(op(EVTCHNOP_bind_interdomain, &b) == -XEN_EINVAL, 0);
+	b.remote_port = 5000;
+	PV_CHECK(op(EVTCHNOP_bind_interdomain, &b) == -XEN_EINVAL, 0);
+	b.remote_port = open.port;
+	b.remote_dom = 7;
+	PV_CHECK(op(EVTCHNOP_bind_interdomain, &b) == -XEN_ESRCH, 0);
+	b.remote_dom = DOMID_SELF;
+	info()->evtchn_mask[0] = ~0ul;
+	PV_CHECK(!op(EVTCHNOP_bind_interdomain, &b) && b.local_port && b.local_port != open.port, b.local_port);
+	PV_CHECK(is_pending(b.local_port) && !is_pending(open.port), 0);
+	PV_CHECK(!send(b.local_port) && is_pending(open.port), 0);
+	PV_CHECK(op(EVTCHNOP_bind_interdomain, &b) == -XEN_EINVAL, 0);	/* it is bound */
+	s.port = open.port;
+	PV_CHECK(!op(EVTCHNOP_status, &s) && s.status == EVTCHNSTAT_interdomain && s.u.interdomain.port == b.local_port, s.u.interdomain.port);
+	/* One end goes: the other waits again, and sending on it tells nobody. */
+	c.port = b.local_port;
+	PV_CHECK(!op(EVTCHNOP_close, &c), 0);
+	PV_CHECK(!op(EVTCHNOP_status, &s) && s.status == EVTCHNSTAT_unbound, s.status);
+	PV_CHECK(!send(open.port) && !is_pending(b.local_port), 0);
+	c.port = open.port;
+	PV_CHECK(!op(EVTCHNOP_close, &c), 0);
+	c.port = other.port;
+	PV_CHECK(!op(EVTCHNOP_close, &c), 0);
+}
+
+/* Watchdogs: two, set, poked and taken away. The last one stays, and so does the reason that is to be given for the end, which a watchdog or a crash would change. */
+static void watchdogs(void)
+{
+	struct sched_watchdog w = { 0, 1000 };
+	struct sched_shutdown reason = { 99 };
+
+	PV_CHECK(sched(SCHEDOP_watchdog, &w) == 1 && sched(SCHEDOP_watchdog, &w) == 2, 0);
+	PV_CHECK(sched(SCHEDOP_watchdog, &w) == -XEN_ENOSPC, 0);
+	w.id = 3;
+	PV_CHECK(sched(SCHEDOP_watchdog, &w) == -XEN_EINVAL, 0);
+	w.id = 2;
+	PV_CHECK(!sched(SCHEDOP_watchdog, &w), 0);
+	w.timeout = 0;
+	PV_CHECK(!sched(SCHEDOP_watchdog, &w) && sched(SCHEDOP_watchdog, &w) == -XEN_EINVAL, 0);
+	w.id = 1;
+	PV_CHECK(!sched(SCHEDOP_watchdog, &w), 0);
+	w.id = 0;
+	PV_CHECK(sched(SCHEDOP_watchdog, &w) == -XEN_EINVAL, 0);
+	PV_CHECK(sched(SCHEDOP_shutdown_code, &reason) == -XEN_EINVAL, 0);
+}
+
 /* The iret hypercall with this frame; comes back by pv_keep. */
 static void leave(uint64_t rip, uint64_t cs, uint64_t ss)
 {
@@ -288,6 +344,8 @@ static __attribute__((used)) void events(struct start_info *start)
 	pv_start(start);
 	set_up();
 	channels();
+	to_itself();
+	watchdogs();
 	timers();
 	virtual_cpu();
 	user_code();

@@ -23,11 +23,13 @@ static void large_page(void)
 
 	PV_CHECK(e == -XEN_EINVAL, e);
 	PV_CHECK(!(l2[i] & 1 << 7), l2[i]);
-	page[TABLE_A][0] = of(page[TARGET]) | RW | 1 << 7;
+	/* Without that bit it would be right: an empty table. */
+	page[TABLE_A][0] = of(page[TABLE_B]) | RW | 1 << 7;
+	pv_remap(page[TABLE_B], RO);
 	pv_remap(page[TABLE_A], RO);
 	e = pv_ext(MMUEXT_PIN_L2_TABLE, pv_mfn(page[TABLE_A]), 0);
 	PV_CHECK(e == -XEN_EINVAL, e);
-	PV_CHECK(!pv_remap(page[TABLE_A], RW), 0);
+	PV_CHECK(!pv_remap(page[TABLE_A], RW) && !pv_remap(page[TABLE_B], RW), 0);
 	page[TABLE_A][0] = 0;
 }
 
@@ -62,6 +64,15 @@ static void unchecked_pointer(void)
 	PV_CHECK(e == -XEN_EFAULT, e);
 	PV_CHECK(PV_M2P[m] == before, PV_M2P[m]);
 	PV_CHECK(PV_FAULTS("movq $0, (%0)", "r"(&PV_M2P[m])), 0);
+	/* Arguments that the processor would let it read, but that are not its to point at; that are no addresses; that wrap. */
+	e = pv_call(__HYPERVISOR_mmu_update, (uint64_t)(uintptr_t)PV_M2P, 1, 0, DOMID_SELF);
+	PV_CHECK(e == -XEN_EFAULT, e);
+	e = pv_call(__HYPERVISOR_mmu_update, 0x0000800000000000ull, 1, 0, DOMID_SELF);
+	PV_CHECK(e == -XEN_EFAULT, e);
+	e = pv_call(__HYPERVISOR_mmu_update, 0x00007ffffffffff8ull, 1, 0, DOMID_SELF);
+	PV_CHECK(e == -XEN_EFAULT, e);
+	e = pv_call(__HYPERVISOR_mmu_update, ~7ull, 1, 0, DOMID_SELF);
+	PV_CHECK(e == -XEN_EFAULT, e);
 }
 
 /* XSA-286, XSA-299: tables that contain themselves, finished or on the way. */
@@ -73,7 +84,10 @@ static void linear_tables(void)
 	PV_CHECK(e == -XEN_EINVAL, e);
 	e = pv_update(pv_entry_at(l2, 300), of(l2) | RO);
 	PV_CHECK(e == -XEN_EINVAL, e);
-	e = pv_update(pv_entry_at(l4, 256), of(page[TARGET]) | RW);
+	/* The hypervisor's entries: neither taken away nor replaced by what might stand elsewhere. */
+	e = pv_update(pv_entry_at(l4, 256), 0);
+	PV_CHECK(e == -XEN_EINVAL, e);
+	e = pv_update(pv_entry_at(l4, 271), l4[0]);
 	PV_CHECK(e == -XEN_EINVAL, e);
 	page[LINEAR][0] = of(page[LINEAR]) | RO;
 	pv_remap(page[LINEAR], RO);
@@ -127,6 +141,9 @@ static void address_spaces(void)
 	int64_t e = pv_ext(MMUEXT_NEW_BASEPTR, root | 1ull << 51, 0);
 
 	PV_CHECK(e == -XEN_EINVAL, e);
+	e = pv_ext(MMUEXT_NEW_BASEPTR, root | 1ull << 52, 0);	/* as an address, the root again */
+	PV_CHECK(e == -XEN_EINVAL, e);
+	PV_CHECK(PV_FAULTS("mov %0, %%cr3", "r"(root * PV_PAGE | 1ull << 63)), 0);
 	__asm__ volatile("mov %%cr4, %0" : "=r"(cr4));
 	PV_FAULTS("mov %0, %%cr4", "r"(cr4 | 1 << 17 | 1 << 7));
 	__asm__ volatile("mov %%cr4, %0" : "=r"(after));

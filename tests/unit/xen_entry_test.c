@@ -321,6 +321,55 @@ static void timers_end_in_the_timer_virq(void **state)
 	assert_in_range(rig->xen->shared->wc_sec, 1000000000 - 10, 1000000000);
 }
 
+static void a_watchdog_that_is_not_poked_ends_the_domain(void **state)
+{
+	const uint64_t second = 1000000000ull;
+	struct sched_watchdog w = { .timeout = 10 };
+
+	(void)state;
+	memcpy(at(DATA), &w, sizeof(w));
+	assert_int_equal(hypercall(__HYPERVISOR_sched_op, SCHEDOP_watchdog, DATA, 0), 1);
+	assert_in_range(lapic_timer_poll(rig->v, clock_ns()), clock_ns(), clock_ns() + 10 * second);
+	w = (struct sched_watchdog){ .id = 1, .timeout = 100 };
+	memcpy(at(DATA), &w, sizeof(w));
+	assert_int_equal(hypercall(__HYPERVISOR_sched_op, SCHEDOP_watchdog, DATA, 0), 0);
+	assert_in_range(lapic_timer_poll(rig->v, clock_ns()), clock_ns() + 30 * second, clock_ns() + 100 * second);
+	w.timeout = 0;
+	memcpy(at(DATA), &w, sizeof(w));
+	assert_int_equal(hypercall(__HYPERVISOR_sched_op, SCHEDOP_watchdog, DATA, 0), 0);
+	assert_true(lapic_timer_poll(rig->v, clock_ns()) == ~0ull);
+	/* Its time has come. */
+	assert_int_equal(xen_interrupts(rig->v), EXEC_NEXT);
+	xen_set_watchdog(rig->xen, 0, 1);
+	assert_true(lapic_timer_poll(rig->v, clock_ns()) == ~0ull);
+	assert_true(atomic_load(&rig->v->pending) & REQ_INTERRUPT);
+	assert_int_equal(xen_interrupts(rig->v), EXEC_STOP);
+	assert_int_equal(rig->v->exit.kind, EXIT_TRIPLE_FAULT);
+	assert_non_null(strstr(rig->v->exit.reason, "watchdog"));
+}
+
+static enum xen_end ended_as = XEN_END_CRASH;
+static void note_end(void *opaque, enum xen_end end)
+{
+	(void)opaque;
+	ended_as = end;
+}
+
+static void a_reason_that_was_latched_is_the_one_that_counts(void **state)
+{
+	struct sched_shutdown reason = { SHUTDOWN_poweroff };
+
+	(void)state;
+	rig->xen->config.ended = note_end;
+	memcpy(at(DATA), &reason, sizeof(reason));
+	assert_int_equal(hypercall(__HYPERVISOR_sched_op, SCHEDOP_shutdown_code, DATA, 0), 0);
+	reason.reason = SHUTDOWN_crash;
+	memcpy(at(DATA), &reason, sizeof(reason));
+	assert_int_equal(hypercall(__HYPERVISOR_sched_op, SCHEDOP_shutdown_code, DATA, 0), 0);
+	assert_int_equal(hypercall(__HYPERVISOR_sched_op, SCHEDOP_shutdown, DATA, 0), 0);
+	assert_int_equal(ended_as, XEN_END_POWEROFF);
+}
+
 static void a_multicall_makes_each_call_and_keeps_its_result(void **state)
 {
 	struct multicall_entry e[3] = {
@@ -516,6 +565,7 @@ int main(void)
 		T(syscall_in_the_kernel_is_a_hypercall), T(syscall_in_user_code_bounces_to_the_kernel_and_iret_goes_back),
 		T(exceptions_bounce_with_their_error_code_and_the_event_mask), T(software_interrupts_go_by_the_tables_privilege),
 		T(a_guest_without_a_handler_or_a_stack_is_lost), T(events_come_when_they_are_open), T(timers_end_in_the_timer_virq),
+		T(a_watchdog_that_is_not_poked_ends_the_domain), T(a_reason_that_was_latched_is_the_one_that_counts),
 		T(a_multicall_makes_each_call_and_keeps_its_result), T(privileged_instructions_of_the_kernel_are_emulated_and_only_the_listed_ones),
 		T(a_trace_tells_bounces_hypercalls_and_returns), T(guest_pointers_into_the_hypervisors_hole_are_refused),
 		T(stores_to_level_1_tables_change_their_entries_if_they_may),
