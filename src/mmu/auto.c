@@ -5,7 +5,7 @@
  * in two dimensions takes nothing from them. So the choice is about cost alone, and this file is the only place that makes it.
  *
  * Cost is counted in references to tables, the unit in which the modes differ. For a nested walk it is the references made, guest's and nested, which caches make few
- * where a program works in few regions and many where it jumps about. A reference of a shadow walk counts twice, since it reads the page's record and the entry; then there are
+ * where a program works in few regions and many where it jumps about. A reference of a shadow walk takes as long as one of those (docs/mmu.md, Auto); then there are
  * the walks of hidden faults, and a charge for each hidden fault, each shadow page made and each trapped write.
  *
  * Windows of AUTO_WINDOW misses are judged, under shadow tables eighths of that. Regret is bounded: a space may lose to tries of shadow tables no more than a share
@@ -21,10 +21,10 @@
 
 #define AUTO_WINDOW 1024
 #define AUTO_PART 8		/* of a window, that is judged under shadow tables */
-#define AUTO_SHARE 32
-#define AUTO_PATIENCE 64	/* windows */
-#define COST_SHADOW 2		/* of a reference to shadow tables */
-#define COST_HIDDEN 20		/* of putting in a shadow entry, beside its walk */
+#define AUTO_SHARE 24
+#define AUTO_PATIENCE 128	/* windows */
+#define COST_SHADOW 1		/* of a reference to shadow tables */
+#define COST_HIDDEN 6		/* of putting in a shadow entry, beside its walk */
 #define COST_MADE 60		/* of making a shadow page: emptied, and looked for in level 1 of the TLB, where no write to its table may stay */
 #define COST_WRITE 40		/* of a store that leaves generated code and is followed */
 
