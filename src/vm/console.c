@@ -27,19 +27,31 @@
 #define WRITE_MAX 4096u
 #define GUEST_DEAF_NS 1000000000u
 
-/* The last words of a Linux kernel that will not reboot (kernel/panic.c). */
-static const char panic_text[] = "---[ end Kernel panic - not syncing";
+/*
+ * What says that a kernel has panicked. Linux: the first words, after which it may reset, by itself or through Xen; the last, after which it waits for ever. Xen: before it
+ * waits and resets. run: so many equal bytes begin the text.
+ */
+static const struct { const char *text; uint8_t run; bool waits; } panic_texts[CONSOLE_PANICS] = {
+	{ "Kernel panic - not syncing: ", 1, false },
+	{ "---[ end Kernel panic - not syncing", 3, true },
+	{ "(XEN) Panic on CPU ", 1, true },
+};
 
 static void console_watch(struct console *c, uint8_t byte)
 {
-	if (byte == (uint8_t)panic_text[c->panic_match])
-		c->panic_match++;
-	else if (byte != '-' || c->panic_match != 3) /* a longer run of dashes still ends in three */
-		c->panic_match = byte == '-';
-	if (!panic_text[c->panic_match]) {
-		c->panic_match = 0;
-		if (c->panic_seen)
-			c->panic_seen(c->opaque);
+	for (unsigned i = 0; i < CONSOLE_PANICS; i++) {
+		const char *text = panic_texts[i].text;
+		uint8_t *match = &c->panic_match[i];
+
+		if (byte == (uint8_t)text[*match])
+			++*match;
+		else if (byte != (uint8_t)text[0] || *match != panic_texts[i].run) /* a longer run still ends in one of that length */
+			*match = byte == (uint8_t)text[0];
+		if (!text[*match]) {
+			*match = 0;
+			if (c->panic_seen)
+				c->panic_seen(c->opaque, panic_texts[i].waits);
+		}
 	}
 }
 

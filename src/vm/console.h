@@ -26,6 +26,7 @@ struct console_port_ops {
 };
 #define CONSOLE_RING 65536u
 #define CONSOLE_INPUT 4096u	/* more waits with its sender */
+#define CONSOLE_PANICS 3u	/* texts by which a panic is recognised */
 
 struct console {
 	struct loop *loop;
@@ -33,7 +34,7 @@ struct console {
 	const struct console_port_ops *ops;
 	void *port;
 	size_t (*keys)(void *opaque, uint8_t *bytes, size_t len);
-	void (*panic_seen)(void *opaque);
+	void (*panic_seen)(void *opaque, bool waits);
 	void *opaque;
 	bool unbuffered;
 
@@ -52,7 +53,7 @@ struct console {
 	bool held;			/* the port was told that there is no room */
 	bool gone;			/* nobody reads any more: output is dropped */
 	bool closing;			/* the VM ended: never wait */
-	unsigned panic_match;
+	uint8_t panic_match[CONSOLE_PANICS];	/* how much of each text has been seen */
 	_Atomic bool input_waits;	/* input is left over: tell the I/O thread when the port has room */
 };
 

@@ -74,7 +74,15 @@ void vm_stop(struct vm *vm, enum vm_end_kind kind, unsigned value, const char *r
 	loop_stop(&vm->loop);
 }
 
-bool vm_was_shut_down(const struct vm *vm, bool restart) { return vm->machine->was_shut_down(vm, restart); }
+/* Xen takes the machine down in good order after a panic, its own or domain 0's, too; but not long after the words. */
+#define PANIC_WORDS_NS 120000000000u
+
+bool vm_was_shut_down(const struct vm *vm, bool restart)
+{
+	const uint64_t said = atomic_load(&vm->panic.said_ns);
+
+	return !(said && clock_ns() - said < PANIC_WORDS_NS) && vm->machine->was_shut_down(vm, restart);
+}
 
 /*
  * A kernel that panicked and is not to reboot waits for ever in a delay loop with interrupts on. Its last words on the
@@ -94,11 +102,13 @@ static bool panic_activity(struct vm *vm)
 	return changed || vcpu_user(&vm->vcpu[0]->v);
 }
 
-void vm_panic_suspected(void *opaque)
+void vm_panic_suspected(void *opaque, bool waits)
 {
 	struct vm *vm = opaque;
 
-	loop_timer_set(&vm->panic_check, clock_ns() + PANIC_ROUND_NS);
+	atomic_store(&vm->panic.said_ns, clock_ns());
+	if (waits)
+		loop_timer_set(&vm->panic_check, clock_ns() + PANIC_ROUND_NS);
 }
 
 void vm_panic_check(void *opaque, uint32_t events)

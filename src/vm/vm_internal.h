@@ -132,7 +132,7 @@ struct vm {
 	bool stuck;			/* a vcpu does not stop: nothing that it may use can be freed */
 	struct loop_source timeout;
 	struct loop_source panic_check;
-	struct { uint64_t syscalls, halts; unsigned rounds; } panic;
+	struct { uint64_t syscalls, halts; unsigned rounds; _Atomic uint64_t said_ns; } panic;	/* said_ns: when the console last read so */
 
 	/* What the loader says, for `enter`; and where the kernel lies. */
 	union { struct boot_entry pc; struct boot_xen_entry xen; } start;
@@ -179,8 +179,8 @@ void vm_on_power(void *vm, enum power_event event, uint8_t value);
 
 /* end.c */
 bool vm_was_shut_down(const struct vm *vm, bool restart);
-/* The console saw the end of a panic's text: if the guest does nothing but wait from now on, it is over. */
-void vm_panic_suspected(void *vm);
+/* The console saw a panic's text; waits: of a kind after which, if the guest does nothing but wait from now on, it is over. */
+void vm_panic_suspected(void *vm, bool waits);
 void vm_panic_check(void *vm, uint32_t events);
 
 /* frames.c */

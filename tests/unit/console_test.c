@@ -26,7 +26,7 @@ struct rig {
 	struct console console;
 	int in[2], out[2];
 	bool abort;
-	unsigned panics;
+	unsigned panics, first_words;
 };
 
 static size_t drop_stars(void *opaque, uint8_t *bytes, size_t len)
@@ -38,7 +38,12 @@ static size_t drop_stars(void *opaque, uint8_t *bytes, size_t len)
 			bytes[out++] = bytes[i];
 	return out;
 }
-static void saw_panic(void *opaque) { ((struct rig *)opaque)->panics++; }
+static void saw_panic(void *opaque, bool waits)
+{
+	struct rig *r = opaque;
+	r->panics += waits;
+	r->first_words += !waits;
+}
 
 static size_t port_receive(void *uart, const uint8_t *bytes, size_t n) { return uart_receive(uart, bytes, n); }
 static void port_tx_room(void *uart) { uart_tx_room(uart); }
@@ -378,6 +383,12 @@ static void the_last_words_of_a_panic_are_recognised_anywhere_in_a_line(void **s
 	assert_int_equal(r->panics, 1);
 	guest_sends(r, "---[ end---[ end Kernel panic - not syncing");
 	assert_int_equal(r->panics, 2);
+	guest_sends(r, "(XEN) Panic on\r\nPanic on CPU 0\r\n(XEN)(XEN) Panic on CP");
+	assert_int_equal(r->panics, 2);
+	guest_sends(r, "((XEN) Panic on CPU 0:\r\n");
+	assert_int_equal(r->panics, 3);
+	/* The last words hold the first, if a reason follows. */
+	assert_int_equal(r->first_words, 2);
 }
 
 int main(void)
