@@ -125,7 +125,7 @@ static void run(uint64_t seed, uint64_t steps, enum paging_mode mode, enum place
 	}
 	/* Level 1 is to change its size now and then. */
 	f->mmu.priv->tlb1_large = 4 * TLB_L1_SMALL;
-	for (unsigned s = 0; s < TLB_SETS; s++)
+	for (unsigned s = 0; s < TLB_WORLD; s++)
 		f->mmu.priv->tlb1[s].limit = 2;
 	/* Serials are to come around. */
 	for (uint64_t m = 0; m < f->memory.pool.frames; m++)

@@ -33,7 +33,7 @@
 
 /* Mode: what translation depends on besides the bytes and the address. */
 enum bt_mode {
-	MODE_SET = 3,		/* enum tlb_set */
+	MODE_SET = 3,		/* enum tlb_set, but for its world, which MODE_GUEST says */
 	MODE_CPL0 = 4,
 	MODE_X87 = 8,		/* the x87, MMX, SSE, AVX conditions of exec_need_fault hold */
 	MODE_MMX = 16,

@@ -37,7 +37,7 @@ static uint32_t mode_of_segments(const struct vcpu *v)
 
 uint32_t bt_mode_of(const struct vcpu *v)
 {
-	uint32_t mode = vcpu_tlb_set(v) | (vcpu_long64(v) ? 0 : mode_of_segments(v)) | (v->cpl == 0 ? MODE_CPL0 : 0) | (v->cpl == 0 && (v->cr4 & CR4_SMAP) ? MODE_SMAP : 0);
+	uint32_t mode = vcpu_tlb_way(v) | (vcpu_long64(v) ? 0 : mode_of_segments(v)) | (v->cpl == 0 ? MODE_CPL0 : 0) | (v->cpl == 0 && (v->cr4 & CR4_SMAP) ? MODE_SMAP : 0);
 
 	mode |= v->mmu.va_bits == VA_BITS_5LEVEL ? MODE_LA57 : 0;
 	mode |= UNLIKELY(v->svm.guest) ? MODE_GUEST : 0;

@@ -14,12 +14,13 @@
  */
 #include "bt/lower.h"
 
-static int32_t l1_of(const struct tr *t) { return VOFF(mmu.l1) + (int32_t)((t->mode & MODE_SET) * sizeof(struct tlb_entry) * TLB_L1_LARGE); }
+static unsigned set_of(const struct tr *t) { return (t->mode & MODE_SET) + (t->mode & MODE_GUEST ? TLB_WORLD : 0); }
+static int32_t l1_of(const struct tr *t) { return VOFF(mmu.l1) + (int32_t)(set_of(t) * sizeof(struct tlb_entry) * TLB_L1_LARGE); }
 static int32_t tag_of(const struct tr *t, bool write)
 {
 	return l1_of(t) + (int32_t)(write ? offsetof(struct tlb_entry, tag_write) : offsetof(struct tlb_entry, tag_read));
 }
-static int32_t stack_of(const struct tr *t) { return VOFF(mmu.stack) + (int32_t)((t->mode & MODE_SET) * sizeof(struct tlb_stack)); }
+static int32_t stack_of(const struct tr *t) { return VOFF(mmu.stack) + (int32_t)(set_of(t) * sizeof(struct tlb_stack)); }
 
 static uint32_t probe_site(struct tr *t, enum site_kind kind, unsigned size)
 {
@@ -35,7 +36,7 @@ uint8_t *lower_lookup(struct tr *t, unsigned size, bool write, struct emit *e)
 	uint8_t *miss;
 
 	e_rorx32(e, T1, T0, PAGE_SHIFT - TLB_ENTRY_SHIFT);
-	e_op_gs(e, false, 0x23, T1, VOFF(mmu.l1_mask) + (int32_t)((t->mode & MODE_SET) * sizeof(uint32_t)));
+	e_op_gs(e, false, 0x23, T1, VOFF(mmu.l1_mask) + (int32_t)(set_of(t) * sizeof(uint32_t)));
 	e_op_gs_base(e, true, 0x2b, T0, T1, NO_BASE, 1, tag_of(t, write));
 	e_alu_imm(e, true, 7, T0, 4096 - (int32_t)size);
 	miss = e_jcc(e, CC_A);
@@ -95,7 +96,7 @@ struct site *lower_stack_missed(struct tr *t, unsigned size, bool write, bool un
 	const uint32_t site = probe_site(t, write ? SITE_STACK_WRITE : SITE_STACK_READ, size);
 
 	e_mov_imm(cold, T1, site);
-	e_jmp_to(cold, t->bt->stack_missed[t->mode & MODE_SET][write][__builtin_ctz(size)][undo]);
+	e_jmp_to(cold, t->bt->stack_missed[set_of(t)][write][__builtin_ctz(size)][undo]);
 	return &t->bt->site[site];
 }
 

@@ -66,7 +66,7 @@ static inline uint8_t *vmem_probe(const struct vcpu *v, uint64_t la, unsigned le
 {
 	enum tlb_set set = acc & ACC_USER ? TLB_USER :
 		       (v->cr4 & CR4_SMAP) && !(acc & ACC_AC) ? TLB_KERNEL : TLB_KERNEL_AC;
-	const struct tlb_entry *e = tlb1_entry(&v->mmu, set, la);
+	const struct tlb_entry *e = tlb1_entry(&v->mmu, set + v->mmu.world, la);
 	uint64_t offset = la - (acc & ACC_WRITE ? e->tag_write : e->tag_read);
 
 	return LIKELY(offset <= PAGE_SIZE - len) ? (uint8_t *)(uintptr_t)(e->host + offset) : NULL;

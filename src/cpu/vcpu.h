@@ -172,12 +172,14 @@ static inline bool vcpu_user(const struct vcpu *v) { return v->cpl == 3 && !v->r
 static inline bool vcpu_canonical(const struct vcpu *v, uint64_t va) { return mmu_canonical(&v->mmu, va); }
 /* Whether a register that holds an address may be loaded with va: that depends on what the processor offers, not on the paging in force. */
 static inline bool cpu_canonical(const struct vcpu *v, uint64_t va) { return va_canonical(va, v->cpuid->va_bits); }
-static inline enum tlb_set vcpu_tlb_set(const struct vcpu *v)
+/* How accesses are made, whatever the world (tlb.h), and the set of level 1 that serves them. */
+static inline enum tlb_set vcpu_tlb_way(const struct vcpu *v)
 {
 	if (vcpu_user(v))
 		return TLB_USER;
 	return (v->cr4 & CR4_SMAP) && !(v->rflags & FL_AC) ? TLB_KERNEL : TLB_KERNEL_AC;
 }
+static inline enum tlb_set vcpu_tlb_set(const struct vcpu *v) { return vcpu_tlb_way(v) + v->mmu.world; }
 
 extern const struct stat_row cpu_stat_rows[];
 extern const size_t cpu_stat_row_count;

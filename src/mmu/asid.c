@@ -108,6 +108,7 @@ void asid_init(struct mmu *mmu)
 {
 	struct asid *a = &mmu->priv->asid;
 
+	a->guest_in_l1 = GUEST_SPACES;
 	a->next_id = a->floor_id = 1;
 	a->next_psc = a->floor_psc = 1;
 	a->next_fetch = 1;

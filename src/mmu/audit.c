@@ -76,7 +76,8 @@ static int audit_level1(struct mmu *mmu, unsigned set, unsigned i, char *msg, si
 	mfn_t m = tr_mfn(e->aux);
 	const struct tlb1 *t = &mmu->priv->tlb1[set];
 	bool local = (t->local[i / 64] >> (i % 64) & 1) && (t->local_words[i / 64 / 64] >> (i / 64 % 64) & 1);
-	bool may_write = (e->aux & PTE_W) || (set != TLB_USER && !mmu->priv->controls.wp);
+	const bool here = set / TLB_WORLD * TLB_WORLD == mmu->world; /* else what it may follows from registers that are not in force */
+	bool may_write = !here || (e->aux & PTE_W) || (!tlb_set_is_user(set) && !mmu->priv->controls.wp);
 	int bad;
 
 	if (e->tag_read == TLB_INVALID_TAG(i)) {
@@ -84,7 +85,7 @@ static int audit_level1(struct mmu *mmu, unsigned set, unsigned i, char *msg, si
 			FAIL("T1: set %u slot %u has a write tag but no read tag", set, i);
 		return 0;
 	}
-	if (!mmu_canonical(mmu, e->tag_read) || (e->tag_read & ~PAGE_MASK) || tlb1_index(mmu, set, e->tag_read) != i)
+	if ((here && !mmu_canonical(mmu, e->tag_read)) || (e->tag_read & ~PAGE_MASK) || tlb1_index(mmu, set, e->tag_read) != i)
 		FAIL("T1: set %u slot %u has tag %#lx", set, i, e->tag_read);
 	bad = audit_frame(mmu, "T5", e->tag_read, m, msg, size);
 	if (bad)
@@ -102,12 +103,12 @@ static int audit_level1(struct mmu *mmu, unsigned set, unsigned i, char *msg, si
 		if (pool_frame(&mmu->memory->pool, m)->flags & (FRAME_TRACKED | FRAME_VMM))
 			FAIL("T2: set %u va %#lx is writable, its frame %#lx is watched", set, e->tag_read, m.v);
 	}
-	if (!walk_allowed(&mmu->priv->controls, e->aux,
-			  ACC_READ | (set == TLB_USER ? ACC_USER : set == TLB_KERNEL_AC ? ACC_AC : 0)))
+	if (here && !walk_allowed(&mmu->priv->controls, e->aux,
+			  ACC_READ | (tlb_set_is_user(set) ? ACC_USER : set % TLB_WORLD == TLB_KERNEL_AC ? ACC_AC : 0)))
 		FAIL("T2: set %u va %#lx is readable with rights %#lx", set, e->tag_read, e->aux);
 	if (local == !!(e->aux & PTE_G))
 		FAIL("T3: set %u va %#lx: global %d, in the list of local ones %d", set, e->tag_read, !local, local);
-	return mmu->mode == PAGING_DIRECT ? audit_direct_entry(mmu, 1, set == TLB_USER ? mmu->user_cr3 : mmu->cr3, e->tag_read, e->aux, msg, size) : 0;
+	return mmu->mode == PAGING_DIRECT ? audit_direct_entry(mmu, 1, tlb_set_is_user(set) ? mmu->user_cr3 : mmu->cr3, e->tag_read, e->aux, msg, size) : 0;
 }
 
 static int audit_level2(struct mmu *mmu, const struct tlb2_set *set, bool large, char *msg, size_t size)
@@ -169,9 +170,9 @@ static int audit_tlb(struct mmu *mmu, char *msg, size_t size)
 	const struct tlb2 *t = &mmu->priv->tlb2;
 	int bad = audit_spans(mmu, msg, size);
 
-	for (unsigned s = 0; s < TLB_SETS && !bad; s++)
+	for (unsigned s = 0; s < mmu->sets && !bad; s++)
 		bad = audit_stack(mmu, s, msg, size);
-	for (unsigned s = 0; s < TLB_SETS && !bad; s++)
+	for (unsigned s = 0; s < mmu->sets && !bad; s++)
 		for (unsigned i = 0; i < tlb1_entries(mmu, s) && !bad; i++)
 			bad = audit_level1(mmu, s, i, msg, size);
 	for (unsigned i = 0; i < ARRAY_LEN(t->small) && !bad; i++)

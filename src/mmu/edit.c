@@ -6,8 +6,8 @@
 #include "mmu/shadow.h"
 
 enum flush {
-	F_L1_LOCAL = 1,		/* level 1: entries that are not global */
-	F_L1_ALL = 2,
+	F_L1_LOCAL = 1,		/* level 1, of the world that runs: entries that are not global */
+	F_L1_ALL = 2,		/* all of them; with F_GLOBALS the other world's too */
 	F_SPACE = 4,		/* the named space: everything but global entries */
 	F_SPACES = 8,		/* all spaces */
 	F_GLOBAL = 16,		/* global entries of level 2, of the world that runs */
@@ -43,9 +43,8 @@ static const struct event_row { unsigned flush; size_t counter; } event_table[EV
 	/* Usually less will do: edit_frames_changed. */
 	ROW(EVENT_P2M, F_L1_ALL | F_SPACES | F_GLOBAL | F_GLOBALS | F_FETCH | F_TABLES, flush_p2m),
 	ROW(EVENT_ALL, F_L1_ALL | F_SPACES | F_GLOBAL | F_GLOBALS | F_FETCH | F_TABLES | F_NESTS, flush_cr4),
-	/* SVM: from one world to another, whose entries level 1 cannot tell apart; and the guest space's */
-	ROW(EVENT_WORLD, F_L1_ALL, world_switches),
-	ROW(EVENT_GUEST, F_L1_ALL | F_GUEST, flush_asid),
+	/* SVM: one guest's space */
+	ROW(EVENT_GUEST, F_GUEST, flush_asid),
 	/* ... what EVENT_PAGING_CHANGED and EVENT_INVPCID_ALL_GLOBAL are to a world of one space; no other is touched */
 	ROW(EVENT_GUEST_PAGING_CHANGED, F_L1_ALL | F_SPACE | F_GLOBAL, flush_cr4),
 	ROW(EVENT_GUEST_INVPCID_ALL, F_L1_ALL | F_SPACE | F_GLOBAL, flush_invpcid),
@@ -60,8 +59,10 @@ void edit_event(struct mmu *mmu, enum mmu_event event, unsigned pcid, uint64_t v
 	++*(uint64_t *)((char *)&mmu->counters + event_table[event].counter);
 	if (event != EVENT_CR3 && event != EVENT_CR3_NOFLUSH)
 		trace_event(mmu->trace, TRACE_CAT_FLUSH, TRACE_FLUSH, (uint32_t)event_table[event].counter, pcid, va);
-	if (flush & F_L1_ALL)
+	if (flush & F_GLOBALS)
 		tlb1_clear(mmu);
+	else if (flush & F_L1_ALL)
+		tlb1_clear_world(mmu, mmu->world);
 	else if ((flush & F_L1_LOCAL) || ((flush & F_SPACE) && current))
 		tlb1_clear_local(mmu);
 	if (flush & F_L1_VOID)
@@ -78,8 +79,10 @@ void edit_event(struct mmu *mmu, enum mmu_event event, unsigned pcid, uint64_t v
 	}
 	if (flush & F_GLOBALS)
 		asid_flush_other_globals(mmu);
-	if (flush & F_GUEST)
+	if (flush & F_GUEST) {
+		tlb1_clear_world(mmu, TLB_WORLD); /* perhaps another guest's: no matter */
 		asid_flush_guest(mmu, pcid - PCIDS);
+	}
 	if (flush & (F_GUEST | F_NESTS))
 		nest_void(mmu, flush & F_NESTS ? ALL_GUESTS : pcid - PCIDS);
 	if (flush & F_TABLES)

@@ -183,15 +183,16 @@ static void look_tlb(struct mmu *mmu, struct explain *x)
 	struct tlb2 *t = &mmu->priv->tlb2;
 	const uint32_t id[2] = { x->space_id, mmu->priv->asid.global_id };
 
-	for (unsigned s = 0; s < TLB_SETS; s++) {
-		const struct tlb_entry *e = tlb1_entry(mmu, s, x->va);
+	for (unsigned s = 0; s < TLB_WORLD; s++) {
+		const struct tlb_entry *e = tlb1_entry(mmu, mmu->world + s, x->va);
+		const struct tlb_stack *stack = &mmu->stack[mmu->world + s];
 
 		/* What is not global in level 1 belongs to the current space. */
 		if (e->tag_read != (x->va & PAGE_MASK) || !(x->current || (e->aux & PTE_G)) || (s == TLB_USER ? x->for_kernel : x->for_user))
 			continue;
 		x->tlb1[s] = (struct explain_tlb1){ true, e->tag_write == e->tag_read, e->aux & PTE_G,
 						    mfn((e->aux & TR_MFN_MASK) >> PAGE_SHIFT) };
-		x->stack[s] = mmu->stack[s].limit[0] && mmu->stack[s].tag == e->tag_read;
+		x->stack[s] = stack->limit[0] && stack->tag == e->tag_read;
 	}
 	for (unsigned k = 0; k < 2; k++) {
 		uint64_t tag = tlb2_small_tag(x->va, id[k]);
@@ -378,7 +379,7 @@ static void foresee(struct mmu *mmu, struct walk_space *space, const struct expl
 		    struct explain_access *a)
 {
 	const struct walk_controls *c = &mmu->priv->controls;
-	const struct explain_tlb1 *l1 = &x->tlb1[tlb_set_of(mmu, a->access)];
+	const struct explain_tlb1 *l1 = &x->tlb1[tlb_set_of(mmu, a->access) - mmu->world];
 	const struct explain_tlb2 *l2 = cached_entry(x);
 	bool store = a->access & ACC_WRITE;
 	enum walk_status status;

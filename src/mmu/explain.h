@@ -114,8 +114,8 @@ struct explain {
 	bool shadow_void;		/* out of date: brought up to date, or dropped, before the next use */
 	unsigned shadows;
 	struct explain_shadow shadow[PAGING_MAX_LEVELS];
-	struct explain_tlb1 tlb1[TLB_SETS];
-	bool stack[TLB_SETS];
+	struct explain_tlb1 tlb1[TLB_WORLD];
+	bool stack[TLB_WORLD];
 	unsigned tlb2s;
 	struct explain_tlb2 tlb2[4];
 	uint8_t psc_level;		/* nested: the cached table of this level is where a walk begins; 0: at the root */

@@ -81,7 +81,7 @@ static __attribute__((noinline)) enum mmu_kind translate(struct mmu *mmu, uint64
 	switch (status) {
 	case TRANSLATED:
 		if (!(access & ACC_PROBE))
-			tlb2_insert(mmu, va, set == TLB_USER, t.data, t.large);
+			tlb2_insert(mmu, va, tlb_set_is_user(set), t.data, t.large);
 		return mapped(mmu, va, access, set, t.data, out);
 	case TRANSLATE_FAULT:
 		mmu->counters.guest_faults++;
@@ -122,7 +122,7 @@ static inline __attribute__((always_inline)) enum mmu_kind miss(struct mmu *mmu,
 {
 	uint64_t data;
 
-	if (LIKELY(tlb2_find(mmu, va.v, set == TLB_USER, &data))) {
+	if (LIKELY(tlb2_find(mmu, va.v, tlb_set_is_user(set), &data))) {
 		if (LIKELY(data_serves(mmu, data, access))) {
 			mmu->counters.tlb_l2_hits++;
 			if (LIKELY(!(access & (ACC_PROBE | ACC_EXEC))) && tlb1_crowded(mmu, set))
@@ -167,7 +167,7 @@ enum mmu_kind mmu_access(struct mmu *mmu, gva_t va, unsigned access, struct mmu_
 }
 
 /* What data must say, of the bits in mask, for an access in a set; a supervisor's write with CR0.WP clear may need less, and goes the long way. */
-static const struct refill_row { uint64_t mask, want; } refill_table[TLB_SETS][2] = {
+static const struct refill_row { uint64_t mask, want; } refill_table[TLB_WORLD][2] = {
 	[TLB_KERNEL] = { { PTE_U, 0 }, { PTE_U | PTE_W | PTE_D, PTE_W | PTE_D } },
 	[TLB_KERNEL_AC] = { { 0, 0 }, { PTE_W | PTE_D, PTE_W | PTE_D } },
 	[TLB_USER] = { { PTE_U, PTE_U }, { PTE_U | PTE_W | PTE_D, PTE_U | PTE_W | PTE_D } },
@@ -175,12 +175,12 @@ static const struct refill_row { uint64_t mask, want; } refill_table[TLB_SETS][2
 
 bool mmu_refill(struct mmu *mmu, uint64_t va, enum tlb_set set, bool write)
 {
-	const struct refill_row *row = &refill_table[set][write];
+	const struct refill_row *row = &refill_table[set % TLB_WORLD][write];
 	const struct memory *mem = mmu->memory;
 	struct tlb2 *t = &mmu->priv->tlb2;
 	/* As in tlb2_find, but one place: the other is for the long way. Where nothing is ever global, that is the space's. */
-	bool global = va >> 63 && !asid_in_guest(mmu) && mmu->mode != PAGING_DIRECT;
-	uint32_t id = global ? mmu->priv->asid.global_id : asid_of(mmu, set == TLB_USER)->id;
+	bool global = va >> 63 && mmu->mode != PAGING_DIRECT;
+	uint32_t id = global ? mmu->priv->asid.global_id : asid_of(mmu, tlb_set_is_user(set))->id;
 	uint64_t tag = tlb2_small_tag(va, id), data = tlb2_pick(tlb2_small_set(t, tag), tag);
 	uint32_t watched;
 

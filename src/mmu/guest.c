@@ -49,7 +49,12 @@ void mmu_enter_guest(struct mmu *mmu, uint32_t asid, enum mmu_guest_flush flush,
 		g = least_used(a);
 	*g = (struct guest_space){ asid, cr0, cr3, cr4, efer, nest, same ? g->global : (struct global_ids){ 0 }, same ? g->nest_id : 0, ++a->guest_clock };
 	space = PCIDS + (unsigned)(g - a->guest);
-	edit_event(mmu, EVENT_WORLD, 0, 0);
+	mmu->counters.world_switches++;
+	tlb1_enter_world(mmu, TLB_WORLD);
+	if (a->guest_in_l1 != space - PCIDS) {
+		tlb1_clear_world(mmu, TLB_WORLD);
+		a->guest_in_l1 = space - PCIDS;
+	}
 	asid_enter_guest(mmu, space - PCIDS);
 	edit_controls(mmu, cr0, cr4, efer);
 	mmu->cr3 = cr3;
@@ -69,7 +74,8 @@ void mmu_leave_guest(struct mmu *mmu, uint64_t cr0, uint64_t cr3, uint64_t cr4, 
 	g->cr3 = mmu->cr3;
 	g->cr4 = mmu->cr4;
 	g->efer = mmu->efer;
-	edit_event(mmu, EVENT_WORLD, 0, 0);
+	mmu->counters.world_switches++;
+	tlb1_enter_world(mmu, 0);
 	asid_leave_guest(mmu, cr4 & CR4_PCIDE ? cr3 & CR3_PCID_MASK : 0);
 	nest_set(mmu, NULL, NULL);
 	edit_controls(mmu, cr0, cr4, efer);

@@ -68,6 +68,8 @@ struct mmu {
 	struct tlb_stack stack[TLB_SETS];
 	uint64_t span[TLB_SPANS];
 	uint32_t l1_mask[TLB_SETS];	/* TLB_L1_MASK(entries) */
+	uint32_t world;			/* first of the sets in use: 0, in guest mode TLB_WORLD */
+	uint32_t sets;			/* how many there are: TLB_SETS as soon as there was a guest */
 	/*
 	 * Fetch ids, [0] for CPL < 3 and [1] for CPL 3: generated code's jump caches hold (id, va) pairs. An id changes
 	 * whenever a translation that mmu_fetch returned under it may have become invalid or another address space is current; a space that

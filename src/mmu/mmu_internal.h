@@ -91,6 +91,7 @@ struct asid {
 	uint32_t next_id, floor_id;
 	uint32_t next_psc, floor_psc;
 	uint32_t next_fetch;		/* up to FETCH_ID_MAX; then a new epoch */
+	unsigned guest_in_l1;		/* whose entries level 1 holds in the sets of guest mode: GUEST_SPACES if nobody's */
 	uint32_t global_id;		/* of the world that runs: tags global entries in level 2 */
 	uint32_t global_fetch;
 	bool kernel_local;		/* in some space, perhaps */
@@ -221,7 +222,9 @@ void tlb2_clear(struct mmu *mmu);
 void tlb1_note_fragment(struct mmu *mmu, uint64_t va);
 void tlb1_drop(struct mmu *mmu, uint64_t va);
 void tlb1_clear(struct mmu *mmu);
-void tlb1_clear_local(struct mmu *mmu);
+void tlb1_clear_local(struct mmu *mmu);		/* of the world that runs */
+void tlb1_clear_world(struct mmu *mmu, unsigned world);
+void tlb1_enter_world(struct mmu *mmu, unsigned world);	/* 0 or TLB_WORLD */
 void tlb1_write_protect(struct mmu *mmu, mfn_t m);
 /* Drops what names frames that pages have left. */
 void tlb1_drop_void(struct mmu *mmu);
@@ -260,7 +263,7 @@ static inline struct space_ids *asid_of(struct mmu *mmu, bool user)
 /* edit.c: what a guest event or one of ours voids; the table there says how. */
 enum mmu_event {
 	EVENT_CR3, EVENT_CR3_NOFLUSH, EVENT_ROOT, EVENT_ROOTS, EVENT_ROOTS_GLOBAL, EVENT_PAGES, EVENT_FETCHED, EVENT_PAGING_CHANGED, EVENT_RIGHTS_CHANGED, EVENT_INVLPG, EVENT_INVPCID_ADDRESS,
-	EVENT_INVPCID_CONTEXT, EVENT_INVPCID_ALL_GLOBAL, EVENT_INVPCID_ALL, EVENT_P2M, EVENT_ALL, EVENT_WORLD, EVENT_GUEST,
+	EVENT_INVPCID_CONTEXT, EVENT_INVPCID_ALL_GLOBAL, EVENT_INVPCID_ALL, EVENT_P2M, EVENT_ALL, EVENT_GUEST,
 	EVENT_GUEST_PAGING_CHANGED, EVENT_GUEST_INVPCID_ALL, EVENTS
 };
 /* Controls that decide translation, as registers and as walks ask for them. Nothing is voided. */

@@ -121,7 +121,7 @@ void tlb_invalidate_page(struct mmu *mmu, uint64_t va)
 		/* Too many places to look in: new ids for whatever this space can see. */
 		asid_flush(mmu, mmu->priv->asid.current);
 		asid_flush_global(mmu);
-		tlb1_clear(mmu);
+		tlb1_clear_world(mmu, mmu->world);
 		return;
 	}
 	tlb2_drop(mmu, va);
@@ -132,7 +132,7 @@ void tlb_invalidate_page(struct mmu *mmu, uint64_t va)
 			tlb2_drop(mmu, base + i * PAGE_SIZE);
 	}
 	if (filter_test(&t->fragments_l1, va >> 21))
-		tlb1_clear(mmu);
+		tlb1_clear_world(mmu, mmu->world);
 	else
 		tlb1_drop(mmu, va);
 }

@@ -17,7 +17,7 @@
  *      not even a non-canonical one; valid tags are canonical and page aligned
  *  T2  tag_write is valid only if the guest's D bit is set, the guest allows the write in this set, and the
  *      machine frame is not watched (struct frame.flags & FRAME_TRACKED) nor shared
- *  T3  level 1 holds translations of the current space (and global ones) only
+ *  T3  level 1 holds translations of the current space (and global ones) only, and in the other world's sets those of the space that it was left in
  *  T4  flushing a space never sweeps another's entries: it gives the space a new id
  *  T5  every entry that can be found names a frame that is handed out and is the p2m's frame for the gfn in its record; a
  *      large entry, 512 of them
@@ -31,7 +31,9 @@
 #include "x86/types.h"
 
 /* How an access is made. KERNEL_AC: supervisor access to user pages is allowed (CR4.SMAP clear, or EFLAGS.AC set). */
-enum tlb_set { TLB_KERNEL, TLB_KERNEL_AC, TLB_USER, TLB_SETS };
+enum tlb_set { TLB_KERNEL, TLB_KERNEL_AC, TLB_USER, TLB_WORLD, TLB_SETS = 2 * TLB_WORLD };
+/* The second half is that of SVM's guest mode, TLB_WORLD + the set: what the other world has cached stays over VMRUN and #VMEXIT. */
+static inline bool tlb_set_is_user(enum tlb_set set) { return set % TLB_WORLD == TLB_USER; }
 
 #define TLB_L1_SMALL_SHIFT 10
 #define TLB_L1_LARGE_SHIFT 15

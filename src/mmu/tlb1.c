@@ -17,7 +17,7 @@ static void copies_drop(struct mmu *mmu)
 {
 	for (unsigned i = 0; i < TLB_SPANS; i++)
 		mmu->span[i] = 0;
-	for (unsigned s = 0; s < TLB_SETS; s++)
+	for (unsigned s = 0; s < mmu->sets; s++)
 		for (unsigned n = 0; n < TLB_STACK_SIZES; n++)
 			mmu->stack[s].limit[n] = 0;
 }
@@ -101,7 +101,7 @@ void tlb1_note_fragment(struct mmu *mmu, uint64_t va)
 void tlb1_drop(struct mmu *mmu, uint64_t va)
 {
 	copies_drop(mmu);
-	for (unsigned s = 0; s < TLB_SETS; s++) {
+	for (unsigned s = mmu->world; s < mmu->world + TLB_WORLD; s++) {
 		unsigned i = tlb1_index(mmu, s, va);
 
 		if (mmu->l1[s][i].tag_read == (va & PAGE_MASK))
@@ -109,22 +109,39 @@ void tlb1_drop(struct mmu *mmu, uint64_t va)
 	}
 }
 
-void tlb1_clear(struct mmu *mmu)
+void tlb1_clear_world(struct mmu *mmu, unsigned world)
 {
 	copies_drop(mmu);
-	for (unsigned s = 0; s < TLB_SETS; s++)
+	for (unsigned s = world; s < world + TLB_WORLD && s < mmu->sets; s++)
 		if (UNLIKELY(is_large(mmu, s)))
 			shrink(mmu, s);
 		else
 			set_size(mmu, s, TLB_L1_SMALL);
+}
+
+void tlb1_clear(struct mmu *mmu)
+{
+	tlb1_clear_world(mmu, 0);
+	tlb1_clear_world(mmu, TLB_WORLD);
 	filter_clear(&mmu->priv->tlb2.fragments_l1);
 }
 
 void tlb1_clear_local(struct mmu *mmu)
 {
 	copies_drop(mmu);
-	for (unsigned s = 0; s < TLB_SETS; s++)
+	for (unsigned s = mmu->world; s < mmu->world + TLB_WORLD; s++)
 		drop_local(mmu, s);
+}
+
+void tlb1_enter_world(struct mmu *mmu, unsigned world)
+{
+	for (unsigned i = 0; i < TLB_SPANS; i++)
+		mmu->span[i] = 0;
+	mmu->world = world;
+	if (UNLIKELY(world && mmu->sets < TLB_SETS)) {
+		mmu->sets = TLB_SETS;
+		tlb1_clear_world(mmu, TLB_WORLD);
+	}
 }
 
 void tlb1_write_protect(struct mmu *mmu, mfn_t m)
@@ -132,7 +149,7 @@ void tlb1_write_protect(struct mmu *mmu, mfn_t m)
 	uint64_t host = (uint64_t)(uintptr_t)pool_ptr(&mmu->memory->pool, m);
 
 	copies_drop(mmu);
-	for (unsigned s = 0; s < TLB_SETS; s++)
+	for (unsigned s = 0; s < mmu->sets; s++)
 		for (unsigned i = 0, n = sweep(mmu, s) ? tlb1_entries(mmu, s) : 0; i < n; i++)
 			if (mmu->l1[s][i].host == host)
 				mmu->l1[s][i].tag_write = TLB_INVALID_TAG(i);
@@ -141,7 +158,7 @@ void tlb1_write_protect(struct mmu *mmu, mfn_t m)
 void tlb1_drop_void(struct mmu *mmu)
 {
 	copies_drop(mmu);
-	for (unsigned s = 0; s < TLB_SETS; s++)
+	for (unsigned s = 0; s < mmu->sets; s++)
 		for (unsigned i = 0, n = sweep(mmu, s) ? tlb1_entries(mmu, s) : 0; i < n; i++)
 			if (mmu->l1[s][i].tag_read != TLB_INVALID_TAG(i) && !tr_good(mmu->memory, mmu->l1[s][i].aux))
 				invalidate(mmu, s, i);
@@ -150,7 +167,7 @@ void tlb1_drop_void(struct mmu *mmu)
 void tlb1_write_protect_all(struct mmu *mmu)
 {
 	copies_drop(mmu);
-	for (unsigned s = 0; s < TLB_SETS; s++)
+	for (unsigned s = 0; s < mmu->sets; s++)
 		for (unsigned i = 0, n = sweep(mmu, s) ? tlb1_entries(mmu, s) : 0; i < n; i++)
 			mmu->l1[s][i].tag_write = TLB_INVALID_TAG(i);
 }
@@ -158,6 +175,8 @@ void tlb1_write_protect_all(struct mmu *mmu)
 void tlb1_init(struct mmu *mmu)
 {
 	mmu->priv->tlb1_large = TLB_L1_LARGE;
+	mmu->world = 0;
+	mmu->sets = TLB_WORLD;
 	for (unsigned s = 0; s < TLB_SETS; s++) {
 		mmu->priv->tlb1[s].limit = LIMIT_FIRST;
 		mmu->l1_mask[s] = TLB_L1_MASK(TLB_L1_SMALL);

@@ -70,10 +70,10 @@ static inline bool tlb2_find(struct mmu *mmu, uint64_t va, bool user, uint64_t *
 static inline enum tlb_set tlb_set_of(const struct mmu *mmu, unsigned access)
 {
 	if ((access & (ACC_USER | ACC_IMPLICIT)) == ACC_USER)
-		return TLB_USER;
+		return mmu->world + TLB_USER;
 	if (!mmu->priv->controls.smap)
-		return TLB_KERNEL_AC;
-	return (access & (ACC_AC | ACC_IMPLICIT)) == ACC_AC ? TLB_KERNEL_AC : TLB_KERNEL;
+		return mmu->world + TLB_KERNEL_AC;
+	return mmu->world + ((access & (ACC_AC | ACC_IMPLICIT)) == ACC_AC ? TLB_KERNEL_AC : TLB_KERNEL);
 }
 
 /* Makes `data` va's entry in the set; if it is part of a large guest page, that has been noted. */
@@ -95,7 +95,7 @@ static inline void tlb1_put(struct mmu *mmu, uint64_t va, enum tlb_set set, uint
 /* watched: what the frame's flags say now. */
 static inline void tlb1_fill(struct mmu *mmu, uint64_t va, enum tlb_set set, uint64_t data, bool watched)
 {
-	bool may_write = (data & PTE_W) || (set != TLB_USER && !mmu->priv->controls.wp);
+	bool may_write = (data & PTE_W) || (!tlb_set_is_user(set) && !mmu->priv->controls.wp);
 
 	if (UNLIKELY(data & (TR_GUEST_2M | TR_GUEST_HUGE)))
 		tlb1_note_fragment(mmu, va);

@@ -175,13 +175,13 @@ static void print_space(FILE *out, const struct explain *x, bool global, uint32_
 
 static void print_tlb(FILE *out, const struct explain *x)
 {
-	static const char *const sets[TLB_SETS] = { "kernel", "kernel that may touch user pages", "user" };
+	static const char *const sets[TLB_WORLD] = { "kernel", "kernel that may touch user pages", "user" };
 	bool any = x->psc_level;
 
 	fputs("TLB\n", out);
 	if (x->psc_level)
 		fprintf(out, "  paging-structure cache: a walk begins at the level-%u table at p 0x%" PRIx64 "\n", x->psc_level, x->psc_table.v);
-	for (unsigned s = 0; s < TLB_SETS; s++) {
+	for (unsigned s = 0; s < TLB_WORLD; s++) {
 		if (!x->tlb1[s].read)
 			continue;
 		any = true;

@@ -23,7 +23,7 @@ IN_BOTH_MODES(an_invalid_slot_can_never_hit_not_even_for_non_canonical_addresses
 	for (unsigned i = 0; i < TLB_L1_LARGE; i++) { /* T1 */
 		uint64_t page = (uint64_t)i << PAGE_SHIFT;
 
-		for (unsigned s = 0; s < TLB_SETS; s++) {
+		for (unsigned s = 0; s < TLB_WORLD; s++) {
 			assert_false(probe_hits(g, s, page, false));
 			assert_false(probe_hits(g, s, page | 0xffffull << 48, false));
 			assert_false(probe_hits(g, s, page | 0x1234ull << 40, true));
@@ -374,6 +374,7 @@ IN_BOTH_MODES(a_guest_of_the_guest_has_a_space_of_its_own_for_each_asid)
 		mmu_enter_guest(&g->mmu, asid, GUEST_KEEP, LONG_CR0, other, cr4, LONG_EFER, false, 0);
 		assert_int_not_equal(g->mmu.fetch_id[0], kernel);
 		assert_int_not_equal(g->mmu.fetch_id[1], user);
+		assert_false(probe_hits(g, TLB_WORLD + TLB_USER, V, false)); /* the ASID before left its own there */
 		assert_false(is_cached(g, K, ACC_READ));
 		assert_int_equal(g->r.gpa.v, 0x7000);
 		assert_int_equal(mmu_fetch(&g->mmu, gva(K), false, &g->r), MMU_MAPPED);
@@ -383,7 +384,9 @@ IN_BOTH_MODES(a_guest_of_the_guest_has_a_space_of_its_own_for_each_asid)
 		mmu_leave_guest(&g->mmu, LONG_CR0, g->root, cr4, LONG_EFER);
 		assert_int_equal(g->mmu.fetch_id[0], kernel);
 		assert_int_equal(g->mmu.fetch_id[1], user);
-		assert_false(probe_hits(g, TLB_USER, V, false));
+		assert_true(probe_hits(g, TLB_USER, V, false)); /* level 1 keeps each world's */
+		assert_int_equal(try(g, V, ACC_READ | ACC_USER), MMU_MAPPED);
+		assert_int_equal(g->r.gpa.v, 0x6000);
 		assert_true(is_cached(g, K, ACC_READ));
 		assert_int_equal(g->r.gpa.v, 0x5000);
 		assert_true(is_cached(g, V, ACC_READ | ACC_USER));
@@ -391,6 +394,7 @@ IN_BOTH_MODES(a_guest_of_the_guest_has_a_space_of_its_own_for_each_asid)
 	}
 	/* The last is kept; other registers, or a flush, start it afresh. */
 	mmu_enter_guest(&g->mmu, 19, GUEST_KEEP, LONG_CR0, other, cr4, LONG_EFER, false, 0);
+	assert_true(probe_hits(g, TLB_WORLD + TLB_USER, V, false));
 	assert_true(is_cached(g, K, ACC_READ));
 	assert_int_equal(g->r.gpa.v, 0x7000);
 	mmu_leave_guest(&g->mmu, LONG_CR0, g->root, cr4, LONG_EFER);
@@ -421,6 +425,14 @@ IN_BOTH_MODES(a_guest_of_the_guest_has_a_space_of_its_own_for_each_asid)
 	mmu_leave_guest(&g->mmu, LONG_CR0, g->root, cr4, LONG_EFER);
 	assert_true(is_cached(g, K, ACC_READ));
 	assert_int_equal(g->r.gpa.v, 0x5000);
+	/* A frame that becomes watched is not written from either world. */
+	EXPECT_MAPPED(g, V, ACC_WRITE | ACC_USER, 0x6000);
+	assert_true(probe_hits(g, TLB_USER, V, true));
+	mmu_enter_guest(&g->mmu, 19, GUEST_KEEP, LONG_CR0, other, cr4, LONG_EFER, false, 0);
+	mmu_write_protect(&g->mmu, g->r.mfn);
+	mmu_leave_guest(&g->mmu, LONG_CR0, g->root, cr4, LONG_EFER);
+	assert_true(probe_hits(g, TLB_USER, V, false));
+	assert_false(probe_hits(g, TLB_USER, V, true));
 	/* What voids everything there voids it here. */
 	mmu_enter_guest(&g->mmu, 19, GUEST_KEEP, LONG_CR0, other, cr4, LONG_EFER, false, 0);
 	epoch = g->mmu.fetch_epoch;
