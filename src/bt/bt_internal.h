@@ -145,7 +145,7 @@ struct bt {
 	uint8_t *string;	/* MOVS, STOS, LODS: S_SITE set */
 	uint8_t *odd_stack;	/* goes on with S_ODD_RSP at S_ODD_RIP: what a signal handler cannot return to */
 	uint8_t *jump_miss;	/* T0 the target, T1 the site, flags in S_FLAGS */
-	uint8_t *jump_other[2];	/* the same, after a look at the other entry of the pair; by bt_jump_small */
+	uint8_t *jump_other[2];	/* the same, after a look at the other entries of the set; by bt_jump_small */
 	void (*enter)(struct vcpu *v, uint8_t *host);
 	struct block *block;
 	uint32_t blocks;
@@ -255,7 +255,8 @@ static inline uint32_t bt_flags_unpack(uint64_t slot)
 	return ((uint32_t)(slot >> 8) & (FL_CF | FL_PF | FL_AF | FL_ZF | FL_SF)) | ((slot & 1) ? FL_OF : 0);
 }
 
-/* Jump tables (vcpu.h): which size a mode uses, the first entry of table i, and the hash that generated code computes too. */
+/* Jump tables (vcpu.h): entries that an address may be in, in a row, a line of the host's cache; which size a mode uses, the first entry of table i, and the hash that generated code computes too. */
+#define JUMP_WAYS 4u
 #define JUMP_WORDS (uint32_t)(sizeof(struct jump_entry) / sizeof(uint64_t))
 static inline bool bt_jump_small(uint32_t mode) { return (mode & MODE_SET) == TLB_USER; }
 static inline uint32_t bt_jump_entries(uint32_t mode) { return bt_jump_small(mode) ? JUMP_SMALL_ENTRIES : JUMP_LARGE_ENTRIES; }

@@ -1,9 +1,9 @@
 /*
  * jump.c - jump tables: from guest addresses to translated code, one table a context. docs/translator.md, "Edges".
  *
- * A table is an array of entries in pairs. Generated code looks where the address hashes to (lower_flow.c), a stub then looks at the other entry of the
- * pair (stubs.c), where bt_jump_put has moved what it displaced: two hot targets with one hash do not drive each other out.
- * An empty entry holds an address that hashes to another pair, so that no look-up can hit it.
+ * A table is an array of entries in sets of JUMP_WAYS. Generated code looks where the address hashes to (lower_flow.c), a stub then looks at the others of the
+ * set (stubs.c), where bt_jump_put has moved what it displaced: a few hot targets with one hash do not drive each other out, as two or three of a kernel's always do.
+ * An empty entry holds an address that hashes to another set, so that no look-up can hit it.
  */
 #include "bt/bt_internal.h"
 
@@ -15,10 +15,11 @@ static void table_clear(struct vcpu *v, uint32_t table)
 	struct jump_entry *first = &v->jump[bt_jump_first(table)];
 	uint64_t other = PAGE_SIZE;
 
-	while (((bt_jump_slot(other, entries) ^ slot) & ~1u) == 0)
+	while (((bt_jump_slot(other, entries) ^ slot) & ~(JUMP_WAYS - 1)) == 0)
 		other += PAGE_SIZE;
 	fill_bytes(first, 0, entries * sizeof(*first)); /* runs with live vector registers: no loop that becomes memset */
-	first[slot].key = first[slot ^ 1].key = other;
+	for (unsigned k = 0; k < JUMP_WAYS; k++)
+		first[slot ^ k].key = other;
 }
 
 /*
@@ -121,7 +122,7 @@ void bt_context_refresh(struct vcpu *v)
 		ways_refresh(v, mode);
 }
 
-/* The entry that va hashes to in the current table; the other one of the pair is at its index ^ 1. */
+/* The entry that va hashes to in the current table; the others of its set are at its index ^ 1, ^ 2... */
 static inline uint32_t entry_of(const struct vcpu *v, uint64_t va)
 {
 	return bt_jump_first(BV(v)->current) + bt_jump_slot(va, bt_jump_entries(BV(v)->context[BV(v)->current].mode));
@@ -129,20 +130,37 @@ static inline uint32_t entry_of(const struct vcpu *v, uint64_t va)
 
 uint8_t *bt_jump_find(const struct vcpu *v, uint64_t va)
 {
-	uint32_t i = entry_of(v, va);
+	const uint32_t i = entry_of(v, va);
 
-	i ^= v->jump[i].key != va;
-	return v->jump[i].key == va ? (uint8_t *)(uintptr_t)v->jump[i].host : 0;
+	for (unsigned k = 0; k < JUMP_WAYS; k++)
+		if (v->jump[i ^ k].key == va)
+			return (uint8_t *)(uintptr_t)v->jump[i ^ k].host;
+	return 0;
+}
+
+/* Which of the set of entry i gives way to what va displaces there: an older entry of va, a free one, or each in turn. */
+static unsigned way_out(struct vcpu *v, uint32_t i, uint64_t va)
+{
+	const uint32_t entries = bt_jump_entries(BV(v)->context[BV(v)->current].mode), slot = bt_jump_slot(va, entries);
+	unsigned way = 1 + (unsigned)(BV(v)->bt->counters.jump_cache_fills % (JUMP_WAYS - 1));
+
+	for (unsigned k = JUMP_WAYS; k-- > 0;) {
+		if (v->jump[i ^ k].key == va)
+			return k;
+		if ((bt_jump_slot(v->jump[i ^ k].key, entries) ^ slot) & ~(JUMP_WAYS - 1))
+			way = k;
+	}
+	return way;
 }
 
 void bt_jump_put(struct vcpu *v, uint64_t va, const struct block *b)
 {
-	uint32_t i = entry_of(v, va);
+	const uint32_t i = entry_of(v, va);
 
 	if (!tune_on(v->memory->tune, TUNE_JUMP_TABLE))
 		return;
 	if (v->jump[i].key != va && tune_on(v->memory->tune, TUNE_JUMP_VICTIM))
-		v->jump[i ^ 1] = v->jump[i];
+		v->jump[i ^ way_out(v, i, va)] = v->jump[i];
 	v->jump[i].key = va;
 	v->jump[i].host = (uint64_t)(uintptr_t)(BV(v)->bt->cache + b->jump_entry);
 	BV(v)->bt->counters.jump_cache_fills++;

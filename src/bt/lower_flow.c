@@ -9,7 +9,11 @@
 #include "bt/lower.h"
 #include "bt/profile_internal.h"
 
-static bool same_page(const struct tr *t, uint64_t va) { return (va & PAGE_MASK) == (bt_block_key(t->b) & PAGE_MASK); }
+/* Whether an edge to va can be a link: within the page, and not to where an instruction may cross into the next, for such a block is entered through the jump table only. */
+static bool can_link(const struct tr *t, uint64_t va)
+{
+	return (va & PAGE_MASK) == (bt_block_key(t->b) & PAGE_MASK) && (va & ~PAGE_MASK) <= PAGE_SIZE - 15;
+}
 
 /* T0 is the target; flags must be in S_FLAGS. Uses `e` for the look-up and the cold area for the miss. */
 static void jump_table(struct tr *t, struct emit *e, uint32_t site)
@@ -73,9 +77,9 @@ static uint32_t branch_site(struct tr *t, int16_t rsp_undo)
 }
 
 /* Cold: goes to va; rel32 is the jump to be patched, 0 for the one that this emits. */
-static struct site *cold_link(struct tr *t, uint64_t va, uint8_t *rel32, bool saved)
+static struct site *cold_link(struct tr *t, enum site_kind kind, uint64_t va, uint8_t *rel32, bool saved)
 {
-	const uint32_t n = tr_site(t, same_page(t, va) ? SITE_LINK : SITE_CROSS);
+	const uint32_t n = tr_site(t, kind);
 	struct site *site = &t->bt->site[n];
 	uint8_t *own;
 
@@ -85,21 +89,21 @@ static struct site *cold_link(struct tr *t, uint64_t va, uint8_t *rel32, bool sa
 	own = e_jmp(&t->cold);
 	e_patch(own, t->bt->link[saved]);
 	site->host = t->mode == t->b->mode ? tr_offset(t, rel32 ? rel32 : own) : 0;
-	if (site->kind == SITE_CROSS) {
+	if (kind == SITE_CROSS) {
 		tr_site(t, SITE_CROSS);
 		bt_set_cross_target(site, va);
 	}
 	return site;
 }
 
-void lower_link_singly(struct tr *t) { cold_link(t, tr_va(t), 0, true)->singly = 1; }
+void lower_link_singly(struct tr *t) { cold_link(t, SITE_LINK, tr_va(t), 0, true)->singly = 1; }
 
 /* Cold code that goes to va, flags in EFLAGS (saved: also or only in S_FLAGS). Returns where it starts. */
 static uint8_t *cold_exit(struct tr *t, uint64_t va, uint8_t *rel32, bool saved)
 {
 	uint8_t *start = t->cold.p;
 
-	cold_link(t, va, rel32, saved);
+	cold_link(t, can_link(t, va) ? SITE_LINK : SITE_CROSS, va, rel32, saved);
 	return start;
 }
 
@@ -107,7 +111,7 @@ void lower_exit(struct tr *t, uint64_t va)
 {
 	struct emit *e = &t->e;
 
-	if (same_page(t, va) && !(t->i == t->n && t->next_crosses)) { /* a crossing block is never linked to */
+	if (can_link(t, va) && !(t->i == t->n && t->next_crosses)) { /* a crossing block is never linked to */
 		uint8_t *rel32 = e_jmp(e);
 
 		e_patch(rel32, cold_exit(t, va, rel32, t->in_slot));

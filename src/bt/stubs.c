@@ -191,7 +191,7 @@ static void make_stack(struct bt *bt, struct emit *e, unsigned set, bool write, 
 void bt_make_stubs(struct bt *bt)
 {
 	struct emit e = { bt->cache };
-	uint8_t *common, *rsp_is_host, *jump_missed;
+	uint8_t *common, *rsp_is_host, *jump_missed, *hit[JUMP_WAYS];
 
 	bt->enter = (void (*)(struct vcpu *, uint8_t *))(uintptr_t)e.p;
 	make_enter(&e);
@@ -239,9 +239,16 @@ void bt_make_stubs(struct bt *bt)
 		bt->jump_other[small] = e.p;
 		e_op_gs(&e, false, 0x89, T1, SLOT(S_SITE));
 		e_jump_entry(&e, small ? TLB_USER : TLB_KERNEL);
-		e_alu_imm(&e, false, 6, T1, (int32_t)JUMP_WORDS); /* xor */
-		e_jump_compare(&e);
-		e_jcc_to(&e, CC_NE, jump_missed);
+		for (unsigned k = 1; k < JUMP_WAYS; k++) {
+			e_alu_imm(&e, false, 6, T1, (int32_t)((k ^ (k - 1)) * JUMP_WORDS)); /* xor */
+			e_jump_compare(&e);
+			if (k + 1 < JUMP_WAYS)
+				hit[k] = e_jcc(&e, CC_E);
+			else
+				e_jcc_to(&e, CC_NE, jump_missed);
+		}
+		for (unsigned k = 1; k + 1 < JUMP_WAYS; k++)
+			e_patch(hit[k], e.p);
 		e_set_page(&e);
 		e_jmp_gs_index(&e, T1, VOFF(jump[0].host));
 	}

@@ -127,7 +127,7 @@ struct vcpu {
 
 	/*
 	 * Jump caches of generated code, one table a context: where the translation of a guest address starts
-	 * (docs/translator.md). An entry holds the guest address and the host address; pairs lie in one cache line.
+	 * (docs/translator.md). An entry holds the guest address and the host address; four lie in one cache line.
 	 */
 	struct jump_entry jump[JUMP_SLOTS] __attribute__((aligned(64)));
 

@@ -220,6 +220,41 @@ static void test_targets_of_one_hash_do_not_drive_each_other_out(void **state)
 	}
 }
 
+/* As many targets as a set has entries, each hashing to another of them: all are found at once, in whatever order they came. */
+static void test_a_set_of_the_jump_table_holds_as_many_targets_as_it_has_ways(void **state)
+{
+	struct bt_machine *b = *state;
+	const uint8_t ret = 0xc3;
+	uint64_t target[JUMP_WAYS] = { DATA + 0x100 }, from_c;
+
+	for (unsigned k = 1; k < JUMP_WAYS; k++) {
+		target[k] = target[k - 1] + 8;
+		while (bt_jump_slot(target[k], JUMP_LARGE_ENTRIES) != (bt_jump_slot(target[0], JUMP_LARGE_ENTRIES) ^ k))
+			target[k] += 8;
+		assert_true(target[k] < DATA + MIB(2));
+	}
+	for (unsigned k = 0; k < JUMP_WAYS; k++)
+		poke(b->m, target[k], &ret, 1);
+	b->m->v->gpr[RBX] = target[0];
+	b->m->v->gpr[RDX] = target[1];
+	b->m->v->gpr[RSI] = target[2];
+	b->m->v->gpr[RDI] = target[3];
+	from_c = b->m->v->counters.blocks_executed;
+	RUN(b, "mov $1000, %ecx; 1: call *%rbx; call *%rdx; call *%rsi; call *%rdi; dec %ecx; jnz 1b; hlt");
+	assert_true(b->m->v->counters.blocks_executed - from_c < 100);
+}
+
+/* A loop that goes by a jump to the end of its page, where an instruction crosses into the next one: it does not leave each time. */
+static void test_a_jump_to_where_an_instruction_crosses_pages_does_not_leave(void **state)
+{
+	struct bt_machine *b = *state;
+	const uint64_t before = b->m->v->counters.blocks_executed;
+
+	RUN(b, "7: mov $1000, %ecx; 1: jmp 2f; .skip 4096 - 3 - (. - 7b); 2: add $0x12345678, %rax; dec %ecx; jnz 1b; hlt");
+	assert_int_equal(b->m->v->gpr[RCX], 0);
+	assert_true(b->m->v->counters.blocks_executed - before < 100);
+}
+
 /* Runs user code at va up to a fault that a handler of ring 0 takes; returns the RIP in its frame, which has an error code or not. */
 static uint64_t run_user(struct bt_machine *b, uint64_t va, bool error)
 {
@@ -376,6 +411,8 @@ int main(void)
 		TEST(test_precise_flags_keep_what_nobody_reads),
 		TEST(test_instruction_across_pages_runs_translated),
 		TEST(test_switches_that_are_off_change_no_result),
+		TEST(test_a_set_of_the_jump_table_holds_as_many_targets_as_it_has_ways),
+		TEST(test_a_jump_to_where_an_instruction_crosses_pages_does_not_leave),
 		TEST(test_targets_of_one_hash_do_not_drive_each_other_out),
 		TEST(test_user_code_runs_wherever_it_is_mapped),
 		TEST(test_faults_of_shared_code_name_its_address),
