@@ -13,6 +13,7 @@ const struct tune_row tune_rows[TUNE_COUNT] = {
 	[TUNE_COUNT_BLOCKS] = { "count-blocks", false, "count every translated block that runs, not just entries from C (slower)" },
 	[TUNE_GROUP_STACK] = { "group-stack", true, "check the stack once for a run of pushes or pops" },
 	[TUNE_SPANS] = { "spans", true, "look up once for several accesses off the same registers" },
+	[TUNE_CUT_BLOCKS] = { "cut-blocks", true, "end a block where it runs into another, rather than translate that again" },
 	[TUNE_CODE32] = { "code32", true, "translate 32-bit code with flat segments" },
 	[TUNE_SHARE_BLOCKS] = { "share-blocks", true, "translate a page of user code once for all addresses that it is mapped at" },
 	[TUNE_INLINE_SYSCALL] = { "inline-syscall", true, "do SYSCALL and SYSRET without leaving generated code" },

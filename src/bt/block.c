@@ -65,6 +65,9 @@ void bt_insert(struct bt *bt, struct block *b)
 {
 	uint32_t *head = &bt->hash[hash_of(b->mfn, bt_block_key(b), b->mode)];
 
+	const uint32_t bit = bt_head_bit(b->mfn, (unsigned)(b->va & ~PAGE_MASK));
+
+	bt->heads[bit / 64] |= 1ull << (bit % 64);
 	b->hash_next = *head;
 	*head = (uint32_t)(b - bt->block) + 1;
 	frame_add(bt, b, b->mfn);
@@ -206,6 +209,8 @@ void bt_flush(struct bt *bt)
 	}
 	for (uint32_t i = 0; i < BLOCK_HASH; i++)
 		bt->hash[i] = 0;
+	for (uint32_t i = 0; i < BLOCK_HEADS / 64; i++)
+		bt->heads[i] = 0;
 	bt->blocks = bt->marks = bt->sites = 0;
 	bt->hot = bt->hot_start;
 	bt->cold = bt->cache + CODE_HOT_SIZE;

@@ -22,11 +22,12 @@
 #include "x86/insn.h"
 
 #define CODE_CACHE_SIZE MIB(60)
-#define CODE_HOT_SIZE MIB(38)	/* the rest is for cold code */
-#define MAX_BLOCKS (1u << 17)
+#define CODE_HOT_SIZE MIB(42)	/* the rest is for cold code */
+#define MAX_BLOCKS (1u << 18)
+#define BLOCK_HEADS (1u << 20)
 #define BLOCK_HASH (1u << 18)
 #define MAX_MARKS (1u << 20)
-#define MAX_SITES (1u << 20)
+#define MAX_SITES (1u << 21)
 #define MAX_BLOCK_INSNS 48
 /* Room that one block may take at most in either region; checked before translation starts. */
 #define BLOCK_ROOM KIB(64)
@@ -150,6 +151,7 @@ struct bt {
 	struct block *block;
 	uint32_t blocks;
 	uint32_t *hash;
+	uint64_t *heads;	/* a bit for each hash of a frame and an offset: clear, no block begins there */
 	struct mark *mark;
 	uint32_t marks;
 	struct site *site;
@@ -194,6 +196,14 @@ void bt_translate(void *request);
 struct block *bt_find(struct bt *bt, mfn_t m, mfn_t m2, uint64_t va, uint32_t mode, bool shared);
 /* From now on whoever enters the dead block goes on in b, the new translation of the same code. */
 void bt_forward(struct bt *bt, struct block *dead, const struct block *b);
+/* May a block begin at this offset of the frame? Quick, and sometimes wrong. */
+static inline uint32_t bt_head_bit(uint64_t m, unsigned offset) { return (uint32_t)((m * 0x9e3779b1u << 6 ^ offset * 0x85ebca6bu >> 7 ^ offset) & (BLOCK_HEADS - 1)); }
+static inline bool bt_maybe_head(const struct bt *bt, uint64_t m, unsigned offset)
+{
+	const uint32_t bit = bt_head_bit(m, offset);
+
+	return bt->heads[bit / 64] >> (bit % 64) & 1;
+}
 void bt_insert(struct bt *bt, struct block *b);
 void bt_invalidate_range(struct bt *bt, mfn_t m, unsigned offset, unsigned len);
 void bt_flush(struct bt *bt);

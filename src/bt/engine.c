@@ -550,6 +550,7 @@ static void bt_vm_destroy(void *state)
 	if (bt->site)
 		munmap(bt->site, MAX_SITES * sizeof(*bt->site));
 	free(bt->hash);
+	free(bt->heads);
 	free(bt);
 }
 
@@ -561,11 +562,12 @@ static int bt_vm_init(struct memory *memory, void **state)
 		return -ENOMEM;
 	bt->memory = memory;
 	bt->hash = calloc(BLOCK_HASH, sizeof(*bt->hash));
+	bt->heads = calloc(BLOCK_HEADS / 64, sizeof(*bt->heads));
 	bt->block = reserve(MAX_BLOCKS * sizeof(*bt->block), PROT_READ | PROT_WRITE);
 	bt->mark = reserve(MAX_MARKS * sizeof(*bt->mark), PROT_READ | PROT_WRITE);
 	bt->site = reserve(MAX_SITES * sizeof(*bt->site), PROT_READ | PROT_WRITE);
 	bt->cache = reserve_cache();
-	if (!bt->hash || !bt->block || !bt->mark || !bt->site || !bt->cache ||
+	if (!bt->hash || !bt->heads || !bt->block || !bt->mark || !bt->site || !bt->cache ||
 	    host_fault_register(bt->cache, bt->cache + CODE_CACHE_SIZE, on_host_fault)) {
 		bt_vm_destroy(bt);
 		return -ENOMEM;

@@ -127,7 +127,7 @@ static inline void e_set_rip(struct emit *e, bool shared, uint64_t va)
 /* The pieces of a look-up in the jump table: T1 := the entry of T0, in words; compares. EFLAGS are free (docs/translator.md). */
 static inline void e_jump_entry(struct emit *e, uint32_t mode)
 {
-	e_mov_imm(e, T1, 0);
+	e_op_rr(e, false, 0x33, T1, T1); /* xor */
 	e_crc32(e, T1, T0);
 	e_alu_imm(e, false, 4, T1, (int32_t)(JUMP_WORDS * (bt_jump_entries(mode) - 1)));
 	e_op_gs(e, true, 0x03, T1, SLOT(S_JUMP_BASE));

@@ -134,6 +134,18 @@ static bool for_executor(const struct tr *t, const struct insn *in)
 
 static enum insn_mode decode_mode(const struct tr *t) { return tr_wide(t) ? INSN_MODE_64 : INSN_MODE_32; }
 
+/*
+ * Does another block begin at this offset of t->b? Then t->b ends there, rather than translate the rest again. Not behind STI, whose lowering wants to see what follows.
+ */
+static bool runs_into(const struct tr *t, unsigned off)
+{
+	const struct block *b = t->b;
+	const unsigned at = (unsigned)(b->va & ~PAGE_MASK) + off;
+
+	return at < PAGE_SIZE && bt_maybe_head(t->bt, b->mfn, at) && tune_on(t->bt->memory->tune, TUNE_CUT_BLOCKS) && t->insn[t->n - 1].cls != INSN_STI &&
+	       bt_find(t->bt, mfn(b->mfn), MFN_NONE, b->va + off, b->mode & ~(uint32_t)MODE_SINGLY, b->shared);
+}
+
 /* Decodes up to the block's end. False if not even one instruction lies within the bytes given. */
 static bool decode_block(struct tr *t, const uint8_t *code, unsigned avail)
 {
@@ -152,7 +164,7 @@ static bool decode_block(struct tr *t, const uint8_t *code, unsigned avail)
 		off += in->len;
 		if (insn_ends_block(in) && in->cls != INSN_JCC && in->cls != INSN_LOOP)
 			break;
-		if (for_executor(t, in))
+		if (for_executor(t, in) || runs_into(t, off))
 			break;
 	}
 	t->off[t->n] = (uint16_t)off;
@@ -349,7 +361,7 @@ void bt_translate(void *request)
 	bt->counters.bytes_guest += t->b->len;
 	bt->counters.bytes_host += (uint64_t)(t->e.p - bt->hot) + (uint64_t)(t->cold.p - bt->cold);
 	bt_profile_cold(bt, t->b, bt->cold);
-	bt->hot = (uint8_t *)ALIGN_UP((uintptr_t)t->e.p, 16);
+	bt->hot = (uint8_t *)ALIGN_UP((uintptr_t)t->e.p, 4);
 	bt->cold = t->cold.p;
 	r->out = t->b;
 }
