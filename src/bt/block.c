@@ -76,13 +76,10 @@ void bt_insert(struct bt *bt, struct block *b)
 }
 
 /* Leaves with b's address as RIP. */
-static void cold_leave(struct bt *bt, struct emit *e, const struct block *b, uint32_t site, bool flags_saved, enum leave_reason reason)
+static void cold_leave(struct bt *bt, struct emit *e, const struct block *b, bool flags_saved, enum leave_reason reason)
 {
-	if (flags_saved)
-		e_restore_flags(e);
-	e_set_rip(e, b->shared, bt_block_key(b));
-	e_store_gs_imm32(e, SLOT(S_SITE), site);
-	e_jmp_to(e, bt->leave[reason]);
+	e_mov_imm(e, T1, BLOCK_SITE | (uint32_t)(b - bt->block));
+	e_jmp_to(e, (reason == LEAVE_POLL ? bt->poll : bt->link)[flags_saved]);
 }
 
 /* Turns an entry into a jump to `to`. */
@@ -121,9 +118,9 @@ static void kill_block(struct bt *bt, struct block *b, uint64_t m, uint32_t *fra
 	bt_profile_killed(bt, b);
 	bt_profile_cold(bt, b, e.p);
 	patch_head(bt, b->entry, e.p);
-	cold_leave(bt, &e, b, DEAD_SITE | (me - 1), false, LEAVE_DISPATCH);
+	cold_leave(bt, &e, b, false, LEAVE_DISPATCH);
 	patch_head(bt, b->jump_entry, e.p);
-	cold_leave(bt, &e, b, DEAD_SITE | (me - 1), true, LEAVE_DISPATCH);
+	cold_leave(bt, &e, b, true, LEAVE_DISPATCH);
 	bt->cold = e.p;
 }
 
@@ -266,7 +263,7 @@ uint8_t *bt_poll_entry(struct bt *bt, struct block *b, bool flags_saved)
 		e_u8(&e, 0);
 		none = e_jcc(&e, CC_E);
 		e_patch(none, bt->cache + to);
-		cold_leave(bt, &e, b, NO_SITE, flags_saved, LEAVE_POLL);
+		cold_leave(bt, &e, b, flags_saved, LEAVE_POLL);
 	} else {
 		uint8_t *none;
 
@@ -274,7 +271,7 @@ uint8_t *bt_poll_entry(struct bt *bt, struct block *b, bool flags_saved)
 		e_load_gs32(&e, RCX, VOFF(pending));
 		none = e_jrcxz(&e);
 		e_load_gs(&e, RCX, SLOT(S_RCX));
-		cold_leave(bt, &e, b, NO_SITE, false, LEAVE_POLL);
+		cold_leave(bt, &e, b, false, LEAVE_POLL);
 		e_patch8(none, e.p);
 		e_load_gs(&e, RCX, SLOT(S_RCX));
 		e_jmp_to(&e, bt->cache + to);

@@ -21,8 +21,8 @@
 #include "cpu/vcpu.h"
 #include "x86/insn.h"
 
-#define CODE_CACHE_SIZE MIB(60)
-#define CODE_HOT_SIZE MIB(42)	/* the rest is for cold code */
+#define CODE_CACHE_SIZE MIB(64)
+#define CODE_HOT_SIZE MIB(44)	/* the rest is for cold code */
 #define MAX_BLOCKS (1u << 18)
 #define BLOCK_HEADS (1u << 20)
 #define BLOCK_HASH (1u << 18)
@@ -101,7 +101,7 @@ static inline uint64_t bt_cross_target(const struct site *s) { return (uint64_t)
 #define SITE_RSP_MAX 16000
 _Static_assert(sizeof(struct site) == 12 && MAX_BLOCK_INSNS * 15 < 1u << 10, "the sites of a full code cache are many");
 #define NO_SITE 0xffffffffu
-#define DEAD_SITE 0x80000000u /* | block index: left through a dead block's entry */
+#define BLOCK_SITE 0x80000000u /* | block index: left through a dead block's entry, or a polling one */
 
 /* Spill slots: offsets in struct vcpu. */
 #define VOFF(member) ((int32_t)offsetof(struct vcpu, member))
@@ -114,12 +114,12 @@ enum { S_HOST_RSP, S_SELF, S_TARGET, S_JUMP_BASE /* where the current jump table
 
 /* Why generated code left. */
 enum leave_reason {
-	LEAVE_DISPATCH,		/* S_SITE is a LINK or CROSS site, whose target is meant; or DEAD_SITE, and rip is set */
+	LEAVE_DISPATCH,		/* S_SITE is a LINK or CROSS site, whose target is meant; or BLOCK_SITE */
 	LEAVE_JUMP,		/* indirect: rip set, S_SITE a BRANCH site */
 	LEAVE_EXEC,		/* rip set: the executor is to do one instruction */
 	LEAVE_SLOW,		/* a memory access that the TLB cannot serve: executor, after undoing (S_SITE) */
 	LEAVE_FAULT,		/* host fault: S_FAULT is the trap number, rip set */
-	LEAVE_POLL,		/* pending request seen; rip set */
+	LEAVE_POLL,		/* pending request seen; BLOCK_SITE */
 };
 
 struct bt_counters {
@@ -143,6 +143,7 @@ struct bt {
 	uint8_t *stack[TLB_SETS][2][TLB_STACK_SIZES], *stack_missed[TLB_SETS][2][TLB_STACK_SIZES][2];
 	uint8_t *alone[TLB_SETS][2][TLB_STACK_SIZES], *alone_missed[TLB_SETS][2][TLB_STACK_SIZES]; /* the same in level 1, for accesses of a span that the span's look-up does not serve */
 	uint8_t *link[2];	/* a direct jump that is not patched: T1 the site; flags in EFLAGS, in S_FLAGS */
+	uint8_t *poll[2];	/* the same for LEAVE_POLL */
 	uint8_t *string;	/* MOVS, STOS, LODS: S_SITE set */
 	uint8_t *odd_stack;	/* goes on with S_ODD_RSP at S_ODD_RIP: what a signal handler cannot return to */
 	uint8_t *jump_miss;	/* T0 the target, T1 the site, flags in S_FLAGS */

@@ -212,7 +212,7 @@ static struct block *find_block(struct vcpu *v, bool singly, bool *stop)
 /* Does the link ask for a block of MODE_SINGLY? */
 static bool asks_singly(const struct bt *bt, uint32_t site)
 {
-	return site != NO_SITE && (site & DEAD_SITE ? bt->block[site & ~DEAD_SITE].mode & MODE_SINGLY : bt->site[site].singly);
+	return site != NO_SITE && (site & BLOCK_SITE ? bt->block[site & ~BLOCK_SITE].mode & MODE_SINGLY : bt->site[site].singly);
 }
 
 /* Patches the link that generated code left through, so that it goes to b from now on. */
@@ -225,8 +225,8 @@ static void link_site(struct vcpu *v, uint32_t site, struct block *b)
 
 	if (site == NO_SITE || !tune_on(v->memory->tune, TUNE_LINK))
 		return;
-	if (site & DEAD_SITE) {
-		struct block *dead = &bt->block[site & ~DEAD_SITE];
+	if (site & BLOCK_SITE) {
+		struct block *dead = &bt->block[site & ~BLOCK_SITE];
 
 		if (dead->dead && dead->shared == b->shared && bt_block_key(dead) == bt_block_key(b) && dead->mfn == b->mfn && dead->mfn2 == b->mfn2 && dead->mode == b->mode)
 			bt_forward(bt, dead, b);
@@ -387,7 +387,9 @@ static bool handle(struct vcpu *v, uint32_t *site)
 	bt_profile_left(v);
 	switch ((enum leave_reason)(uint32_t)v->bt_scratch[S_REASON]) {
 	case LEAVE_DISPATCH:
-		if (!(n & DEAD_SITE)) {
+		if (n & BLOCK_SITE) {
+			v->rip = bt_block_va(v, &bt->block[n & ~BLOCK_SITE]);
+		} else {
 			struct site *s = &bt->site[n];
 			const struct block *b = &bt->block[s->block];
 
@@ -400,6 +402,7 @@ static bool handle(struct vcpu *v, uint32_t *site)
 		*site = n;
 		return true;
 	case LEAVE_POLL:
+		v->rip = bt_block_va(v, &bt->block[n & ~BLOCK_SITE]);
 		bt->counters.polls++;
 		return true;
 	case LEAVE_JUMP:

@@ -110,8 +110,8 @@ static uint64_t site_va(const struct vcpu *v, uint32_t site)
 {
 	const struct bt *bt = v->bt->bt;
 
-	if (site != NO_SITE && (site & DEAD_SITE))
-		return bt_block_va(v, &bt->block[site & ~DEAD_SITE]);
+	if (site != NO_SITE && (site & BLOCK_SITE))
+		return bt_block_va(v, &bt->block[site & ~BLOCK_SITE]);
 	if (site >= bt->sites)
 		return v->rip;
 	return bt_block_va(v, &bt->block[bt->site[site].block]) + bt->site[site].guest_off;
@@ -160,7 +160,7 @@ void bt_profile_count_left(struct vcpu *v)
 	}
 	p->cause = 0;
 	p->insn.space = 0;
-	if (reason == LEAVE_DISPATCH || reason == LEAVE_JUMP || reason == LEAVE_SLOW) {
+	if (reason == LEAVE_DISPATCH || reason == LEAVE_JUMP || reason == LEAVE_SLOW || reason == LEAVE_POLL) {
 		va = site_va(v, site);
 	} else if (reason == LEAVE_FAULT) {
 		const struct block *b = bt_block_of_host(v->bt->bt, (uint32_t)v->bt_scratch[S_EA]);

@@ -188,6 +188,18 @@ static void make_stack(struct bt *bt, struct emit *e, unsigned set, bool write, 
 	e_jmp_to(e, bt->slow_sited[write]);
 }
 
+/* Leaves with T1 as the site. */
+static uint8_t *leave_sited(struct emit *e, bool saved, const uint8_t *leave)
+{
+	uint8_t *start = e->p;
+
+	e_op_gs(e, false, 0x89, T1, SLOT(S_SITE));
+	if (saved)
+		e_restore_flags(e);
+	e_jmp_to(e, leave);
+	return start;
+}
+
 void bt_make_stubs(struct bt *bt)
 {
 	struct emit e = { bt->cache };
@@ -219,13 +231,10 @@ void bt_make_stubs(struct bt *bt)
 		}
 	bt->string = e.p;
 	make_slow(&e, (uint64_t)(uintptr_t)bt_string, bt->leave[LEAVE_SLOW]);
-	bt->link[1] = e.p;
-	e_op_gs(&e, false, 0x89, T1, SLOT(S_SITE));
-	e_restore_flags(&e);
-	e_jmp_to(&e, bt->leave[LEAVE_DISPATCH]);
-	bt->link[0] = e.p;
-	e_op_gs(&e, false, 0x89, T1, SLOT(S_SITE));
-	e_jmp_to(&e, bt->leave[LEAVE_DISPATCH]);
+	for (unsigned saved = 0; saved < 2; saved++) {
+		bt->link[saved] = leave_sited(&e, saved, bt->leave[LEAVE_DISPATCH]);
+		bt->poll[saved] = leave_sited(&e, saved, bt->leave[LEAVE_POLL]);
+	}
 	bt->odd_stack = e.p;
 	e_load_gs(&e, RSP, SLOT(S_ODD_RSP));
 	e_jmp_gs(&e, SLOT(S_ODD_RIP));
