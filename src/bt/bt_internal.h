@@ -21,8 +21,8 @@
 #include "cpu/vcpu.h"
 #include "x86/insn.h"
 
-#define CODE_CACHE_SIZE MIB(64)
-#define CODE_HOT_SIZE MIB(44)	/* the rest is for cold code */
+#define CODE_CACHE_SIZE MIB(56)
+#define CODE_HOT_SIZE MIB(39)	/* the rest is for cold code */
 #define MAX_BLOCKS (1u << 18)
 #define BLOCK_HEADS (1u << 20)
 #define BLOCK_HASH (1u << 18)
