@@ -105,7 +105,7 @@ struct site *lower_look_up_alone(struct tr *t, unsigned size, bool write, struct
 	const uint32_t site = probe_site(t, write ? SITE_ALONE_WRITE : SITE_ALONE_READ, size);
 
 	e_mov_imm(cold, T1, site);
-	e_jmp_to(cold, t->bt->alone_missed[t->mode & MODE_SET][write][__builtin_ctz(size)]);
+	e_jmp_to(cold, t->bt->alone_missed[set_of(t)][write][__builtin_ctz(size)]);
 	return &t->bt->site[site];
 }
 
