@@ -130,7 +130,7 @@ static void end_guest(struct fuzz *f)
 	vcpu_destroy(f->v);
 	xen_destroy(f->xen);
 	memory_destroy(&f->memory);
-	free(f->bus.lock);
+	bus_destroy(&f->bus);
 	free(f->v);
 	free(f->seen);
 }

@@ -279,7 +279,7 @@ int main(int argc, char **argv)
 	svm_detach(v);
 	vcpu_destroy(v);
 	memory_destroy(&memory);
-	free(bus.lock);
+	bus_destroy(&bus);
 	free(v);
 	return 0;
 }

@@ -343,6 +343,6 @@ void guest_stop(struct guest *g)
 		g->engine->vm_destroy(g->engine_state);
 	vcpu_destroy(&g->vcpu);
 	memory_destroy(&g->memory);
-	free(g->bus.lock); /* a bus lives as long as its VM, and has no end of its own */
+	bus_destroy(&g->bus);
 	free(g);
 }

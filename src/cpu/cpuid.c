@@ -235,3 +235,15 @@ void cpuid_read(struct vcpu *v, uint32_t leaf, uint32_t sub, uint32_t reg[4])
 	if (v->personality->cpuid)
 		v->personality->cpuid(v, leaf, sub, reg);
 }
+
+void cpuid_execute(struct vcpu *v)
+{
+	uint32_t reg[4];
+
+	v->counters.cpuids++;
+	cpuid_read(v, (uint32_t)v->gpr[RAX], (uint32_t)v->gpr[RCX], reg);
+	v->gpr[RAX] = reg[CPUID_EAX];
+	v->gpr[RBX] = reg[CPUID_EBX];
+	v->gpr[RCX] = reg[CPUID_ECX];
+	v->gpr[RDX] = reg[CPUID_EDX];
+}

@@ -49,5 +49,7 @@ const struct cpuid_policy *cpuid_policy_get(unsigned offers);
 
 /* What CPUID returns on v: eax, ebx, ecx, edx. Fit for live vector state. */
 void cpuid_read(struct vcpu *v, uint32_t leaf, uint32_t sub, uint32_t reg[4]);
+/* The instruction: asks by EAX and ECX, answers in EAX, EBX, ECX, EDX. */
+void cpuid_execute(struct vcpu *v);
 
 #endif

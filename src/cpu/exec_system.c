@@ -59,15 +59,7 @@ enum exec_op op_stac(struct exec *x)
 
 enum exec_op op_cpuid(struct exec *x)
 {
-	struct vcpu *v = x->v;
-	uint32_t reg[4];
-
-	v->counters.cpuids++;
-	cpuid_read(v, (uint32_t)v->gpr[RAX], (uint32_t)v->gpr[RCX], reg);
-	v->gpr[RAX] = reg[CPUID_EAX];
-	v->gpr[RBX] = reg[CPUID_EBX];
-	v->gpr[RCX] = reg[CPUID_ECX];
-	v->gpr[RDX] = reg[CPUID_EDX];
+	cpuid_execute(x->v);
 	return OP_DONE;
 }
 

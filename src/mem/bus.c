@@ -19,6 +19,13 @@ void bus_init(struct bus *bus)
 	bus->lock = lock;
 }
 
+void bus_destroy(struct bus *bus)
+{
+	pthread_mutex_destroy(bus->lock);
+	free(bus->lock);
+	bus->lock = NULL;
+}
+
 int bus_claim(struct bus *bus, enum bus_space space, const struct bus_range *range)
 {
 	uint64_t last = range->base + range->len - 1;

@@ -29,6 +29,7 @@ struct bus {
 };
 
 void bus_init(struct bus *bus);
+void bus_destroy(struct bus *bus);
 /* 0, -EEXIST on overlap, -ENOSPC when full. */
 int bus_claim(struct bus *bus, enum bus_space space, const struct bus_range *range);
 uint64_t bus_read(struct bus *bus, enum bus_space space, uint64_t addr, unsigned size);

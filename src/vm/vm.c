@@ -237,8 +237,7 @@ void vm_destroy(struct vm *vm)
 	if (vm->console_ready)
 		console_destroy(&vm->console);
 	if (vm->bus_ready) {
-		pthread_mutex_destroy(vm->bus.lock);
-		free(vm->bus.lock);
+		bus_destroy(&vm->bus);
 	}
 	vm_room_destroy(vm);
 	xen_destroy(vm->xen);

@@ -184,19 +184,13 @@ static enum exec_op forced(struct exec *x)
 	struct vcpu *v = x->v;
 	uint8_t bytes[sizeof(cpuid)];
 	struct exception ignored;
-	uint32_t reg[4];
 
 	if (vmem_read(v, v->rip, bytes, sizeof(bytes), vmem_data(v) | VMEM_NO_ALIGN, &ignored) != VMEM_OK)
 		return OP_FAULT;
 	for (unsigned i = 0; i < sizeof(cpuid); i++)
 		if (bytes[i] != cpuid[i])
 			return OP_FAULT;
-	v->counters.cpuids++;
-	cpuid_read(v, (uint32_t)v->gpr[RAX], (uint32_t)v->gpr[RCX], reg);
-	v->gpr[RAX] = reg[CPUID_EAX];
-	v->gpr[RBX] = reg[CPUID_EBX];
-	v->gpr[RCX] = reg[CPUID_ECX];
-	v->gpr[RDX] = reg[CPUID_EDX];
+	cpuid_execute(v);
 	x->next = v->rip + sizeof(cpuid);
 	return OP_DONE;
 }

@@ -8,11 +8,5 @@ size=$1
 expect_status 0 $TRIFOLD run --kernel $GUESTS/vmlinuz --initrd $GUESTS/test.img --paging direct -m $size --debug-exit --timeout 200 \
 	--append "quiet trifold.run=/tests/memory.sh"
 cat "$TMP/out"
-total=$(awk '/MemTotal/ { print int($2 / 1024) }' "$TMP/out")
-case $size in
-*G) wanted=$((${size%G} * 1024)) ;;
-*M) wanted=${size%M} ;;
-esac
-# The kernel keeps its image, its page records and its list of frames for itself.
-[ $total -ge $((wanted - 64 - wanted / 32)) ] || fail "the guest sees $total MiB of $wanted"
+expect_memory $size
 grep -q "touch-memory: [1-9]" "$TMP/out" || fail "memory was not touched"

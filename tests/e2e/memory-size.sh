@@ -7,13 +7,7 @@ size=$1
 expect_status 0 $TRIFOLD run --kernel $GUESTS/vmlinuz --initrd $GUESTS/test.img -m $size --debug-exit --timeout 100 \
 	--append "quiet trifold.run=/tests/memory.sh"
 cat "$TMP/out"
-total=$(awk '/MemTotal/ { print int($2 / 1024) }' "$TMP/out")
-case $size in
-*G) wanted=$((${size%G} * 1024)) ;;
-*M) wanted=${size%M} ;;
-esac
-# The kernel keeps its image and its page records for itself.
-[ $total -ge $((wanted - 64 - wanted / 32)) ] || fail "the guest sees $total MiB of $wanted"
+expect_memory $size
 case $size in
 4G|6G) grep -q "^100000000-" "$TMP/out" || fail "no memory above 4 GiB" ;;
 esac

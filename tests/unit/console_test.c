@@ -71,8 +71,7 @@ static void close_rig(struct rig *r)
 {
 	console_destroy(&r->console);
 	loop_destroy(&r->loop);
-	pthread_mutex_destroy(r->bus.lock);
-	free(r->bus.lock);
+	bus_destroy(&r->bus);
 }
 
 static int setup(void **state)

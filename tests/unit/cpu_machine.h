@@ -124,7 +124,7 @@ static inline void machine_free(struct machine *m)
 	fpu_save(m->v);
 	vcpu_destroy(m->v);
 	memory_destroy(&m->memory);
-	free(m->bus.lock);
+	bus_destroy(&m->bus);
 	free(m->v);
 	free(m);
 }

@@ -296,7 +296,7 @@ static void the_bus_gives_a_device_its_offsets_and_masks_values_to_the_size(void
 	assert_int_equal(toy.value, 0xcdef);
 	assert_int_equal(toy.offset, 0xfff);
 	assert_int_equal(bus.accesses[BUS_MMIO], 2);
-	free(bus.lock);
+	bus_destroy(&bus);
 }
 
 static void what_nobody_claims_reads_as_ones_and_ignores_writes(void **state)
@@ -313,7 +313,7 @@ static void what_nobody_claims_reads_as_ones_and_ignores_writes(void **state)
 	assert_int_equal(bus_read(&bus, BUS_MMIO, 0x3f8, 8), ~0ull);
 	bus_write(&bus, BUS_PORT, 0x400, 1, 3);
 	assert_int_equal(toy.calls, 0);
-	free(bus.lock);
+	bus_destroy(&bus);
 }
 
 static void overlapping_claims_and_too_many_are_refused(void **state)
@@ -337,7 +337,7 @@ static void overlapping_claims_and_too_many_are_refused(void **state)
 	}
 	c.base++;
 	assert_int_equal(bus_claim(&bus, BUS_PORT, &c), -ENOSPC);
-	free(bus.lock);
+	bus_destroy(&bus);
 }
 
 int main(void)

@@ -41,8 +41,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
 	struct rig *r = *state;
-	pthread_mutex_destroy(r->bus.lock);
-	free(r->bus.lock);
+	bus_destroy(&r->bus);
 	free(r);
 	return 0;
 }

@@ -50,8 +50,7 @@ static int teardown(void **state)
 	assert_int_equal(p2m_audit(&r->memory, msg, sizeof(msg)), 0);
 	memory_unlock(&r->memory);
 	memory_destroy(&r->memory);
-	pthread_mutex_destroy(r->bus.lock);
-	free(r->bus.lock);
+	bus_destroy(&r->bus);
 	free(r);
 	return 0;
 }

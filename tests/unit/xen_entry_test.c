@@ -106,7 +106,7 @@ static int tear_down(void **state)
 	vcpu_destroy(rig->v);
 	xen_destroy(rig->xen);
 	memory_destroy(&rig->memory);
-	free(rig->bus.lock);
+	bus_destroy(&rig->bus);
 	free(rig->v);
 	free(rig);
 	return 0;

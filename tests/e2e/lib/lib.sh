@@ -74,3 +74,13 @@ as_on_host() {
 	{ echo "BEGIN $name"; "$@"; echo "END $name"; } >"$TMP/native"
 	section $name "$file" | diff - "$TMP/native" || fail "$name: what the guest computes differs from native results"
 }
+
+# expect_memory SIZE: the guest of the last run, which ran memory.sh, saw all of it, but for what its kernel keeps for its image and its page records.
+expect_memory() {
+	total=$(awk '/MemTotal/ { print int($2 / 1024) }' "$TMP/out")
+	case $1 in
+	*G) wanted=$((${1%G} * 1024)) ;;
+	*M) wanted=${1%M} ;;
+	esac
+	[ $total -ge $((wanted - 64 - wanted / 32)) ] || fail "the guest sees $total MiB of $wanted"
+}
