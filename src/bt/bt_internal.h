@@ -40,7 +40,7 @@ enum bt_mode {
 	MODE_MMX = 16,
 	MODE_SSE = 32,
 	MODE_AVX = 64,
-	MODE_XSAVE = 128,
+	MODE_XSAVE = 128,	/* NEED_XSAVE is met, and CR0.TS is clear */
 	MODE_SMAP = 256,	/* CR4.SMAP: STAC and CLAC change the set */
 	MODE_LA57 = 512,	/* linear addresses of 57 bits: which branch targets are canonical */
 	MODE_CODE32 = 1024,	/* 32-bit code, code and stack segment flat (exec_flat32) */

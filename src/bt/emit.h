@@ -174,6 +174,12 @@ static inline void e_alu_imm(struct emit *e, bool w, uint8_t ext, uint8_t reg, i
 }
 
 /* Jumps with rel32; the returned pointer is where the rel32 stands, for e_patch. Keep flags. */
+static inline void e_not(struct emit *e, uint8_t reg)
+{
+	e_u8(e, e_rex(true, 0, 0, reg));
+	e_u8(e, 0xf7);
+	e_u8(e, (uint8_t)(0xd0 | (reg & 7)));
+}
 static inline uint8_t *e_jmp(struct emit *e)
 {
 	e_u8(e, 0xe9);
@@ -217,6 +223,6 @@ static inline void e_call_abs(struct emit *e, uint64_t fn) /* uses RAX */
 	e_u8(e, 0xd0);
 }
 
-enum { CC_O, CC_NO, CC_B, CC_AE, CC_E, CC_NE, CC_BE, CC_A };
+enum { CC_O, CC_NO, CC_B, CC_AE, CC_E, CC_NE, CC_BE, CC_A, CC_S, CC_NS };
 
 #endif

@@ -48,6 +48,8 @@ uint32_t bt_mode_of(const struct vcpu *v)
 		if ((v->cr4 & CR4_OSXSAVE) && (v->xcr0 & (XCR0_SSE | XCR0_AVX)) == (XCR0_SSE | XCR0_AVX))
 			mode |= MODE_AVX;
 	}
+	if ((v->cr4 & CR4_OSXSAVE) && !(v->cr0 & CR0_TS))
+		mode |= MODE_XSAVE;
 	return mode;
 }
 

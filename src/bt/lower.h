@@ -228,6 +228,9 @@ void lower_jump_look_up(struct tr *t, struct emit *e, uint32_t mode, uint32_t si
 /* string.c */
 void lower_string(struct tr *t, const struct insn *in);
 
+/* lower_state.c */
+void lower_state_image(struct tr *t, const struct insn *in);
+
 /* lower_syscall.c */
 void lower_syscall(struct tr *t, const struct insn *in);
 void lower_sysret(struct tr *t, const struct insn *in);
@@ -246,5 +249,6 @@ void lower_rdtsc(struct tr *t, const struct insn *in);
 void lower_fsgsbase(struct tr *t, const struct insn *in);
 void lower_swapgs(struct tr *t, const struct insn *in);
 void lower_mov_from_seg(struct tr *t, const struct insn *in);
+void lower_mov_from_cr(struct tr *t, const struct insn *in);
 
 #endif

@@ -138,7 +138,7 @@ void lower_syscall(struct tr *t, const struct insn *in)
 	lower_executor_if(t, CC_E);
 	lower_flags_image(t);
 	e_load_gs(e, T0, VOFF(sfmask));
-	e_u8(e, 0x49), e_u8(e, 0xf7), e_u8(e, 0xd2); /* not T0 */
+	e_not(e, T0);
 	e_op_rr(e, true, 0x23, T0, T1);
 	e_alu_imm(e, true, 1, T0, FL_R1);
 	e_u8(e, 0x41), e_u8(e, 0xf7), e_u8(e, 0xc2), e_u32(e, FL_AC | FL_TF); /* test T0d, AC | TF */

@@ -251,3 +251,18 @@ void lower_mov_from_seg(struct tr *t, const struct insn *in)
 		e_mov_rr(e, to, T0);
 	}
 }
+
+/* Handlers of page faults read CR2, switches of address spaces CR3. Always 64 bits wide (SDM vol. 2, "MOV - Move to/from Control Registers"). */
+void lower_mov_from_cr(struct tr *t, const struct insn *in)
+{
+	static const int32_t at[] = { VOFF(cr0), 0, VOFF(cr2), VOFF(cr3), VOFF(cr4) };
+	const uint8_t r = in->reg, to = r == R10 || r == R11 ? T0 : r;
+
+	if (!tr_wide(t) || !(t->mode & MODE_CPL0) || in->reg2 >= ARRAY_LEN(at) || !at[in->reg2]) {
+		lower_executor(t);
+		return;
+	}
+	e_load_gs(&t->e, to, at[in->reg2]);
+	if (to != r)
+		e_store_gs(&t->e, VOFF(gpr[r]), T0);
+}

@@ -48,6 +48,10 @@ static void (*const lower_of[INSN_CLASS_COUNT])(struct tr *, const struct insn *
 	[INSN_WRFSBASE] = lower_fsgsbase,
 	[INSN_WRGSBASE] = lower_fsgsbase,
 	[INSN_MOV_FROM_SEG] = lower_mov_from_seg,
+	[INSN_MOV_FROM_CR] = lower_mov_from_cr,
+	[INSN_XSAVE] = lower_state_image,
+	[INSN_XSAVEC] = lower_state_image,
+	[INSN_XRSTOR] = lower_state_image,
 };
 
 uint32_t tr_site(struct tr *t, enum site_kind kind)
@@ -121,7 +125,7 @@ static bool not_flat(const struct tr *t, const struct insn *in)
 /* Of what has a lowering, what a guest's hypervisor can intercept, or see otherwise than the processor has it (AMD APM vol. 2, "Instruction Intercepts"). */
 static bool intercepts(const struct insn *in)
 {
-	return in->cls == INSN_PUSHF || in->cls == INSN_RDTSC || in->cls == INSN_RDTSCP || insn_is_pause(in) ||
+	return in->cls == INSN_MOV_FROM_CR || in->cls == INSN_PUSHF || in->cls == INSN_RDTSC || in->cls == INSN_RDTSCP || insn_is_pause(in) ||
 	       in->cls == INSN_STI /* its shadow is a part of the state that #VMEXIT saves */;
 }
 

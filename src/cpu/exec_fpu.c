@@ -31,6 +31,12 @@ static enum exec_op run_masked(struct exec *x, void *image, uint64_t mask)
 	uint64_t rax = v->gpr[RAX], rdx = v->gpr[RDX];
 	int result;
 
+	/*
+	 * XSAVEOPT may leave out what has not changed since an XRSTOR from the same address; the host knows ours, which is another guest page's by now, or a copy's.
+	 * An XRSTOR of nothing, from elsewhere, makes it forget (Intel SDM vol. 1, "Processor Tracking of XSAVE-Managed State").
+	 */
+	if (x->in->cls == INSN_XSAVEOPT)
+		__asm__ volatile("xrstor64 %0" : : "m"(v->fpu.area), "a"(0u), "d"(0u));
 	v->gpr[RAX] = (uint32_t)mask;
 	v->gpr[RDX] = mask >> 32;
 	result = host_stub_run(v, x->in, image, false);

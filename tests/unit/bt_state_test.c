@@ -1,0 +1,186 @@
+/*
+ * bt_state_test.c - XSAVE, XSAVEC and XRSTOR in generated code (src/bt/lower_state.c): whatever the image, the mask and the place, the same result as by the executor.
+ */
+#include "bt_machine.h"
+
+#define IMAGE 832u
+enum { FIRST = 0x400000, SECOND = 0x402000, THIRD = 0x404000, PAGES = 6 };
+
+static struct machine *m;
+static uint64_t seed;
+
+static uint64_t rnd(void)
+{
+	seed = seed * 6364136223846793005ull + 1442695040888963407ull;
+	return seed >> 33 ^ seed << 31;
+}
+static bool one_in(unsigned n) { return rnd() % n == 0; }
+
+static int setup(void **state)
+{
+	bt_setup(state);
+	m = ((struct bt_machine *)*state)->m;
+	seed = 1;
+	return 0;
+}
+
+static uint64_t mask(void) { return one_in(2) ? 7 : one_in(3) ? ~0ull : rnd(); }
+
+/* Mostly an image that XRSTOR takes, in either format. */
+static void make_image(uint8_t *image)
+{
+	const uint64_t in_force = m->v->xcr0;
+
+	for (unsigned i = 0; i < IMAGE; i += 8)
+		store_u64(image + i, rnd());
+	store_u16(image, 0x37f);
+	store_u16(image + 2, (uint16_t)(rnd() & 0x7700));
+	if (one_in(4)) { /* an exception is pending: only then some processors keep the pointers */
+		store_u16(image, 0x37e);
+		store_u16(image + 2, 0x8081);
+	}
+	store_u32(image + 24, one_in(16) ? (uint32_t)rnd() : (uint32_t)(rnd() & 0x1ffff) & 0xffbf);
+	store_u64(image + 512, rnd() & (one_in(16) ? ~0ull : in_force));
+	store_u64(image + 520, 0);
+	if (one_in(2))
+		store_u64(image + 520, 1ull << 63 | (one_in(8) ? rnd() & 0x1ff : in_force));
+	else if (one_in(16))
+		store_u64(image + 520, rnd() & in_force);
+	for (unsigned i = 528; i < 576; i += 8)
+		store_u64(image + i, one_in(48) ? rnd() : 0);
+}
+
+/* Where an image lies: in one page, across two, or badly aligned. */
+static uint64_t place(uint64_t page) { return page + (one_in(3) ? 0xd40 : one_in(4) ? 0xf00 : rnd() % 0x340) / 64 * 64 + (one_in(16) ? 1u << rnd() % 6 : 0); }
+
+struct outcome { uint64_t gpr[16], rip, rflags, vector, frame[8]; uint8_t memory[PAGES * PAGE_SIZE]; };
+
+/* A case, chosen from `at` on so that it can be had twice. */
+static void begin(uint64_t at)
+{
+	struct vcpu *v = m->v;
+	uint8_t image[IMAGE], fill[PAGE_SIZE];
+
+	seed = at;
+	fpu_save(v);
+	fpu_reset(v);
+	v->xcr0 = v->cpuid->xcr0 & (one_in(8) ? XCR0_X87 | XCR0_SSE : ~0ull);
+	v->cr0 = (v->cr0 & ~(uint64_t)CR0_TS) | (one_in(32) ? CR0_TS : 0);
+	v->cr4 = (v->cr4 & ~(uint64_t)CR4_OSXSAVE) | (one_in(32) ? 0 : CR4_OSXSAVE);
+	v->rip = CODE_AT;
+	v->halted = 0;
+	v->cr2 = 0;
+	v->gpr[RSP] = STACK;
+	v->rflags = FL_R1 | (rnd() & FL_ARITH);
+	v->seg[SEG_SS] = (struct segment){ .limit = ~0u, .selector = KERNEL_SS, .attr = SEG_P | SEG_S | 3 | SEG_DB | SEG_GRAN };
+	for (unsigned i = 0; i < PAGES; i++) {
+		const uint64_t page = FIRST + i * PAGE_SIZE;
+
+		set_page(m, page, page | PTE_P | PTE_U | (one_in(32) ? 0 : PTE_W));
+		memset(fill, (int)rnd(), sizeof(fill)); /* all of it: nothing that the other run left may do for what this one should write */
+		poke(m, page, fill, sizeof(fill));
+	}
+	v->gpr[RSI] = place(FIRST);
+	v->gpr[RDI] = place(SECOND);
+	v->gpr[RBX] = place(THIRD);
+	v->gpr[R8] = mask(), v->gpr[R9] = mask();
+	v->gpr[R12] = mask(), v->gpr[R13] = mask();
+	make_image(image);
+	poke(m, v->gpr[RSI], image, sizeof(image));
+	if (one_in(16))
+		set_page(m, FIRST + PAGE_SIZE, 0);
+	if (one_in(16))
+		set_page(m, SECOND + PAGE_SIZE, 0);
+	host_fault_take_signals(); /* cmocka takes them for each test */
+}
+
+static void end(struct outcome *o)
+{
+	const struct vcpu *v = m->v;
+
+	memset(o, 0, sizeof(*o));
+	memcpy(o->gpr, v->gpr, sizeof(o->gpr));
+	o->rip = v->rip, o->rflags = v->rflags, o->vector = v->cr2;
+	for (unsigned i = 0; i < ARRAY_LEN(o->frame); i++)
+		o->frame[i] = peek64(m, STACK - 64 + 8 * i);
+	assert_int_equal(memory_read(&m->memory, gpa(FIRST), o->memory, sizeof(o->memory)), 0);
+}
+
+static void test_generated_code_and_executor_agree(void **state)
+{
+	static struct outcome a, b;
+	unsigned bare = 0, to_the_end = 0;
+
+	(void)state;
+	CODE(m, "mov %r8, %rax; mov %r9, %rdx; xrstor64 (%rsi); mov %r12, %rax; mov %r13, %rdx; xsavec64 (%rdi); xsave -16(%rbx, %rcx); pushfq; ud2");
+	for (unsigned i = 0; i < 6000; i++) {
+		const uint64_t at = seed;
+		uint64_t executed;
+
+		m->v->gpr[RCX] = 16;
+		begin(at);
+		while (exec_step(m->v) == EXEC_NEXT)
+			;
+		end(&a);
+		begin(at);
+		executed = m->v->counters.insns_executor;
+		engine_bt.run(m->v);
+		end(&b);
+		to_the_end += a.rip == HANDLERS + 16 * VEC_UD + 1 && m->v->cr4 & CR4_OSXSAVE;
+		bare += m->v->counters.insns_executor - executed <= 2; /* UD2, HLT */
+		for (unsigned k = 0; k < sizeof(a.memory); k++)
+			if (a.memory[k] != b.memory[k])
+				fail_msg("case %u: byte %#x of the image at %#x is %#x by the executor, %#x", i, k % 0x2000, FIRST + k, a.memory[k], b.memory[k]);
+		if (memcmp(&a, &b, sizeof(a)))
+			fail_msg("case %u: rip %#lx and %#lx, rax %#lx and %#lx, rdx %#lx and %#lx, flags %#lx and %#lx", i, a.rip, b.rip, a.gpr[RAX], b.gpr[RAX], a.gpr[RDX], b.gpr[RDX], a.rflags,
+				 b.rflags);
+	}
+	assert_in_range(to_the_end, 1500, 5000);
+	assert_in_range(bare, 300, 4000); /* all three in generated code */
+}
+
+/*
+ * XSAVEOPT may leave out what has not changed since an XRSTOR from the same linear address. Two of the guest's addresses are one of ours here: the image, restored through
+ * one of them, is cleared and saved through the other.
+ */
+static void test_another_address_of_the_same_page_is_no_reason_to_leave_anything_out(void **state)
+{
+	struct vcpu *v = m->v;
+	uint8_t image[IMAGE], got[IMAGE];
+
+	(void)state;
+	if (!(v->features & FEATURE(XSAVEOPT)))
+		skip();
+	CODE(m, "xrstor64 (%rsi); lea 160(%rdi), %rdi; xor %edx, %edx; 1: movq $0, (%rdi,%rdx,8); inc %edx; cmp $32, %edx; jb 1b; sub $160, %rdi; xor %edx, %edx;"
+		"xsaveopt64 (%rdi); ud2");
+	host_fault_take_signals();
+	make_image(image);
+	fill_bytes(image + 520, 0, 56);
+	store_u16(image, 0x37f), store_u16(image + 2, 0);
+	store_u32(image + 24, 0x1f80);
+	store_u64(image + 512, v->xcr0);
+	set_page(m, SECOND, FIRST | PTE_P | PTE_W | PTE_U);
+	for (unsigned i = 0; i < 2; i++) { /* what happens first may save and load the host's state on the way */
+		poke(m, FIRST, image, sizeof(image));
+		v->gpr[RAX] = 7, v->gpr[RDX] = 0;
+		v->gpr[RSI] = FIRST;
+		v->gpr[RDI] = SECOND;
+		v->rip = CODE_AT;
+		v->halted = 0;
+		engine_bt.run(v);
+		assert_int_equal(v->rip, HANDLERS + 16 * VEC_UD + 1);
+	}
+	assert_int_equal(memory_read(&m->memory, gpa(FIRST), got, sizeof(got)), 0);
+	assert_memory_equal(got + 160, image + 160, 256); /* XMM */
+}
+
+#define TEST(t) cmocka_unit_test_setup_teardown(t, setup, bt_teardown)
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_generated_code_and_executor_agree),
+		TEST(test_another_address_of_the_same_page_is_no_reason_to_leave_anything_out),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
