@@ -16,6 +16,10 @@
 #define CHUNK_BYTES (CHUNK_FRAMES << PAGE_SHIFT)
 #define GUARD_BYTES MIB(2)	/* unmapped on either side: a stray access ends in a fault of ours */
 #define AHEAD_MAX 16		/* frames populated at once when first touches are sequential */
+#define LARGE_FAILURES 16	/* chunks that the host could not make large before it is asked no more */
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25	/* Linux 6.1 */
+#endif
 
 struct chunk_slot { uint64_t guest_chunk_plus_1; uint64_t chunk; };
 
@@ -26,6 +30,8 @@ struct pool_private {
 	uint64_t *populated;	/* one bit a frame */
 	size_t populated_bytes;
 	bool no_populate;	/* the host kernel lacks MADV_POPULATE_WRITE */
+	unsigned large_failures;
+	size_t heat_bytes;
 
 	/* linear: which chunk stands for which guest chunk (open addressing) */
 	struct chunk_slot *chunk;
@@ -110,7 +116,9 @@ int pool_init(struct pool *pool, uint64_t frames, enum placement placement, uint
 		pool->frame = reserve(priv->frame_bytes);
 		priv->populated_bytes = (frames + 63) / 64 * 8;
 		priv->populated = reserve(priv->populated_bytes);
-		if (!pool->frame || !priv->populated)
+		priv->heat_bytes = ALIGN_UP(frames, CHUNK_FRAMES) >> CHUNK_SHIFT;
+		pool->heat = reserve(priv->heat_bytes);
+		if (!pool->frame || !priv->populated || !pool->heat)
 			err = -ENOMEM;
 	}
 	if (!err)
@@ -130,6 +138,7 @@ void pool_destroy(struct pool *pool)
 	unreserve(pool->frame, priv->frame_bytes);
 	unreserve(priv->populated, priv->populated_bytes);
 	unreserve(priv->order, priv->order_bytes);
+	unreserve(pool->heat, priv->heat_bytes);
 	free(priv->chunk);
 	free(priv);
 	*pool = (struct pool){ 0 };
@@ -327,7 +336,34 @@ void pool_prepare(struct pool *pool, uint64_t gfn, uint64_t frames)
 		madvise(pool->base + chunk * CHUNK_BYTES, CHUNK_BYTES, MADV_HUGEPAGE);
 		if (!populate(pool, chunk << CHUNK_SHIFT, CHUNK_FRAMES))
 			return;
+		madvise(pool->base + chunk * CHUNK_BYTES, CHUNK_BYTES, MADV_NOHUGEPAGE);
 	}
+}
+
+/* The advice is taken back, or one touched page might cost 2 MiB once the chunk's frames were freed. */
+enum pool_large pool_make_large(struct pool *pool, mfn_t m)
+{
+	struct pool_private *priv = pool->priv;
+	const uint64_t first = m.v & ~(CHUNK_FRAMES - 1);
+	uint8_t *start = pool->base + (first << PAGE_SHIFT);
+	bool made;
+
+	if (priv->large_failures >= LARGE_FAILURES)
+		return POOL_LARGE_REFUSED;
+	for (uint64_t i = first / 64; i < (first + CHUNK_FRAMES) / 64; i++) {
+		if (i * 64 >= pool->frames || ~priv->populated[i]) {
+			pool->heat[first >> CHUNK_SHIFT] = 0;
+			return POOL_LARGE_LATER;
+		}
+	}
+	madvise(start, CHUNK_BYTES, MADV_HUGEPAGE);
+	made = !madvise(start, CHUNK_BYTES, MADV_COLLAPSE);
+	if (made)
+		priv->large_failures = 0;
+	else
+		priv->large_failures = errno == EINVAL ? LARGE_FAILURES : priv->large_failures + 1;
+	madvise(start, CHUNK_BYTES, MADV_NOHUGEPAGE);
+	return made ? POOL_LARGE_MADE : POOL_LARGE_REFUSED;
 }
 
 void pool_free(struct pool *pool, mfn_t m)

@@ -54,6 +54,7 @@ struct pool {
 	uint64_t used;		/* frames handed out and not freed */
 	enum placement placement;
 	struct frame *frame;	/* one record a frame */
+	uint8_t *heat;		/* one byte a 2 MiB chunk, by pool_is_hot */
 	uint8_t *touched;	/* one byte a frame: used since the clock's hand passed (swap.c); 0 if nothing is swapped */
 	struct pool_private *priv;
 };
@@ -79,6 +80,21 @@ mfn_t pool_take(struct pool *pool, mfn_t m, uint64_t gfn);
  * host's if it has some. A hint: nothing is handed out, failure shows later.
  */
 void pool_prepare(struct pool *pool, uint64_t gfn, uint64_t frames);
+
+/*
+ * A guest whose accesses are spread over more memory than its TLB holds misses the host's TLB, too. The POOL_HOT-th such use of a 2 MiB chunk (pool_is_hot) is the time for
+ * pool_make_large: if all of its frames have memory, it becomes a large page of the host's. That copies the chunk, but contents and host addresses stay. LATER: not all
+ * have memory; uses are counted anew. REFUSED: the host has no large page for it, or makes none at all.
+ */
+#define POOL_HOT 64
+enum pool_large { POOL_LARGE_LATER, POOL_LARGE_REFUSED, POOL_LARGE_MADE };
+enum pool_large pool_make_large(struct pool *pool, mfn_t m);
+static inline bool pool_is_hot(struct pool *pool, mfn_t m)
+{
+	uint8_t *heat = &pool->heat[m.v >> (21 - PAGE_SHIFT)];
+
+	return *heat < POOL_HOT && ++*heat == POOL_HOT;
+}
 
 static inline void *pool_ptr(const struct pool *pool, mfn_t m) { return pool->base + (m.v << PAGE_SHIFT); }
 static inline struct frame *pool_frame(const struct pool *pool, mfn_t m) { return &pool->frame[m.v]; }

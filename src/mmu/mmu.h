@@ -59,7 +59,7 @@ struct mmu_counters {
 	uint64_t walks, walk_refs_guest, walk_refs_nested, walk_refs_shadow, walk_refs_hardware, walk_cache_hits;
 	uint64_t nest_faults, guest_faults, hidden_not_present, hidden_not_backed, hidden_write_protected, hidden_dirty, hidden_moved, hidden_logged, hidden_swapped, hidden_shared;
 	uint64_t table_writes, shadow_live, shadow_made, shadow_reclaimed, shadow_roots, mmio_faults, tracked_writes;
-	uint64_t frames_backed, mode_switches_shadow, mode_switches_nested, tlb_l1_grown, tlb_l1_shrunk;
+	uint64_t frames_backed, mode_switches_shadow, mode_switches_nested, tlb_l1_grown, tlb_l1_shrunk, host_large;
 };
 
 struct mmu {

@@ -212,6 +212,8 @@ void nest_void(struct mmu *mmu, unsigned guest);
 void tlb1_init(struct mmu *mmu);
 /* tlb1_crowded says so. */
 void tlb1_grow(struct mmu *mmu, enum tlb_set set);
+/* pool_is_hot says so of frame m, which a large set has come to hold. Takes the lock. */
+void tlb1_hot_chunk(struct mmu *mmu, mfn_t m);
 /* tlb.c; look-ups are in tlb_lookup.h */
 void tlb_init(struct mmu *mmu);
 void tlb2_insert(struct mmu *mmu, uint64_t va, bool user, uint64_t data, bool large);

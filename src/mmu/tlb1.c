@@ -5,6 +5,8 @@
  * slots) that a large set pays: then random accesses to 128 MiB hit in generated code. Loads of CR3 cost no more by that, since only what was filled is
  * dropped, by a list. What must sweep a whole set (a frame becomes watched, frames are left) does cost more: after SWEEPS_MAX sweeps the set is small again, and must
  * be crowded twice as long as before to grow. So the time lost in sweeps stays a fraction of what the misses cost that came before.
+ *
+ * A guest that needs a large set is spread over more pages than the host's TLB holds, so the host's pages of what such a set has come to hold become large ones (tlb1_hot_chunk).
  */
 #include "mmu/mmu_internal.h"
 
@@ -68,6 +70,18 @@ void tlb1_grow(struct mmu *mmu, enum tlb_set set)
 	copies_drop(mmu);
 	set_size(mmu, set, mmu->priv->tlb1_large);
 	mmu->counters.tlb_l1_grown++;
+}
+
+/* Where frames come and go one by one, large pages of the host's would only be split again. */
+void tlb1_hot_chunk(struct mmu *mmu, mfn_t m)
+{
+	struct memory *mem = mmu->memory;
+
+	if (mem->swap.on || mem->share.thread)
+		return;
+	memory_lock(mem);
+	mmu->counters.host_large += pool_make_large(&mem->pool, m) == POOL_LARGE_MADE;
+	memory_unlock(mem);
 }
 
 static void shrink(struct mmu *mmu, unsigned set)

@@ -90,6 +90,8 @@ static inline void tlb1_put(struct mmu *mmu, uint64_t va, enum tlb_set set, uint
 	e->aux = data;
 	t->local[i / 64] = (t->local[i / 64] & ~bit) | (data & PTE_G ? 0 : bit);
 	t->local_words[i / 64 / 64] |= 1ull << (i / 64 % 64);
+	if (UNLIKELY(mmu->l1_mask[set] > TLB_L1_MASK(TLB_L1_SMALL)) && pool_is_hot(&mmu->memory->pool, tr_mfn(data)))
+		tlb1_hot_chunk(mmu, tr_mfn(data));
 }
 
 /* watched: what the frame's flags say now. */

@@ -8,9 +8,11 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "mem/pool.h"
 #include "mem/track.h"
@@ -145,6 +147,69 @@ static void population_runs_ahead_of_sequential_use_by_sixteen_pages_at_most(voi
 	pool_destroy(&pool);
 }
 
+/* AnonHugePages of what is mapped at the pool's memory, in KiB. Nowhere may the host make large pages of its own accord. */
+static unsigned long huge_kib(const struct pool *pool)
+{
+	const uintptr_t first = (uintptr_t)pool->base, end = first + (pool->frames << PAGE_SHIFT);
+	FILE *f = fopen("/proc/self/smaps", "r");
+	unsigned long lo, hi, kib, sum = 0;
+	const bool has_large = !access("/sys/kernel/mm/transparent_hugepage", F_OK);
+	bool ours = false;
+	char line[300];
+
+	assert_non_null(f);
+	while (fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "%lx-%lx ", &lo, &hi) == 2)
+			ours = lo < end && hi > first;
+		else if (ours && sscanf(line, "AnonHugePages: %lu", &kib) == 1)
+			sum += kib;
+		else if (ours && has_large && !strncmp(line, "VmFlags:", 8))
+			assert_non_null(strstr(line, " nh"));
+	}
+	fclose(f);
+	return sum;
+}
+
+static void a_chunk_whose_frames_all_have_memory_can_become_a_large_page_of_the_host_and_keeps_its_contents(void **state)
+{
+	enum pool_large answer;
+	struct pool pool;
+	mfn_t m = MFN_NONE;
+	unsigned hot = 0;
+
+	(void)state;
+	assert_int_equal(pool_init(&pool, 2 * 512, PLACEMENT_LINEAR, 0), 0);
+	for (unsigned i = 0; i < 400; i++) {
+		m = pool_alloc(&pool, i);
+		memset(pool_ptr(&pool, m), (int)(i % 251 + 1), PAGE_SIZE);
+	}
+	for (unsigned i = 0; i < POOL_HOT; i++)
+		hot += pool_is_hot(&pool, m);
+	assert_int_equal(hot, 1);
+	assert_int_equal(pool_make_large(&pool, m), POOL_LARGE_LATER);
+	assert_int_equal(huge_kib(&pool), 0);
+	for (unsigned i = 400; i < 512; i++)
+		memset(pool_ptr(&pool, pool_alloc(&pool, i)), (int)(i % 251 + 1), PAGE_SIZE);
+	/* Counted anew, and then no more. */
+	for (unsigned i = 0; i < 1000; i++)
+		hot += pool_is_hot(&pool, m);
+	assert_int_equal(hot, 2);
+	answer = pool_make_large(&pool, m);
+	assert_int_not_equal(answer, POOL_LARGE_LATER);
+	assert_int_equal(huge_kib(&pool), answer == POOL_LARGE_MADE ? 2048 : 0);
+	m.v &= ~511ull;
+	for (uint64_t i = 0; i < 512; i++)
+		for (unsigned k = 0; k < PAGE_SIZE; k += 512)
+			assert_int_equal(((uint8_t *)pool_ptr(&pool, mfn(m.v + i)))[k], i % 251 + 1);
+	/* All of them freed, one touched page costs one again. */
+	for (uint64_t i = 0; i < 512; i++)
+		pool_free(&pool, mfn(m.v + i));
+	assert_int_equal(resident(&pool), 0);
+	pool_alloc(&pool, 77);
+	assert_int_equal(resident(&pool), 1);
+	pool_destroy(&pool);
+}
+
 static void a_pool_of_no_frames_or_too_many_is_refused(void **state)
 {
 	struct pool pool;
@@ -216,6 +281,7 @@ int main(void)
 		cmocka_unit_test(a_frame_is_zero_when_handed_out_also_after_use),
 		cmocka_unit_test(a_large_pool_costs_nothing_until_frames_are_used),
 		cmocka_unit_test(population_runs_ahead_of_sequential_use_by_sixteen_pages_at_most),
+		cmocka_unit_test(a_chunk_whose_frames_all_have_memory_can_become_a_large_page_of_the_host_and_keeps_its_contents),
 		cmocka_unit_test(a_pool_of_no_frames_or_too_many_is_refused),
 		cmocka_unit_test(code_is_watched_by_granules_of_64_bytes),
 		cmocka_unit_test(the_queue_of_code_writes_says_when_it_overflows),

@@ -595,6 +595,38 @@ IN_BOTH_MODES(a_crowded_set_of_level_1_becomes_large_and_small_again_when_it_is_
 	guest_free(g);
 }
 
+static uint64_t *word_at(struct guest *g, uint64_t pa)
+{
+	struct p2m_entry e;
+
+	assert_true(p2m_lookup(&g->memory, gpa(pa), &e));
+	return pool_ptr(&g->memory.pool, e.m);
+}
+
+IN_BOTH_MODES(memory_that_a_large_set_holds_becomes_large_pages_of_the_host)
+{
+	struct guest *g = guest_new(mode, PLACEMENT_LINEAR);
+	const uint64_t pages = 3 * TLB_L1_SMALL;
+	uint64_t large;
+
+	for (uint64_t i = 0; i < pages; i++)
+		guest_map(g, V + i * PAGE_SIZE, (MIB(4) + i * PAGE_SIZE) | PWU);
+	touch_pages(g, pages);
+	for (uint64_t i = 0; i < pages; i++)
+		*word_at(g, MIB(4) + i * PAGE_SIZE) = i;
+	assert_int_equal(g->mmu.counters.host_large, 0);
+	for (unsigned turn = 0; turn < 3; turn++)
+		touch_pages(g, pages);
+	assert_int_equal(g->mmu.counters.tlb_l1_grown, 1);
+	/* Where the host has such pages: this asks it for one. */
+	large = pool_make_large(&g->memory.pool, pool_mfn_of(&g->memory.pool, word_at(g, MIB(4)))) == POOL_LARGE_MADE ? 6 : 0;
+	assert_int_equal(g->mmu.counters.host_large, large);
+	for (uint64_t i = 0; i < pages; i++)
+		assert_int_equal(*word_at(g, MIB(4) + i * PAGE_SIZE), i);
+	touch_pages(g, pages);
+	guest_free(g);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -618,6 +650,7 @@ int main(void)
 		cmocka_unit_test(addresses_of_57_bits_are_told_apart_in_every_cache),
 		cmocka_unit_test(a_refill_serves_what_level_2_has_with_all_rights_and_nothing_else),
 		cmocka_unit_test(a_crowded_set_of_level_1_becomes_large_and_small_again_when_it_is_swept_often),
+		cmocka_unit_test(memory_that_a_large_set_holds_becomes_large_pages_of_the_host),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
