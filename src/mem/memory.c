@@ -259,8 +259,9 @@ static int move_locked(struct memory *mem, gpa_t p)
 	if (err)
 		return err;
 	pool_frame(&mem->pool, m)->flags |= FRAME_MOVED;
-	if (mem->pool.touched)
-		mem->pool.touched[m.v] = 1;
+	/* One that leaves a shared frame makes frames fewer for good. */
+	if (UNLIKELY(mem->swap.on))
+		swap_used_frame(mem, m);
 	mem->counters.frames_moved++;
 	return 0;
 }

@@ -123,6 +123,41 @@ static void what_was_touched_lately_stays_and_zeros_are_not_written(void **state
 	fclose(f);
 }
 
+/* Found by tests/e2e/frames.sh: moves took all frames, one by one, and nobody was asked for room before the guest needed one. */
+static void pages_that_move_off_shared_frames_ask_for_room_before_frames_run_out(void **state)
+{
+	const uint64_t pages = (MACHINE >> PAGE_SHIFT) / 2;
+	struct memory mem;
+	FILE *f = swap_on(&mem, PLACEMENT_LINEAR);
+	uint64_t gfn;
+
+	(void)state;
+	assert_int_equal(memory_share_on(&mem), 0);
+	/* Half of the pool holds pages of their own; as many pages again share one frame. */
+	for (gfn = 0; gfn < 2 * pages; gfn++) {
+		write_page(&mem, gfn, gfn < pages ? gfn + 1 : 7);
+		if (gfn > pages)
+			assert_int_equal(memory_share(&mem, gpa(gfn << PAGE_SHIFT), gpa(pages << PAGE_SHIFT)), 0);
+		memory_release(&mem);
+	}
+	assert_int_equal(asked, 0);
+	for (gfn = pages; !asked && gfn < 2 * pages; gfn++) {
+		assert_int_equal(memory_move(&mem, gpa(gfn << PAGE_SHIFT)), 0);
+		memory_release(&mem);
+	}
+	assert_int_equal(asked, 1);
+	assert_int_equal(mem.pool.frames - mem.pool.used, mem.swap.low - 1);
+	memset(mem.pool.touched, 0, mem.pool.frames);
+	assert_int_equal(memory_make_room(&mem), 0);
+	memory_release(&mem);
+	assert_true(mem.pool.frames - mem.pool.used >= mem.swap.high);
+	for (gfn = 0; gfn < 2 * pages; gfn++)
+		assert_int_equal(read_page(&mem, gfn), gfn < pages ? gfn + 1 : 7);
+	audit(&mem);
+	memory_destroy(&mem);
+	fclose(f);
+}
+
 static void the_dirty_log_goes_on_for_pages_that_are_out(void **state)
 {
 	struct memory mem;
@@ -244,6 +279,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(loaders_write_more_than_the_pool_holds),
 		cmocka_unit_test(what_was_touched_lately_stays_and_zeros_are_not_written),
+		cmocka_unit_test(pages_that_move_off_shared_frames_ask_for_room_before_frames_run_out),
 		cmocka_unit_test(the_dirty_log_goes_on_for_pages_that_are_out),
 		cmocka_unit_test(a_page_that_cannot_be_written_stays),
 		cmocka_unit_test(a_page_that_is_out_is_explained_and_comes_back_by_a_hidden_fault),
