@@ -178,12 +178,15 @@ enum exec_op deliver_event(struct exec *x, enum event_kind kind, uint8_t vector,
 	struct vcpu *v = x->v;
 	enum exec_op op;
 
-	if (LIKELY(!v->svm.guest))
-		return v->personality->deliver(x, kind, vector, has_error, error, rip, rflags);
-	v->svm.delivering = svm_event(x, kind, vector, has_error, error);
+	if (UNLIKELY(v->svm.guest))
+		v->svm.delivering = svm_event(x, kind, vector, has_error, error);
 	op = v->personality->deliver(x, kind, vector, has_error, error, rip, rflags);
-	if (op == OP_EVENT)
-		v->svm.delivering = 0;
+	if (op == OP_EVENT) {
+		if (UNLIKELY(v->svm.guest))
+			v->svm.delivering = 0;
+		if (UNLIKELY(v->irq_waiting)) /* the interrupt shadow is over, and a trap gate leaves IF alone */
+			exec_irq_recheck(v);
+	}
 	return op;
 }
 

@@ -40,8 +40,10 @@ static bool handle_pending(struct vcpu *v)
 		return false;
 	}
 	atomic_fetch_and(&v->pending, ~(uint32_t)REQ_SAMPLE);
-	if ((pending & REQ_INTERRUPT) && exec_interrupts(v) != EXEC_NEXT)
-		return false;
+	/* One after the other: what a handler does not mask comes before its first instruction. */
+	while (atomic_load(&v->pending) & REQ_INTERRUPT)
+		if (exec_interrupts(v) != EXEC_NEXT)
+			return false;
 	return true;
 }
 

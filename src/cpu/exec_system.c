@@ -165,6 +165,16 @@ bool exec_still_halted(struct vcpu *v)
 	return true;
 }
 
+/* What may be taken now, or could but for the interrupt shadow. */
+static bool wakes(struct vcpu *v)
+{
+	if (vcpu_interruptible(v) && lapic_pending(v) >= 0)
+		return true;
+	if (atomic_load(&v->lapic.nmi_pending) && !v->nmi_masked && !v->svm.gif_clear)
+		return true;
+	return v->svm.guest && v->irq_waiting && (vcpu_interruptible(v) || (v->rflags & FL_IF));
+}
+
 /* HLT with something deliverable is over at once. */
 enum exec_op op_hlt(struct exec *x)
 {
@@ -173,7 +183,7 @@ enum exec_op op_hlt(struct exec *x)
 	if (v->cpl)
 		return exec_gp(x, 0);
 	v->counters.halts++;
-	if ((vcpu_interruptible(v) && lapic_pending(v) >= 0) || (v->svm.guest && v->irq_waiting && (vcpu_interruptible(v) || (v->rflags & FL_IF)))) {
+	if (wakes(v)) {
 		atomic_fetch_or(&v->pending, REQ_INTERRUPT);
 		return OP_DONE;
 	}

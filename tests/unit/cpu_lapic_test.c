@@ -203,6 +203,37 @@ static void an_nmi_ignores_if_and_masks_itself_until_iret(void **state)
 	delivered(m, VEC_NMI, -1);
 }
 
+static void a_fault_ends_the_interrupt_shadow(void **state)
+{
+	struct machine *m = *state;
+
+	set_gate(m, VEC_UD, 0xf, 0, 0, true, KERNEL_CS);
+	post(m, 0x41, false);
+	STEP(m, "sti; ud2");
+	exec_interrupts(m->v); /* in the shadow of STI */
+	assert_int_equal(m->v->rip, CODE_AT + 1);
+	step(m, 1);
+	delivered(m, VEC_UD, -1); /* through a trap gate */
+	assert_true(atomic_load(&m->v->pending) & REQ_INTERRUPT);
+	exec_interrupts(m->v);
+	assert_int_equal(peek64(m, delivered(m, 0x41, -1)), HANDLERS + 16 * VEC_UD);
+}
+
+static void an_nmi_that_the_shadow_holds_back_ends_hlt(void **state)
+{
+	struct machine *m = *state;
+	struct irq_message nmi = { .delivery_mode = 4 };
+
+	lapic_post(m->v, &nmi);
+	m->v->inhibit = INHIBIT_STI;
+	exec_interrupts(m->v);
+	STEP(m, "hlt");
+	assert_false(m->v->halted);
+	assert_true(atomic_load(&m->v->pending) & REQ_INTERRUPT);
+	exec_interrupts(m->v);
+	assert_int_equal(peek64(m, delivered(m, VEC_NMI, -1)), CODE_AT + 1);
+}
+
 static void hlt_waits_unless_something_is_deliverable(void **state)
 {
 	struct machine *m = *state;
@@ -416,6 +447,8 @@ int main(void)
 		TEST(only_level_interrupts_are_told_to_the_io_apic),
 		TEST(an_interrupt_is_delivered_when_if_allows_it),
 		TEST(an_nmi_ignores_if_and_masks_itself_until_iret),
+		TEST(a_fault_ends_the_interrupt_shadow),
+		TEST(an_nmi_that_the_shadow_holds_back_ends_hlt),
 		TEST(hlt_waits_unless_something_is_deliverable),
 		TEST(the_one_shot_timer_counts_down_and_fires_once),
 		TEST(the_periodic_timer_rearms_and_collapses_what_it_missed),
