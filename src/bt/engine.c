@@ -280,6 +280,7 @@ static uint8_t *next_code(struct vcpu *v, uint32_t site)
 					return 0;
 				if (v->rip != rip)
 					site = NO_SITE; /* the link was to go elsewhere */
+				continue; /* what its handler does not mask comes before anything of the handler, a fault of its fetch too */
 			}
 		}
 		if (exec_still_halted(v))
@@ -340,8 +341,15 @@ static uint8_t *next_code(struct vcpu *v, uint32_t site)
 	}
 }
 
+/* RF holds for one instruction: generated code, which leaves it alone, has executed some when it leaves elsewhere than where it was entered. */
+static inline void one_insn_done(struct vcpu *v, uint64_t entered)
+{
+	if (UNLIKELY(v->rflags & FL_RF) && v->rip != entered)
+		v->rflags &= ~(uint64_t)FL_RF;
+}
+
 /* Turns a host fault inside generated code into the guest's exception. False: stop. */
-static bool host_fault(struct vcpu *v)
+static bool host_fault(struct vcpu *v, uint64_t entered)
 {
 	struct bt *bt = BV(v)->bt;
 	uint32_t host = (uint32_t)v->bt_scratch[S_EA];
@@ -354,6 +362,7 @@ static bool host_fault(struct vcpu *v)
 	v->rip = bt_block_va(v, b) + m->guest_off;
 	if (m->flags_saved)
 		v->rflags = (v->rflags & ~(uint64_t)FL_ARITH) | bt_flags_unpack(v->bt_scratch[S_FLAGS]);
+	one_insn_done(v, entered);
 	if (UNLIKELY(!host_canonical(v->gpr[RSP]))) /* the trap number may be that of an earlier trap: let the executor see */
 		return exec_one(v);
 	switch (v->bt_scratch[S_FAULT]) {
@@ -378,8 +387,8 @@ static bool fault_stands(const struct vcpu *v, const struct exception *exc)
 	return !v->ring3_kernel || exc->vector != VEC_PF || (exc->error & (PF_P | PF_W)) != (PF_P | PF_W);
 }
 
-/* Acts on why the code left; *site gets the link to patch. False: v->exit says why to stop. */
-static bool handle(struct vcpu *v, uint32_t *site)
+/* Acts on why the code, which was entered at this rip, left; *site gets the link to patch. False: v->exit says why to stop. */
+static bool handle(struct vcpu *v, uint64_t entered, uint32_t *site)
 {
 	struct bt_vcpu *bv = BV(v);
 	struct bt *bt = bv->bt;
@@ -402,10 +411,12 @@ static bool handle(struct vcpu *v, uint32_t *site)
 			n = s->host ? n : NO_SITE;
 		}
 		*site = n;
+		one_insn_done(v, entered);
 		return true;
 	case LEAVE_POLL:
 		v->rip = bt_block_va(v, &bt->block[n & ~BLOCK_SITE]);
 		bt->counters.polls++;
+		one_insn_done(v, entered);
 		return true;
 	case LEAVE_JUMP:
 		if (UNLIKELY(!vcpu_canonical(v, v->rip)) && bt->site[n].kind != SITE_FAR) { /* the branch itself faults */
@@ -413,21 +424,25 @@ static bool handle(struct vcpu *v, uint32_t *site)
 
 			v->rip = bt_block_va(v, &bt->block[bt->site[n].block]) + bt->site[n].guest_off;
 			v->gpr[RSP] += (uint64_t)bt->site[n].size - SITE_RSP_MAX;
+			one_insn_done(v, entered);
 			return exec_deliver(v, &gp) == EXEC_NEXT;
 		}
+		one_insn_done(v, entered);
 		return true;
 	case LEAVE_EXEC:
+		one_insn_done(v, entered);
 		return exec_one(v);
 	case LEAVE_SLOW:
 		v->rip = bt_block_va(v, &bt->block[bt->site[n].block]) + bt->site[n].guest_off;
 		if (bt->site[n].flags_saved)
 			v->rflags = (v->rflags & ~(uint64_t)FL_ARITH) | bt_flags_unpack(v->bt_scratch[S_FLAGS]);
 		bt->counters.slow_accesses++;
+		one_insn_done(v, entered);
 		if (bv->slow_inject && fault_stands(v, &bv->slow_exc))
 			return exec_deliver(v, &bv->slow_exc) == EXEC_NEXT;
 		return exec_one(v);
 	case LEAVE_FAULT:
-		return host_fault(v);
+		return host_fault(v, entered);
 	}
 	ASSERT(!"leave reason");
 	return false;
@@ -437,6 +452,7 @@ static void bt_run(struct vcpu *v)
 {
 	struct bt *bt = BV(v)->bt;
 	uint32_t site = NO_SITE;
+	uint64_t entered;
 	uint8_t *host;
 	bool count_all = tune_on(v->memory->tune, TUNE_COUNT_BLOCKS); /* then the code counts */
 
@@ -445,10 +461,11 @@ static void bt_run(struct vcpu *v)
 		fpu_load(v);
 		v->activity = ACT_CODE;
 		v->counters.blocks_executed += !count_all;
-		v->bt_scratch[S_PAGE] = v->rip & PAGE_MASK;
+		entered = v->rip;
+		v->bt_scratch[S_PAGE] = entered & PAGE_MASK;
 		bt->enter(v, host);
 		v->activity = ACT_EXECUTOR;
-		if (!handle(v, &site))
+		if (!handle(v, entered, &site))
 			break;
 	}
 	fpu_save(v);

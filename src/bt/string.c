@@ -106,9 +106,12 @@ uint64_t bt_string(struct vcpu *v, uint64_t unused, uint32_t site)
 
 			n = n < room ? n : room;
 		}
-		/* Where the store goes first: its page may leave a shared frame, which is also where the load would look for it. */
-		if (!n || n > budget || (stores && !(dst = reach(v, v->gpr[RDI] & mask, true))) ||
-		    (loads && !(src = reach(v, v->gpr[RSI] & mask, false))))
+		/*
+		 * The load first: if it faults, the store's page is not marked as dirty. And again after the store, whose page may leave a shared frame, which is also
+		 * where the load has looked for it.
+		 */
+		if (!n || n > budget || (loads && !(src = reach(v, v->gpr[RSI] & mask, false))) || (stores && !(dst = reach(v, v->gpr[RDI] & mask, true))) ||
+		    (loads && stores && !(src = reach(v, v->gpr[RSI] & mask, false))))
 			return 0;
 		if (!stores)
 			load_element(v, src, shift);
