@@ -110,7 +110,7 @@ enum { S_HOST_RSP, S_SELF, S_TARGET, S_JUMP_BASE /* where the current jump table
        S_ODD_RSP, S_ODD_RIP /* see odd_stack */,
        S_RAX, S_RCX, S_TMP0, S_TMP1, S_SITE, S_EA, S_REASON, S_FAULT, S_FLAGS /* AH, AL of lahf; seto al */, S_BACK /* where a stack probe's cold path returns */,
        S_SITES, S_CACHE /* bt->site, bt->cache */,
-       S_PAGE /* B5 */, S_JUMP_KERNEL, S_JUMP_USER /* what S_JUMP_WANT is after SYSCALL and after SYSRET, or 0: see jump.c */, S_COUNT };
+       S_PAGE /* B5 */, S_JUMP_KERNEL, S_JUMP_USER /* what S_JUMP_WANT is after SYSCALL and after SYSRET, or JUMP_NONE: see jump.c */, S_COUNT };
 
 /* Why generated code left. */
 enum leave_reason {
@@ -147,7 +147,7 @@ struct bt {
 	uint8_t *string;	/* MOVS, STOS, LODS: S_SITE set */
 	uint8_t *odd_stack;	/* goes on with S_ODD_RSP at S_ODD_RIP: what a signal handler cannot return to */
 	uint8_t *jump_miss;	/* T0 the target, T1 the site, flags in S_FLAGS */
-	uint8_t *jump_other[2];	/* the same, after a look at the other entries of the set; by bt_jump_small */
+	uint8_t *jump_other[2];	/* the same, after a look at the other entries of the set and into the wide table; by bt_jump_small */
 	void (*enter)(struct vcpu *v, uint8_t *host);
 	struct block *block;
 	uint32_t blocks;
@@ -175,6 +175,7 @@ struct bt_vcpu {
 	bool slow_inject;
 	struct { uint32_t fetch_id, mode; uint64_t stamp; bool used; } context[JUMP_TABLES];
 	uint64_t stamp;
+	uint32_t last_number;		/* of a context: that of its entries in the wide table; none is used twice while any entry has it */
 	uint32_t current;		/* index in context */
 	struct { uint32_t fetch_id[2], mode; } ways; /* what S_JUMP_KERNEL and S_JUMP_USER were found for */
 	uint32_t fetch_epoch, flush_generation;
@@ -273,8 +274,9 @@ static inline bool bt_jump_small(uint32_t mode) { return (mode & MODE_SET) == TL
 static inline uint32_t bt_jump_entries(uint32_t mode) { return bt_jump_small(mode) ? JUMP_SMALL_ENTRIES : JUMP_LARGE_ENTRIES; }
 static inline uint32_t bt_jump_first(uint32_t table)
 {
-	return table < JUMP_LARGE_TABLES ? table * JUMP_LARGE_ENTRIES :
-		JUMP_LARGE_TABLES * JUMP_LARGE_ENTRIES + (table - JUMP_LARGE_TABLES) * JUMP_SMALL_ENTRIES;
+	const uint32_t large = JUMP_LARGE_ENTRIES + JUMP_HEAD_ENTRIES, small = JUMP_SMALL_ENTRIES + JUMP_HEAD_ENTRIES;
+
+	return JUMP_HEAD_ENTRIES + (table < JUMP_LARGE_TABLES ? table * large : JUMP_LARGE_TABLES * large + (table - JUMP_LARGE_TABLES) * small);
 }
 static inline uint32_t bt_jump_slot(uint64_t va, uint32_t entries)
 {
@@ -283,5 +285,15 @@ static inline uint32_t bt_jump_slot(uint64_t va, uint32_t entries)
 	__asm__("crc32q %1, %0" : "+r"(h) : "r"(va));
 	return (uint32_t)(h / JUMP_WORDS & (entries - 1));
 }
+/* The wide table's: the context's number goes into the hash. */
+static inline uint32_t bt_jump_wide_slot(uint64_t va, uint32_t context)
+{
+	uint64_t h = context;
+
+	__asm__("crc32q %1, %0" : "+r"(h) : "r"(va));
+	return (uint32_t)(h / JUMP_WORDS & (JUMP_WIDE_ENTRIES - 1));
+}
+#define JUMP_NONE (JUMP_WORDS * JUMP_HEAD_ENTRIES) /* where table 0 begins, in words */
+#define NO_CONTEXT UINT32_MAX /* the number of table 0: of no entry */
 
 #endif

@@ -630,7 +630,7 @@ static int bt_thread_start(struct vcpu *v)
 }
 
 /* Makes jump-table 0, which is always empty, current: the next look-up misses and next_code sees v->pending. */
-static void bt_kick(struct vcpu *v) { atomic_store((_Atomic uint64_t *)&v->bt_scratch[S_JUMP_BASE], 0); }
+static void bt_kick(struct vcpu *v) { atomic_store((_Atomic uint64_t *)&v->bt_scratch[S_JUMP_BASE], JUMP_NONE); }
 
 static const struct stat_row bt_stat_rows[] = {
 #define ROW(member, help) STAT_ROW(struct bt_counters, member, help)

@@ -4,6 +4,9 @@
  * A table is an array of entries in sets of JUMP_WAYS. Generated code looks where the address hashes to (lower_flow.c), a stub then looks at the others of the
  * set (stubs.c), where bt_jump_put has moved what it displaced: a few hot targets with one hash do not drive each other out, as two or three of a kernel's always do.
  * An empty entry holds an address that hashes to another set, so that no look-up can hit it.
+ *
+ * Behind the tables is a wide one for all contexts, whose entries hold the number of their context: what a table has no more room for is found there by the
+ * same stub. A context that is made anew gets a new number, so its old entries hit no more.
  */
 #include "bt/bt_internal.h"
 
@@ -22,9 +25,12 @@ static void table_clear(struct vcpu *v, uint32_t table)
 		first[slot ^ k].key = other;
 }
 
+static uint32_t number_of(const struct vcpu *v, uint32_t table) { return (uint32_t)v->jump[bt_jump_first(table) - 1].key; }
+static void set_number(struct vcpu *v, uint32_t table, uint32_t number) { v->jump[bt_jump_first(table) - 1].key = number; }
+
 /*
  * The ways between user and kernel: SYSCALL and SYSRET go on in the table of the other side's context without leaving generated code. Its place is kept in
- * S_JUMP_KERNEL and S_JUMP_USER; without such a context it is 0, table 0 is empty, and the look-up there leaves as any other that misses.
+ * S_JUMP_KERNEL and S_JUMP_USER; without such a context it is that of table 0, which is empty, and the look-up there leaves as any other that misses.
  * What the two modes share comes from control registers, which change in C only.
  */
 #define WAYS_NONE UINT32_MAX
@@ -36,7 +42,7 @@ static uint64_t base_of(const struct vcpu *v, uint32_t fetch_id, uint32_t mode)
 	for (uint32_t i = small ? JUMP_LARGE_TABLES : 1; i < (small ? JUMP_TABLES : JUMP_LARGE_TABLES); i++)
 		if (BV(v)->context[i].used && BV(v)->context[i].fetch_id == fetch_id && BV(v)->context[i].mode == mode)
 			return JUMP_WORDS * bt_jump_first(i);
-	return 0;
+	return JUMP_NONE;
 }
 
 static void ways_refresh(struct vcpu *v, uint32_t mode)
@@ -48,9 +54,9 @@ static void ways_refresh(struct vcpu *v, uint32_t mode)
 	bv->ways.mode = both | (smap ? MODE_SMAP : 0);
 	bv->ways.fetch_id[0] = v->mmu.fetch_id[0];
 	bv->ways.fetch_id[1] = v->mmu.fetch_id[1];
-	v->bt_scratch[S_JUMP_USER] = wide ? base_of(v, v->mmu.fetch_id[1], both | TLB_USER) : 0;
+	v->bt_scratch[S_JUMP_USER] = wide ? base_of(v, v->mmu.fetch_id[1], both | TLB_USER) : JUMP_NONE;
 	/* AC is clear after a SYSCALL that is done inline. */
-	v->bt_scratch[S_JUMP_KERNEL] = wide ? base_of(v, v->mmu.fetch_id[0], both | MODE_CPL0 | (smap ? MODE_SMAP | TLB_KERNEL : TLB_KERNEL_AC)) : 0;
+	v->bt_scratch[S_JUMP_KERNEL] = wide ? base_of(v, v->mmu.fetch_id[0], both | MODE_CPL0 | (smap ? MODE_SMAP | TLB_KERNEL : TLB_KERNEL_AC)) : JUMP_NONE;
 }
 
 static bool ways_current(const struct vcpu *v, uint32_t mode)
@@ -74,7 +80,21 @@ void bt_contexts_init(struct vcpu *v)
 {
 	tables_void(v);
 	table_clear(v, 0);
+	set_number(v, 0, NO_CONTEXT);
 	BV(v)->fetch_epoch = v->mmu.fetch_epoch;
+}
+
+/* A context's number: 1 to NO_CONTEXT - 1. Once all are used nothing may have one. */
+static uint32_t new_number(struct vcpu *v)
+{
+	struct bt_vcpu *bv = BV(v);
+
+	if (UNLIKELY(++bv->last_number == NO_CONTEXT)) {
+		tables_void(v);
+		fill_bytes(v->jump_wide, 0, sizeof(v->jump_wide));
+		bv->last_number = 1;
+	}
+	return bv->last_number;
 }
 
 /* Makes the jump table of (fetch id, mode) current, taking over the least recently used one of its size if it is new. */
@@ -92,6 +112,7 @@ static void context_select(struct vcpu *v, uint32_t fetch_id, uint32_t mode)
 		if (!bv->context[i].used || (bv->context[victim].used && bv->context[i].stamp < bv->context[victim].stamp))
 			victim = i;
 	}
+	set_number(v, victim, new_number(v));
 	bv->context[victim].fetch_id = fetch_id;
 	bv->context[victim].mode = mode;
 	bv->context[victim].used = true;
@@ -130,12 +151,13 @@ static inline uint32_t entry_of(const struct vcpu *v, uint64_t va)
 
 uint8_t *bt_jump_find(const struct vcpu *v, uint64_t va)
 {
-	const uint32_t i = entry_of(v, va);
+	const uint32_t i = entry_of(v, va), number = number_of(v, BV(v)->current);
+	const struct jump_wide *w = &v->jump_wide[bt_jump_wide_slot(va, number)];
 
 	for (unsigned k = 0; k < JUMP_WAYS; k++)
 		if (v->jump[i ^ k].key == va)
 			return (uint8_t *)(uintptr_t)v->jump[i ^ k].host;
-	return 0;
+	return w->key == va && w->context == number ? BV(v)->bt->cache + w->host : 0;
 }
 
 /* Which of the set of entry i gives way to what va displaces there: an older entry of va, a free one, or each in turn. */
@@ -163,5 +185,10 @@ void bt_jump_put(struct vcpu *v, uint64_t va, const struct block *b)
 		v->jump[i ^ way_out(v, i, va)] = v->jump[i];
 	v->jump[i].key = va;
 	v->jump[i].host = (uint64_t)(uintptr_t)(BV(v)->bt->cache + b->jump_entry);
+	if (tune_on(v->memory->tune, TUNE_JUMP_WIDE)) {
+		const uint32_t number = number_of(v, BV(v)->current);
+
+		v->jump_wide[bt_jump_wide_slot(va, number)] = (struct jump_wide){ va, number, b->jump_entry };
+	}
 	BV(v)->bt->counters.jump_cache_fills++;
 }

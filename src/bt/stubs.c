@@ -200,6 +200,45 @@ static uint8_t *leave_sited(struct emit *e, bool saved, const uint8_t *leave)
 	return start;
 }
 
+/*
+ * T0 is not in the jump table of its context: the wide table, and with a hit there an entry of the context's again. S_SITE is set. It takes the number of the table that is
+ * in force, which after a kick is that of table 0, so that nothing is found; but it writes into the one that was.
+ */
+static void make_jump_wide(struct emit *e, bool small, const uint8_t *missed)
+{
+	const int32_t wide = VOFF(jump_wide);
+	uint8_t *other;
+
+	_Static_assert(sizeof(struct jump_wide) == JUMP_WORDS * sizeof(uint64_t), "indexed by words as the tables are");
+	e_load_gs(e, T1, SLOT(S_JUMP_BASE));
+	e_u8(e, 0x65);
+	e_op_mem(e, false, 0x8b, T1, NO_BASE, T1, 8, VOFF(jump) - (int32_t)sizeof(struct jump_entry));
+	e_op_gs(e, false, 0x89, T1, SLOT(S_TMP1));
+	e_crc32(e, T1, T0);
+	e_alu_imm(e, false, 4, T1, (int32_t)(JUMP_WORDS * (JUMP_WIDE_ENTRIES - 1)));
+	e_op_gs_base(e, true, 0x3b, T0, NO_BASE, T1, 8, wide + (int32_t)offsetof(struct jump_wide, key));
+	e_jcc_to(e, CC_NE, missed);
+	e_store_gs(e, SLOT(S_TMP0), T0);
+	e_op_gs_base(e, false, 0x8b, T0, NO_BASE, T1, 8, wide + (int32_t)offsetof(struct jump_wide, context));
+	e_op_gs(e, false, 0x3b, T0, SLOT(S_TMP1));
+	other = e_jcc(e, CC_NE);
+	e_op_gs_base(e, false, 0x8b, T0, NO_BASE, T1, 8, wide + (int32_t)offsetof(struct jump_wide, host));
+	e_op_gs(e, true, 0x03, T0, SLOT(S_CACHE));
+	e_store_gs(e, SLOT(S_TMP1), T0);
+	e_load_gs(e, T0, SLOT(S_TMP0));
+	e_jump_entry_of(e, small ? TLB_USER : TLB_KERNEL, SLOT(S_JUMP_WANT));
+	e_u8(e, 0x65);
+	e_op_mem(e, true, 0x89, T0, NO_BASE, T1, 8, VOFF(jump[0].key));
+	e_set_page(e);
+	e_load_gs(e, T0, SLOT(S_TMP1));
+	e_u8(e, 0x65);
+	e_op_mem(e, true, 0x89, T0, NO_BASE, T1, 8, VOFF(jump[0].host));
+	e_jmp_gs(e, SLOT(S_TMP1));
+	e_patch(other, e->p);
+	e_load_gs(e, T0, SLOT(S_TMP0));
+	e_jmp_to(e, missed);
+}
+
 void bt_make_stubs(struct bt *bt)
 {
 	struct emit e = { bt->cache };
@@ -251,12 +290,10 @@ void bt_make_stubs(struct bt *bt)
 		for (unsigned k = 1; k < JUMP_WAYS; k++) {
 			e_alu_imm(&e, false, 6, T1, (int32_t)((k ^ (k - 1)) * JUMP_WORDS)); /* xor */
 			e_jump_compare(&e);
-			if (k + 1 < JUMP_WAYS)
-				hit[k] = e_jcc(&e, CC_E);
-			else
-				e_jcc_to(&e, CC_NE, jump_missed);
+			hit[k] = e_jcc(&e, CC_E);
 		}
-		for (unsigned k = 1; k + 1 < JUMP_WAYS; k++)
+		make_jump_wide(&e, small, jump_missed);
+		for (unsigned k = 1; k < JUMP_WAYS; k++)
 			e_patch(hit[k], e.p);
 		e_set_page(&e);
 		e_jmp_gs_index(&e, T1, VOFF(jump[0].host));

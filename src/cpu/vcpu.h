@@ -44,9 +44,12 @@ struct table_reg { uint64_t base; uint16_t limit; };
 #define JUMP_SMALL_TABLES 16u
 #define JUMP_SMALL_ENTRIES 4096u
 #define JUMP_TABLES (JUMP_LARGE_TABLES + JUMP_SMALL_TABLES)
-#define JUMP_SLOTS (JUMP_LARGE_TABLES * JUMP_LARGE_ENTRIES + JUMP_SMALL_TABLES * JUMP_SMALL_ENTRIES)
+#define JUMP_HEAD_ENTRIES 4u	/* a line before each, whose last entry is its head */
+#define JUMP_SLOTS (JUMP_LARGE_TABLES * (JUMP_LARGE_ENTRIES + JUMP_HEAD_ENTRIES) + JUMP_SMALL_TABLES * (JUMP_SMALL_ENTRIES + JUMP_HEAD_ENTRIES))
+#define JUMP_WIDE_ENTRIES 65536u	/* of the table behind them, which all contexts share */
 
-struct jump_entry { uint64_t key, host; };
+struct jump_entry { uint64_t key, host; };	/* the head of a table: key is the context's number */
+struct jump_wide { uint64_t key; uint32_t context, host; };
 
 enum { INHIBIT_STI = 1, INHIBIT_MOV_SS = 2 };
 
@@ -130,6 +133,8 @@ struct vcpu {
 	 * (docs/translator.md). An entry holds the guest address and the host address; four lie in one cache line.
 	 */
 	struct jump_entry jump[JUMP_SLOTS] __attribute__((aligned(64)));
+	/* Where what an entry held is found when another has taken its place. */
+	struct jump_wide jump_wide[JUMP_WIDE_ENTRIES];
 
 	/* How to wake the thread that runs this vcpu (vm/): sets `pending` first. */
 	void (*kick)(struct vcpu *v);

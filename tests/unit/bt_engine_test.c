@@ -209,6 +209,7 @@ static void test_targets_of_one_hash_do_not_drive_each_other_out(void **state)
 	while (bt_jump_slot(other, JUMP_LARGE_ENTRIES) != bt_jump_slot(one, JUMP_LARGE_ENTRIES))
 		other += 8;
 	assert_true(other < DATA + MIB(2));
+	b->tune.on[TUNE_JUMP_WIDE] = false; /* which would find them */
 	poke(b->m, one, &ret, 1);
 	poke(b->m, other, &ret, 1);
 	for (unsigned on = 0; on < 2; on++) {
@@ -242,6 +243,67 @@ static void test_a_set_of_the_jump_table_holds_as_many_targets_as_it_has_ways(vo
 	from_c = b->m->v->counters.blocks_executed;
 	RUN(b, "mov $1000, %ecx; 1: call *%rbx; call *%rdx; call *%rsi; call *%rdi; dec %ecx; jnz 1b; hlt");
 	assert_true(b->m->v->counters.blocks_executed - from_c < 100);
+}
+
+/* Calls six targets in turns, all of one set of the jump table; returns how many blocks the engine's loop found. One instance: its code is labelled. */
+static __attribute__((noinline)) uint64_t blocks_of_six_calls(struct bt_machine *b, const uint64_t target[6])
+{
+	static const uint8_t reg[6] = { RBX, RDX, RSI, RDI, R8, R9 };
+	const uint64_t before = b->m->v->counters.blocks_executed;
+
+	for (unsigned k = 0; k < 6; k++)
+		b->m->v->gpr[reg[k]] = target[k];
+	RUN(b, "mov $1000, %ecx; 1: call *%rbx; call *%rdx; call *%rsi; call *%rdi; call *%r8; call *%r9; dec %ecx; jnz 1b; hlt");
+	return b->m->v->counters.blocks_executed - before;
+}
+
+/* More targets than a set has entries: what it has lost is found in the wide table, unless that is off. */
+static void test_what_the_jump_table_lost_is_found_in_the_wide_table(void **state)
+{
+	struct bt_machine *b = *state;
+	const uint8_t ret = 0xc3;
+	uint64_t target[6] = { DATA + 0x100 }, from_c;
+
+	for (unsigned k = 0; k < 6; k++) {
+		if (k)
+			target[k] = target[k - 1] + 8;
+		while ((bt_jump_slot(target[k], JUMP_LARGE_ENTRIES) ^ bt_jump_slot(target[0], JUMP_LARGE_ENTRIES)) >= JUMP_WAYS)
+			target[k] += 8;
+		assert_true(target[k] < DATA + MIB(2));
+		poke(b->m, target[k], &ret, 1);
+	}
+	for (unsigned on = 0; on < 2; on++) {
+		b->tune.on[TUNE_JUMP_WIDE] = on;
+		from_c = blocks_of_six_calls(b, target);
+		assert_true(on ? from_c < 100 : from_c >= 1000);
+	}
+}
+
+/*
+ * The page that a call goes to is mapped elsewhere: no table knows the old translation by the new mapping, though the contexts' numbers are such that the target has the
+ * same place in the wide table.
+ */
+static void test_jump_tables_forget_what_is_mapped_elsewhere(void **state)
+{
+	static const uint8_t code[2][6] = { { 0xb8, 1, 0, 0, 0, 0xc3 }, { 0xb8, 2, 0, 0, 0, 0xc3 } }; /* mov $n, %eax; ret */
+	struct bt_machine *b = *state;
+
+	poke(b->m, DATA + 0x1000, code[0], sizeof(code[0]));
+	poke(b->m, DATA + 0x2000, code[1], sizeof(code[1]));
+	CODE(b->m, "mov $3, %ecx; 1: call *%rbx; add %rax, %rdx; dec %ecx; jnz 1b; hlt");
+	for (uint32_t i = 0, number = 1; i < 4; i++) {
+		struct vcpu *v = b->m->v;
+
+		b->m->v->bt->last_number = number - 1;
+		do
+			number++;
+		while (bt_jump_wide_slot(DATA, number) != bt_jump_wide_slot(DATA, 1));
+		set_page(b->m, DATA, (DATA + 0x1000 * (1 + i % 2)) | PTE_P | PTE_W);
+		v->rip = CODE_AT;
+		v->gpr[RBX] = DATA;
+		v->gpr[RDX] = 0;
+		assert_int_equal(run(b)->gpr[RDX], 3 * (1 + i % 2));
+	}
 }
 
 /* A loop that goes by a jump to the end of its page, where an instruction crosses into the next one: it does not leave each time. */
@@ -412,6 +474,8 @@ int main(void)
 		TEST(test_instruction_across_pages_runs_translated),
 		TEST(test_switches_that_are_off_change_no_result),
 		TEST(test_a_set_of_the_jump_table_holds_as_many_targets_as_it_has_ways),
+		TEST(test_what_the_jump_table_lost_is_found_in_the_wide_table),
+		TEST(test_jump_tables_forget_what_is_mapped_elsewhere),
 		TEST(test_a_jump_to_where_an_instruction_crosses_pages_does_not_leave),
 		TEST(test_targets_of_one_hash_do_not_drive_each_other_out),
 		TEST(test_user_code_runs_wherever_it_is_mapped),
