@@ -114,12 +114,15 @@ static int audit_level1(struct mmu *mmu, unsigned set, unsigned i, char *msg, si
 static int audit_level2(struct mmu *mmu, const struct tlb2_set *set, bool large, char *msg, size_t size)
 {
 	for (unsigned w = 0; w < L2_WAYS; w++) {
+		if (!set->tag[w]) /* most, and all of them are looked at */
+			continue;
+
 		uint32_t id = set->tag[w] & SPACE_ID_MAX;
 		uint64_t va = set->tag[w] >> SPACE_BITS << (large ? 21 : PAGE_SHIFT), d = set->data[w];
 		const uint64_t root = mmu->mode == PAGING_DIRECT ? direct_root_of(mmu, id) : 0;
 		int bad = 0;
 
-		if (!set->tag[w] || (!root && id != mmu->priv->asid.global_id && id != asid_of(mmu, false)->id && id != asid_of(mmu, true)->id))
+		if (!root && id != mmu->priv->asid.global_id && id != asid_of(mmu, false)->id && id != asid_of(mmu, true)->id)
 			continue;
 		if (is_void(mmu, d))
 			continue;
