@@ -141,6 +141,10 @@ static enum vmem_status map_part(struct vcpu *v, uint64_t la, unsigned len, unsi
 	part->hva = vmem_probe(v, la, len, acc);
 	if (part->hva)
 		return VMEM_OK;
+	if (UNLIKELY(v->redirect.copy != NULL) && (acc & ACC_WRITE) && len <= 8 && la - v->redirect.la <= 8 - len) {
+		part->hva = v->redirect.copy + (la - v->redirect.la);
+		return VMEM_OK;
+	}
 	switch (mmu_access(&v->mmu, gva(la), acc & (ACC_READ | ACC_WRITE | ACC_USER | ACC_IMPLICIT | ACC_AC | ACC_PROBE), &r)) {
 	case MMU_MAPPED:
 	case MMU_TRACKED:
@@ -153,10 +157,6 @@ static enum vmem_status map_part(struct vcpu *v, uint64_t la, unsigned len, unsi
 		*exc = r.exc;
 		return VMEM_FAULT;
 	case MMU_INJECT:
-		if (UNLIKELY(v->redirect.copy != NULL) && (acc & ACC_WRITE) && len <= 8 && la - v->redirect.la <= 8 - len) {
-			part->hva = v->redirect.copy + (la - v->redirect.la);
-			return VMEM_OK;
-		}
 		*exc = r.exc;
 		return VMEM_FAULT;
 	case MMU_HOST_ERROR:

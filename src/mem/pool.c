@@ -204,15 +204,31 @@ static uint64_t next_random(struct pool_private *priv)
 static uint32_t order_get(const struct pool_private *priv, uint64_t i) { return priv->order[i] ^ (uint32_t)i; }
 static void order_set(struct pool_private *priv, uint64_t i, uint32_t m) { priv->order[i] = m ^ (uint32_t)i; }
 
-static uint64_t place_scatter(struct pool *pool)
+static void order_swap(struct pool_private *priv, uint64_t i, uint64_t j)
 {
-	struct pool_private *priv = pool->priv;
-	uint64_t i = pool->used, j = i + next_random(priv) % (pool->frames - i);
 	uint32_t m = order_get(priv, j);
 
 	order_set(priv, j, order_get(priv, i));
 	order_set(priv, i, m);
-	return m;
+}
+
+/*
+ * Chunks in random order, and the frames of each. So who keeps something for each machine frame, as a paravirtualized guest's M2P table is, finds that of
+ * neighbours close together, as on a hypervisor that has real memory to give.
+ */
+static uint64_t place_scatter(struct pool *pool)
+{
+	struct pool_private *priv = pool->priv;
+	const uint64_t i = pool->used, chunk = i >> CHUNK_SHIFT, chunks = pool->frames >> CHUNK_SHIFT, end = (chunk + 1) << CHUNK_SHIFT;
+
+	if (!(i & (CHUNK_FRAMES - 1)) && chunk < chunks) {
+		const uint64_t other = (chunk + next_random(priv) % (chunks - chunk)) << CHUNK_SHIFT;
+
+		for (unsigned k = 0; k < CHUNK_FRAMES; k++)
+			order_swap(priv, i + k, other + k);
+	}
+	order_swap(priv, i, i + next_random(priv) % ((end < pool->frames ? end : pool->frames) - i));
+	return order_get(priv, i);
 }
 
 /* The chunk that stands for the guest's, taking a fresh one on first touch; ~0 if none is left. */
@@ -310,8 +326,7 @@ mfn_t pool_take(struct pool *pool, mfn_t m, uint64_t gfn)
 
 		while (order_get(priv, j) != m.v)
 			j++;
-		order_set(priv, j, order_get(priv, i));
-		order_set(priv, i, (uint32_t)m.v);
+		order_swap(priv, i, j);
 	}
 	return hand_out(pool, m.v, gfn);
 }

@@ -8,7 +8,7 @@
  * Placement decides which frame a guest-physical page gets:
  *   linear   2 MiB chunks in order of first touch; a page has its own place in its chunk, so a wholly backed
  *            chunk can become one large p2m leaf
- *   scatter  every 4 KiB frame at a random place (seeded): nothing may assume p and m are related
+ *   scatter  2 MiB chunks in random order, the frames of each in random order (seeded): nothing may assume p and m are related
  */
 #ifndef MEM_POOL_H
 #define MEM_POOL_H

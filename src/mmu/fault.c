@@ -116,6 +116,16 @@ static bool data_serves(const struct mmu *mmu, uint64_t data, unsigned access)
 	       ((data & PTE_D) && !(pool_frame(&mmu->memory->pool, mfn((data & TR_MFN_MASK) >> PAGE_SHIFT))->flags & FRAME_PV_TYPE));
 }
 
+/*
+ * A supervisor's write to what has become a paravirtualized guest's table: no mapping of it can be written (xen/page.h, P3), so that a walk would find nothing else, as long as the
+ * address still leads there.
+ */
+static bool table_refuses(const struct mmu *mmu, uint64_t data, unsigned access)
+{
+	return mmu->mode == PAGING_DIRECT && (access & (ACC_WRITE | ACC_USER)) == ACC_WRITE && mmu->memory->direct.tables == mmu->priv->direct_seen.tables &&
+	       (pool_frame(&mmu->memory->pool, tr_mfn(data))->flags & FRAME_PV_TYPE);
+}
+
 /* Level 1 did not serve it. */
 static inline __attribute__((always_inline)) enum mmu_kind miss(struct mmu *mmu, gva_t va, unsigned access, enum tlb_set set,
 							       struct mmu_result *out)
@@ -128,6 +138,11 @@ static inline __attribute__((always_inline)) enum mmu_kind miss(struct mmu *mmu,
 			if (LIKELY(!(access & (ACC_PROBE | ACC_EXEC))) && tlb1_crowded(mmu, set))
 				tlb1_grow(mmu, set);
 			return mapped(mmu, va.v, access, set, data, out);
+		}
+		if (UNLIKELY(table_refuses(mmu, data, access))) {
+			mmu->counters.guest_faults++;
+			out->exc = exc_pf(va.v, PF_P | PF_W);
+			return MMU_INJECT;
 		}
 		/* The walk may find another page size or another frame: no remnant may hide what it finds. */
 		tlb1_drop(mmu, va.v);
@@ -178,8 +193,8 @@ bool mmu_refill(struct mmu *mmu, uint64_t va, enum tlb_set set, bool write)
 	const struct refill_row *row = &refill_table[set % TLB_WORLD][write];
 	const struct memory *mem = mmu->memory;
 	struct tlb2 *t = &mmu->priv->tlb2;
-	/* As in tlb2_find, but one place: the other is for the long way. Where nothing is ever global, that is the space's. */
-	bool global = va >> 63 && mmu->mode != PAGING_DIRECT;
+	/* As in tlb2_find, but one place: the other is for the long way. */
+	bool global = va >> 63;
 	uint32_t id = global ? mmu->priv->asid.global_id : asid_of(mmu, tlb_set_is_user(set))->id;
 	uint64_t tag = tlb2_small_tag(va, id), data = tlb2_pick(tlb2_small_set(t, tag), tag);
 	uint32_t watched;

@@ -91,6 +91,34 @@ static void scatter_hands_out_every_frame_once_in_an_order_that_the_seed_decides
 	pool_destroy(&c);
 }
 
+static void scatter_takes_a_chunk_to_its_end_in_random_order_before_another_that_is_anywhere(void **state)
+{
+	struct pool pool;
+	unsigned next = 0, in_order = 0;
+	uint64_t last = 0;
+
+	(void)state;
+	assert_int_equal(pool_init(&pool, 64 * 512 + 100, PLACEMENT_SCATTER, 1), 0);
+	for (unsigned chunk = 0; chunk < 64; chunk++) {
+		const uint64_t first = pool_reserve(&pool, 0).v;
+
+		for (unsigned i = 1; i < 512; i++) {
+			const uint64_t m = pool_reserve(&pool, 0).v;
+
+			assert_int_equal(m / 512, first / 512);
+			in_order += m == last + 1;
+			last = m;
+		}
+		next += first / 512 == chunk;
+	}
+	assert_true(next < 16);
+	assert_true(in_order < 200);
+	for (unsigned i = 0; i < 100; i++)
+		assert_true(pool_reserve(&pool, 0).v >= 64 * 512);
+	assert_false(mfn_valid(pool_reserve(&pool, 0)));
+	pool_destroy(&pool);
+}
+
 static void a_frame_is_zero_when_handed_out_also_after_use(void **state)
 {
 	(void)state;
@@ -278,6 +306,7 @@ int main(void)
 		cmocka_unit_test(linear_placement_keeps_a_page_at_its_own_place_in_its_chunk),
 		cmocka_unit_test(linear_placement_still_finds_a_frame_when_chunks_have_run_out),
 		cmocka_unit_test(scatter_hands_out_every_frame_once_in_an_order_that_the_seed_decides),
+		cmocka_unit_test(scatter_takes_a_chunk_to_its_end_in_random_order_before_another_that_is_anywhere),
 		cmocka_unit_test(a_frame_is_zero_when_handed_out_also_after_use),
 		cmocka_unit_test(a_large_pool_costs_nothing_until_frames_are_used),
 		cmocka_unit_test(population_runs_ahead_of_sequential_use_by_sixteen_pages_at_most),

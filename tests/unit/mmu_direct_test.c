@@ -256,10 +256,67 @@ static void a_frame_costs_no_memory_until_it_is_touched(void **state)
 	pool_destroy(&pool);
 }
 
+#define KERNEL_VA 0xffff888000400000ull
+/* The entry of that level for KERNEL_VA. */
+static uint64_t *entry_of(struct domain *d, unsigned level)
+{
+	mfn_t t = d->root;
+
+	for (unsigned i = 4; i > level; i--)
+		t = mfn((table(d, t)[KERNEL_VA >> (12 + 9 * (i - 1)) & 511] & 0x000ffffffffff000ull) >> PAGE_SHIFT);
+	return &table(d, t)[KERNEL_VA >> (12 + 9 * (level - 1)) & 511];
+}
+
+static void a_write_to_a_table_is_refused_without_a_walk_as_long_as_its_address_leads_there(void **state)
+{
+	struct domain *d = domain_new();
+	const mfn_t page = frame(d, 70), other = frame(d, 71), new_table = frame(d, 72);
+	uint64_t misses, old;
+
+	(void)state;
+	map(d, d->root, KERNEL_VA, page, PTE_P | PTE_A);
+	track_set(&d->memory.track, page, FRAME_PV_TYPE);
+	assert_int_equal(touch(d, KERNEL_VA, ACC_READ), MMU_MAPPED);
+	misses = d->mmu.counters.tlb_l2_misses;
+	for (unsigned i = 0; i < 2; i++) {
+		assert_int_equal(touch(d, KERNEL_VA + 8, ACC_WRITE), MMU_INJECT);
+		assert_int_equal(d->r.exc.error, PF_P | PF_W);
+		assert_int_equal(d->r.exc.cr2, KERNEL_VA + 8);
+	}
+	assert_int_equal(d->mmu.counters.tlb_l2_misses, misses);
+	assert_int_equal(touch(d, KERNEL_VA, ACC_READ), MMU_MAPPED);
+	/* Its page table is exchanged for one that has another page there: nothing is flushed, but a fault must be a walk's. */
+	table(d, new_table)[KERNEL_VA >> 12 & 511] = other.v << PAGE_SHIFT | PTE_P | PTE_W;
+	old = *entry_of(d, 2);
+	*entry_of(d, 2) = new_table.v << PAGE_SHIFT | PWU;
+	direct_entry_changed(&d->memory, mfn((*entry_of(d, 3) & 0x000ffffffffff000ull) >> PAGE_SHIFT), 2, KERNEL_VA >> 21 & 511, old, *entry_of(d, 2));
+	assert_int_equal(touch(d, KERNEL_VA, ACC_WRITE), MMU_MAPPED);
+	assert_int_equal(d->r.mfn.v, other.v);
+	track_clear(&d->memory.track, page, FRAME_PV_TYPE);
+	domain_free(d);
+}
+
+static void the_kernels_global_pages_are_refilled_from_level_2_without_the_long_way(void **state)
+{
+	struct domain *d = domain_new();
+
+	(void)state;
+	map(d, d->root, KERNEL_VA, frame(d, 70), PTE_P | PTE_W);
+	map(d, d->root, KERNEL_VA + TLB_L1_SMALL * PAGE_SIZE, frame(d, 71), PTE_P | PTE_W);
+	assert_int_equal(touch(d, KERNEL_VA, ACC_WRITE), MMU_MAPPED);
+	assert_true(d->r.global);
+	assert_int_equal(touch(d, KERNEL_VA + TLB_L1_SMALL * PAGE_SIZE, ACC_READ), MMU_MAPPED); /* the same slot of level 1 */
+	assert_true(mmu_refill(&d->mmu, KERNEL_VA + 0x123, TLB_KERNEL_AC, true));
+	assert_false(mmu_refill(&d->mmu, KERNEL_VA, TLB_USER, false));
+	domain_free(d);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_guests_entries_hold_machine_frames),
+		cmocka_unit_test(a_write_to_a_table_is_refused_without_a_walk_as_long_as_its_address_leads_there),
+		cmocka_unit_test(the_kernels_global_pages_are_refilled_from_level_2_without_the_long_way),
 		cmocka_unit_test(a_user_walks_from_a_root_of_its_own),
 		cmocka_unit_test(the_machine_to_physical_table_can_be_read_and_not_written),
 		cmocka_unit_test(frames_that_are_not_the_domains_are_out_of_reach_whatever_a_table_says),
