@@ -120,6 +120,7 @@ enum leave_reason {
 	LEAVE_SLOW,		/* a memory access that the TLB cannot serve: executor, after undoing (S_SITE) */
 	LEAVE_FAULT,		/* host fault: S_FAULT is the trap number, rip set */
 	LEAVE_POLL,		/* pending request seen; BLOCK_SITE */
+	LEAVE_DONE,		/* bt_domain_syscall has done the instruction; rip is set, or v->exit */
 };
 
 struct bt_counters {
@@ -145,6 +146,7 @@ struct bt {
 	uint8_t *link[2];	/* a direct jump that is not patched: T1 the site; flags in EFLAGS, in S_FLAGS */
 	uint8_t *poll[2];	/* the same for LEAVE_POLL */
 	uint8_t *string;	/* MOVS, STOS, LODS: S_SITE set */
+	uint8_t *domain_syscall; /* SYSCALL where a hypervisor's interface takes it: rip set, flags in S_FLAGS */
 	uint8_t *odd_stack;	/* goes on with S_ODD_RSP at S_ODD_RIP: what a signal handler cannot return to */
 	uint8_t *jump_miss;	/* T0 the target, T1 the site, flags in S_FLAGS */
 	uint8_t *jump_other[2];	/* the same, after a look at the other entries of the set and into the wide table; by bt_jump_small */
@@ -171,12 +173,13 @@ struct bt_vcpu {
 	struct bt_vcpu_profile *profile; /* as in struct bt */
 	/* Decode cache of executor sites: valid for (rip, fetch id) while the bytes at `code` are unchanged. */
 	struct decoded { uint64_t rip; const uint8_t *code; uint32_t fetch_id, fetch_epoch; struct insn in; } decoded[DECODE_CACHE];
+	struct insn syscall;		/* SYSCALL, decoded */
 	struct exception slow_exc;	/* LEAVE_SLOW: what the access raised, if slow_inject */
 	bool slow_inject;
 	struct { uint32_t fetch_id, mode; uint64_t stamp; bool used; } context[JUMP_TABLES];
 	uint64_t stamp;
 	uint32_t last_number;		/* of a context: that of its entries in the wide table; none is used twice while any entry has it */
-	uint32_t current;		/* index in context */
+	uint32_t current, previous;	/* index in context; of the one before */
 	struct { uint32_t fetch_id[2], mode; } ways; /* what S_JUMP_KERNEL and S_JUMP_USER were found for */
 	uint32_t fetch_epoch, flush_generation;
 };
@@ -243,6 +246,7 @@ void bt_make_stubs(struct bt *bt);
 /* engine.c: called from generated code */
 uint64_t bt_tlb_miss_read(struct vcpu *v, uint64_t va, uint32_t site);
 uint64_t bt_tlb_miss_write(struct vcpu *v, uint64_t va, uint32_t site);
+uint64_t bt_domain_syscall(struct vcpu *v);
 
 uint32_t bt_mode_of(const struct vcpu *v);
 

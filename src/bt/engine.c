@@ -254,6 +254,9 @@ static void link_site(struct vcpu *v, uint32_t site, struct block *b)
 	bt->counters.links++;
 }
 
+/* Flags from C to where a block's jump_entry has them. */
+static void flags_to_slot(struct vcpu *v) { v->bt_scratch[S_FLAGS] = ((v->rflags & 0xff) << 8) | !!(v->rflags & FL_OF); }
+
 /* Where generated code should be entered next, or 0 with v->exit set. `site`: the link to patch, or NO_SITE. */
 static uint8_t *next_code(struct vcpu *v, uint32_t site)
 {
@@ -302,7 +305,7 @@ static uint8_t *next_code(struct vcpu *v, uint32_t site)
 			if (host) {
 				bt_jump_unpoison(v);
 				if (LIKELY(!atomic_load(&v->pending))) {
-					v->bt_scratch[S_FLAGS] = ((v->rflags & 0xff) << 8) | !!(v->rflags & FL_OF);
+					flags_to_slot(v);
 					return host;
 				}
 				continue;
@@ -346,6 +349,39 @@ static inline void one_insn_done(struct vcpu *v, uint64_t entered)
 {
 	if (UNLIKELY(v->rflags & FL_RF) && v->rip != entered)
 		v->rflags &= ~(uint64_t)FL_RF;
+}
+
+/* What next_code would do before it looks for code, or may have to. */
+static bool needs_care(const struct vcpu *v)
+{
+	return atomic_load_explicit(&v->pending, memory_order_relaxed) || v->exit.kind != EXIT_NONE || v->halted ||
+	       atomic_load_explicit(&v->memory->track.code_writes, memory_order_relaxed) || v->inhibit || (v->rflags & FL_RF) || exec_must_step(v);
+}
+
+uint64_t bt_domain_syscall(struct vcpu *v)
+{
+	struct bt_vcpu *bv = BV(v);
+	uint8_t *host;
+
+	v->rflags = (v->rflags & ~(uint64_t)FL_ARITH) | bt_flags_unpack(v->bt_scratch[S_FLAGS]);
+	v->bt_scratch[S_REASON] = LEAVE_EXEC;
+	bt_profile_left(v);
+	bt_profile_exec(v, &bv->syscall);
+	v->activity = ACT_EXECUTOR;
+	exec_insn(v, &bv->syscall);
+	if (UNLIKELY(needs_care(v)))
+		return 0;
+	bt_context_refresh(v);
+	host = bt_jump_find(v, v->rip);
+	bt_jump_unpoison(v);
+	if (UNLIKELY(!host || atomic_load(&v->pending)))
+		return 0;
+	fpu_load(v);
+	flags_to_slot(v);
+	v->bt_scratch[S_PAGE] = v->rip & PAGE_MASK;
+	v->activity = ACT_CODE;
+	v->counters.blocks_executed += !tune_on(v->memory->tune, TUNE_COUNT_BLOCKS);
+	return (uint64_t)(uintptr_t)host;
 }
 
 /* Turns a host fault inside generated code into the guest's exception. False: stop. */
@@ -395,7 +431,8 @@ static bool handle(struct vcpu *v, uint64_t entered, uint32_t *site)
 	uint32_t n = (uint32_t)v->bt_scratch[S_SITE];
 
 	*site = NO_SITE;
-	bt_profile_left(v);
+	if (LIKELY((uint32_t)v->bt_scratch[S_REASON] != LEAVE_DONE)) /* counted where it was done */
+		bt_profile_left(v);
 	switch ((enum leave_reason)(uint32_t)v->bt_scratch[S_REASON]) {
 	case LEAVE_DISPATCH:
 		if (n & BLOCK_SITE) {
@@ -443,6 +480,8 @@ static bool handle(struct vcpu *v, uint64_t entered, uint32_t *site)
 		return exec_one(v);
 	case LEAVE_FAULT:
 		return host_fault(v, entered);
+	case LEAVE_DONE:
+		return v->exit.kind == EXIT_NONE;
 	}
 	ASSERT(!"leave reason");
 	return false;
@@ -601,6 +640,7 @@ static int bt_vm_init(struct memory *memory, void **state)
 
 static int bt_vcpu_init(struct vcpu *v, void *state)
 {
+	static const uint8_t syscall[2] = { 0x0f, 0x05 };
 	struct bt_vcpu *bv = calloc(1, sizeof(*bv));
 
 	if (!bv)
@@ -610,6 +650,7 @@ static int bt_vcpu_init(struct vcpu *v, void *state)
 	v->bt_scratch[S_SELF] = (uint64_t)(uintptr_t)v;
 	v->bt_scratch[S_SITES] = (uint64_t)(uintptr_t)bv->bt->site;
 	v->bt_scratch[S_CACHE] = (uint64_t)(uintptr_t)bv->bt->cache;
+	insn_decode(&bv->syscall, syscall, sizeof(syscall), INSN_MODE_64);
 	bt_contexts_init(v);
 	return 0;
 }

@@ -35,12 +35,17 @@ static void set_number(struct vcpu *v, uint32_t table, uint32_t number) { v->jum
  */
 #define WAYS_NONE UINT32_MAX
 
+static bool is_context(const struct bt_vcpu *bv, uint32_t i, uint32_t fetch_id, uint32_t mode)
+{
+	return bv->context[i].used && bv->context[i].fetch_id == fetch_id && bv->context[i].mode == mode;
+}
+
 static uint64_t base_of(const struct vcpu *v, uint32_t fetch_id, uint32_t mode)
 {
 	const bool small = bt_jump_small(mode);
 
 	for (uint32_t i = small ? JUMP_LARGE_TABLES : 1; i < (small ? JUMP_TABLES : JUMP_LARGE_TABLES); i++)
-		if (BV(v)->context[i].used && BV(v)->context[i].fetch_id == fetch_id && BV(v)->context[i].mode == mode)
+		if (is_context(BV(v), i, fetch_id, mode))
 			return JUMP_WORDS * bt_jump_first(i);
 	return JUMP_NONE;
 }
@@ -104,8 +109,13 @@ static void context_select(struct vcpu *v, uint32_t fetch_id, uint32_t mode)
 	bool small = bt_jump_small(mode);
 	uint32_t first = small ? JUMP_LARGE_TABLES : 1, end = small ? JUMP_TABLES : JUMP_LARGE_TABLES, victim = first;
 
+	/* A domain's system calls go to and fro between two, and each of them comes by here. */
+	if (LIKELY(is_context(bv, bv->previous, fetch_id, mode))) {
+		victim = bv->previous;
+		goto found;
+	}
 	for (uint32_t i = first; i < end; i++) {
-		if (bv->context[i].used && bv->context[i].fetch_id == fetch_id && bv->context[i].mode == mode) {
+		if (is_context(bv, i, fetch_id, mode)) {
 			victim = i;
 			goto found;
 		}
@@ -121,6 +131,7 @@ static void context_select(struct vcpu *v, uint32_t fetch_id, uint32_t mode)
 	bv->ways.mode = WAYS_NONE;
 found:
 	bv->context[victim].stamp = ++bv->stamp;
+	bv->previous = bv->current;
 	bv->current = victim;
 }
 

@@ -1,7 +1,8 @@
 /*
  * lower_syscall.c - SYSCALL and SYSRET between 64-bit user code and a 64-bit kernel, without leaving generated code.
  *
- * What the executor's versions (cpu/exec_syscall.c) do in the usual case; before anything has changed, whatever is unusual goes there. The code then goes on in the jump
+ * A hypervisor's interface takes SYSCALL in C (bt_domain_syscall), but from the code's own stub: that saves the way through bt_run.
+ * Else, what the executor's versions (cpu/exec_syscall.c) do in the usual case; before anything has changed, whatever is unusual goes there. The code then goes on in the jump
  * table of the other side's context (jump.c, "ways"). A kick may come while the table changes: it sets v->pending first and empties the table second, so the table is
  * exchanged with a locked instruction and v->pending looked at after it.
  * Source: AMD APM vol. 2, "SYSCALL and SYSRET".
@@ -65,10 +66,8 @@ static void set_flat(struct emit *e, uint8_t seg, uint8_t reg, uint32_t attr)
 	e_op_gs(e, false, 0x89, reg, at + (int32_t)offsetof(struct segment, selector));
 }
 
-static bool inline_allowed(const struct tr *t)
-{
-	return tr_wide(t) && t->v->personality == &personality_bare && !t->v->mmu.trace && tune_on(t->bt->memory->tune, TUNE_INLINE_SYSCALL);
-}
+static bool allowed(const struct tr *t) { return tr_wide(t) && !t->v->mmu.trace && tune_on(t->bt->memory->tune, TUNE_INLINE_SYSCALL); }
+static bool inline_allowed(const struct tr *t) { return allowed(t) && t->v->personality == &personality_bare; }
 
 /* Arithmetic flags of RFLAGS image T0 to S_FLAGS; clobbers T1. RFLAGS itself follows. */
 static void set_flags(struct emit *e)
@@ -129,11 +128,17 @@ void lower_syscall(struct tr *t, const struct insn *in)
 	struct emit *e = &t->e;
 
 	(void)in;
-	if (!inline_allowed(t)) {
+	if (!allowed(t)) {
 		lower_executor(t);
 		return;
 	}
 	flags_to_slot(t);
+	if (t->v->personality != &personality_bare) {
+		e_set_rip(e, t->b->shared, tr_va(t));
+		e_jmp_to(e, t->bt->domain_syscall);
+		t->ended = true;
+		return;
+	}
 	test_byte(e, VOFF(efer), EFER_SCE);
 	lower_executor_if(t, CC_E);
 	lower_flags_image(t);

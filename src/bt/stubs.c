@@ -52,6 +52,15 @@ static void make_enter(struct emit *e)
 	e_jmp_gs(e, SLOT(S_TARGET));
 }
 
+/* Back to enter's caller; RSP is the host's. */
+static void make_return(struct emit *e)
+{
+	e_alu_imm(e, true, 0, RSP, 8);
+	for (size_t i = ARRAY_LEN(callee_saved); i-- > 0;)
+		pop_reg(e, callee_saved[i]);
+	e_u8(e, 0xc3);
+}
+
 /* All guest state to struct vcpu, then back to enter's caller. Returns the entry for when RSP is the host's already. */
 static uint8_t *make_leave_common(struct emit *e)
 {
@@ -73,11 +82,34 @@ static uint8_t *make_leave_common(struct emit *e)
 	e_alu_imm(e, false, 4, RAX, (int32_t)~FL_ARITH);
 	BYTES(e, "\x09\xc8");		/* or eax, ecx */
 	e_op_gs(e, false, 0x89, RAX, VOFF(rflags));
-	e_alu_imm(e, true, 0, RSP, 8);
-	for (size_t i = ARRAY_LEN(callee_saved); i-- > 0;)
-		pop_reg(e, callee_saved[i]);
-	e_u8(e, 0xc3);
+	make_return(e);
 	return rsp_is_host;
+}
+
+/*
+ * SYSCALL of a domain: C has the whole guest state and may change all of it. It answers with the host address to go on at, flags in S_FLAGS, or with 0: then bt_run
+ * goes on.
+ */
+static void make_domain_syscall(struct emit *e)
+{
+	uint8_t *none;
+
+	for (size_t i = 0; i < ARRAY_LEN(resident); i++)
+		e_store_gs(e, VOFF(gpr[resident[i]]), resident[i]);
+	e_store_gs(e, VOFF(gpr[RSP]), RSP);
+	e_load_gs(e, RSP, SLOT(S_HOST_RSP));
+	e_load_gs(e, RDI, SLOT(S_SELF));
+	e_call_abs(e, (uint64_t)(uintptr_t)bt_domain_syscall);
+	BYTES(e, "\x48\x85\xc0");	/* test rax, rax */
+	none = e_jcc(e, CC_E);
+	e_store_gs(e, SLOT(S_TARGET), RAX);
+	for (size_t i = 0; i < ARRAY_LEN(resident); i++)
+		e_load_gs(e, resident[i], VOFF(gpr[resident[i]]));
+	e_load_gs(e, RSP, VOFF(gpr[RSP]));
+	e_jmp_gs(e, SLOT(S_TARGET));
+	e_patch(none, e->p);
+	e_store_gs_imm32(e, SLOT(S_REASON), LEAVE_DONE);
+	make_return(e);
 }
 
 /*
@@ -270,6 +302,8 @@ void bt_make_stubs(struct bt *bt)
 		}
 	bt->string = e.p;
 	make_slow(&e, (uint64_t)(uintptr_t)bt_string, bt->leave[LEAVE_SLOW]);
+	bt->domain_syscall = e.p;
+	make_domain_syscall(&e);
 	for (unsigned saved = 0; saved < 2; saved++) {
 		bt->link[saved] = leave_sited(&e, saved, bt->leave[LEAVE_DISPATCH]);
 		bt->poll[saved] = leave_sited(&e, saved, bt->leave[LEAVE_POLL]);

@@ -88,6 +88,8 @@ int64_t xen_do_update_descriptor(struct xen_call *c)
 		__atomic_store_n(pv_table(pages, m) + (at & ~PAGE_MASK) / 8, descriptor, __ATOMIC_RELEASE);
 		track_written(&c->xen->memory->track, m, (unsigned)(at & ~PAGE_MASK), 8);
 		pv_put_type(pages, m);
+		for (unsigned i = 0; i < c->xen->vcpus; i++)
+			c->xen->vcpu[i].entered.valid = false;
 	}
 	memory_unlock(c->xen->memory);
 	if (err != -PV_AGAIN)

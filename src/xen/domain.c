@@ -144,6 +144,7 @@ void xen_descriptors_changed(struct xen_vcpu *xv)
 		/* Without U it is global, so this finds it whichever root it was read under. */
 		mmu_invlpg(&v->mmu, gva(base + ((uint64_t)i << PAGE_SHIFT)));
 	}
+	xv->entered.valid = false;
 	v->gdtr = (struct table_reg){ base, 0xffff };
 	v->ldtr = (struct segment){ .base = base + (16u << PAGE_SHIFT), .limit = xv->ldt_entries ? xv->ldt_entries * 8 - 1 : 0,
 				    .attr = (uint16_t)(xv->ldt_entries ? SEG_P | DESC_LDT : 0) };

@@ -240,18 +240,13 @@ enum exec_op xen_syscall(struct exec *x)
 	return OP_STOP;
 }
 
-/* Loads CS and SS for code of privilege 3. False: x->exc. */
-static bool load_code(struct exec *x, uint16_t cs, uint16_t ss)
+/* By their descriptors. */
+static bool read_code(struct exec *x, uint16_t cs, uint16_t ss)
 {
 	struct vcpu *v = x->v;
 	struct segment s;
 	uint64_t raw;
 
-	if (cs == FLAT_USER_CS64 && ss == FLAT_USER_SS64) {
-		segment_set_flat_code(v, cs, 3, true);
-		segment_set_flat_stack(v, ss, 3);
-		return true;
-	}
 	if (!(cs & ~3u)) {
 		x->exc = exc_gp(0);
 		return false;
@@ -278,6 +273,34 @@ static bool load_code(struct exec *x, uint16_t cs, uint16_t ss)
 	s.attr |= 1;
 	v->seg[SEG_CS] = s;
 	return segment_load(x, SEG_SS, ss) == OP_DONE;
+}
+
+/* Loads CS and SS for code of privilege 3. False: x->exc. */
+static bool load_code(struct exec *x, uint16_t cs, uint16_t ss)
+{
+	struct vcpu *v = x->v;
+	struct xen_vcpu *xv = xen_vcpu_of(v);
+
+	if (cs == FLAT_USER_CS64 && ss == FLAT_USER_SS64) {
+		segment_set_flat_code(v, cs, 3, true);
+		segment_set_flat_stack(v, ss, 3);
+		return true;
+	}
+	if (LIKELY(xv->entered.valid && cs == xv->entered.cs && ss == xv->entered.ss)) {
+		v->seg[SEG_CS] = xv->entered.segment[0];
+		v->seg[SEG_SS] = xv->entered.segment[1];
+		return true;
+	}
+	if (!read_code(x, cs, ss))
+		return false;
+	if (!((cs | ss) & 4)) {
+		xv->entered.valid = true;
+		xv->entered.cs = cs;
+		xv->entered.ss = ss;
+		xv->entered.segment[0] = v->seg[SEG_CS];
+		xv->entered.segment[1] = v->seg[SEG_SS];
+	}
+	return true;
 }
 
 /*

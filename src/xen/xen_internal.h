@@ -51,6 +51,7 @@ struct xen_vcpu {
 	mfn_t gdt_frame[14], ldt_frame[16];
 	unsigned gdt_entries, ldt_entries;
 	uint64_t ldt_base;
+	struct { bool valid; uint16_t cs, ss; struct segment segment[2]; } entered;	/* what iret has found in the GDT last (entry.c); void when descriptors change */
 	uint32_t virq_port[NR_VIRQS];		/* 0: not bound */
 	/* Timers, in system time; ~0: off (time.c). */
 	uint64_t singleshot, periodic, period, poll_timeout;

@@ -201,6 +201,56 @@ static void syscall_in_user_code_bounces_to_the_kernel_and_iret_goes_back(void *
 	assert_int_equal(rig->xv->info->evtchn_upcall_mask, 0);
 }
 
+/* iret to user code with these selectors. */
+static void iret(uint16_t cs, uint16_t ss)
+{
+	const struct iret_context c = { .rip = CODE + 0x10, .cs = cs, .rflags = FL_IF, .rsp = USER_RSP, .ss = ss };
+	struct vcpu *v = rig->v;
+
+	v->ring3_kernel = 1;
+	segment_set_flat_code(v, FLAT_KERNEL_CS64, 3, true);
+	v->gpr[RSP] = STACK;
+	memcpy(at(STACK), &c, sizeof(c));
+	v->rip = CODE;
+	v->gpr[RAX] = __HYPERVISOR_iret;
+	STEP(0x0f, 0x05);
+}
+
+static void iret_goes_by_the_descriptors_as_they_are_now(void **state)
+{
+	const uint64_t code64 = 0x00affb000000ffffull, code32 = 0x00cffb000000ffffull, data = 0x00cff3000000ffffull;
+	const mfn_t gdt = frame();
+	struct vcpu *v = rig->v;
+
+	(void)state;
+	rig->xv->callback[CALLBACKTYPE_failsafe] = (struct xen_callback){ CALLBACK, true };
+	table(gdt)[5] = data, table(gdt)[6] = code64, table(gdt)[7] = data & ~(1ull << 47);
+	store_u64(at(DATA), gdt.v);
+	assert_int_equal(hypercall(__HYPERVISOR_set_gdt, DATA, 16, 0), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		iret(0x33, 0x2b);
+		assert_int_equal(v->rip, CODE + 0x10);
+		assert_int_equal(v->seg[SEG_CS].attr & (SEG_L | SEG_DB), SEG_L);
+		assert_int_equal(v->seg[SEG_SS].selector, 0x2b);
+	}
+	/* Another selector than the last. */
+	iret(0x33, 0x3b);
+	assert_int_equal(v->rip, CALLBACK);
+	iret(0x33, 0x2b);
+	assert_int_equal(v->rip, CODE + 0x10);
+	v->ring3_kernel = 1;
+	segment_set_flat_code(v, FLAT_KERNEL_CS64, 3, true);
+	assert_int_equal(hypercall(__HYPERVISOR_update_descriptor, (gdt.v << PAGE_SHIFT) + 6 * 8, code32, 0), 0);
+	iret(0x33, 0x2b);
+	assert_int_equal(v->seg[SEG_CS].attr & (SEG_L | SEG_DB), SEG_DB);
+	/* Without the table there is no such selector. */
+	v->ring3_kernel = 1;
+	segment_set_flat_code(v, FLAT_KERNEL_CS64, 3, true);
+	assert_int_equal(hypercall(__HYPERVISOR_set_gdt, DATA, 0, 0), 0);
+	iret(0x33, 0x2b);
+	assert_int_equal(v->rip, CALLBACK);
+}
+
 static void exceptions_bounce_with_their_error_code_and_the_event_mask(void **state)
 {
 	struct vcpu *v = rig->v;
@@ -563,6 +613,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(syscall_in_the_kernel_is_a_hypercall), T(syscall_in_user_code_bounces_to_the_kernel_and_iret_goes_back),
+		T(iret_goes_by_the_descriptors_as_they_are_now),
 		T(exceptions_bounce_with_their_error_code_and_the_event_mask), T(software_interrupts_go_by_the_tables_privilege),
 		T(a_guest_without_a_handler_or_a_stack_is_lost), T(events_come_when_they_are_open), T(timers_end_in_the_timer_virq),
 		T(a_watchdog_that_is_not_poked_ends_the_domain), T(a_reason_that_was_latched_is_the_one_that_counts),
