@@ -36,7 +36,7 @@ help:
 #: make check        all tests; TESTS='unit guest' picks groups, ONLY=word picks tests by name
 #: make check-nested hypervisors in guests, in all combinations of paging modes
 #: make fuzz-insn    instructions against the host CPU, 10 million cases; CASES=n
-#: make fuzz-mmu     paging against a model, 10 million steps for each mode, sanitizers on; CASES=n
+#: make fuzz-mmu     paging against a model, 100 million steps for each mode and placement, sanitizers on; CASES=n
 #: make fuzz-pv      hypercalls of a paravirtualized domain, all references recounted, 10 million, sanitizers on; CASES=n
 #: make fuzz-svm     hostile guest hypervisors, 10 million VMRUNs for each mode, sanitizers on; CASES=n
 #: make bench        measures against QEMU TCG and native, writes docs/benchmarks.md; BENCH='--only boot'
@@ -261,6 +261,7 @@ check-nested: $(SETUP)build $(SETUP)check guests
 CASES ?= 10000000
 fuzz-insn: $(BUILD)/fuzz/insn
 	$(BUILD)/fuzz/insn --cases $(CASES)
+fuzz-mmu: CASES := $(if $(filter file,$(origin CASES)),100000000,$(CASES))
 fuzz-mmu: | $(SETUP)build
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/san SAN=address,undefined OPT=-O1 $(BUILD)/san/fuzz/mmu
 	$(BUILD)/san/fuzz/mmu --steps $(CASES)

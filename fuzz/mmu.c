@@ -3,9 +3,10 @@
  * what the manual allows (mmu/model.h). Every access goes the way that generated code goes: the inline probe of level 1, then
  * mmu_access; fetches go through a model of the translator's jump cache, which relies on fetch ids.
  *
- *   fuzz/mmu [--steps N] [--seed S] [--mode nested|shadow|auto|all] [--placement linear|scatter|both]
+ *   fuzz/mmu [--steps N] [--seed S] [--round N] [--mode nested|shadow|auto|all] [--placement linear|scatter|both]
  *
- * Each (mode, placement) pair runs N steps. The first difference is printed with its step and ends the run with status 1.
+ * Each (mode, placement) pair runs N steps, in rounds: each begins afresh with the next seed, which also decides what there is (swapping, how many shadow pages). Pairs take
+ * turns, so that what was done when a long run is stopped was done for all of them. The first difference is printed with its seed and step and ends the run with status 1.
  */
 #include <inttypes.h>
 #include <stdarg.h>
@@ -74,17 +75,17 @@ static void one_step(struct fuzz *f)
 		event_track_code(f);
 	else if (what < 102)
 		event_move_page(f);
-	else if (what < 106)
+	else if (what < 114)
 		audit(f);
-	else if (what == 106)
+	else if (what == 114)
 		event_discard(f);
-	else if (what < 109)
+	else if (what < 117)
 		event_share(f);
-	else if (what == 109)
+	else if (what == 117)
 		event_use_log(f);
-	else if (what < 210)
+	else if (what < 218)
 		event_remap(f);
-	else if ((what -= 210) < f->edit_rate)
+	else if ((what -= 218) < f->edit_rate)
 		tables_edit(f);
 	else if ((what -= f->edit_rate) < f->invalidate_rate)
 		event_invalidate(f);
@@ -94,7 +95,7 @@ static void one_step(struct fuzz *f)
 		access_code(f);
 	else
 		access_data(f);
-	if (f->memory.swap.asked || (f->memory.swap.on && what == 109))
+	if (f->memory.swap.asked || (f->memory.swap.on && what == 117))
 		event_make_room(f);
 	if (model_is_full(&f->model)) {
 		mmu_flush_all(&f->mmu);
@@ -147,11 +148,11 @@ static void run(uint64_t seed, uint64_t steps, enum paging_mode mode, enum place
 		one_step(f);
 	audit(f);
 	c = &f->mmu.counters;
-	printf("%s %s: %" PRIu64 " steps, %" PRIu64 " mapped (%" PRIu64 " by the inline probe, of them %" PRIu64 " by a refill), %" PRIu64 " faults, %" PRIu64
+	printf("%s %s, seed %" PRIu64 ": %" PRIu64 " steps, %" PRIu64 " mapped (%" PRIu64 " by the inline probe, of them %" PRIu64 " by a refill), %" PRIu64 " faults, %" PRIu64
 	       " mmio, %" PRIu64 " foretold by explain, %" PRIu64 " logged, %" PRIu64 " tracked, %" PRIu64 " fetches (%" PRIu64 " by fetch id), %" PRIu64 " edits; level 2: %" PRIu64
 	       " hits, %" PRIu64 " misses; shadow pages %" PRIu64 " made, %" PRIu64 " reclaimed; hidden %" PRIu64 " missing, %" PRIu64
 	       " dirty; table writes %" PRIu64 "; flushes of frames %" PRIu64 " (%" PRIu64 " full); %" PRIu64 " pages swapped in, %" PRIu64 " shared, %" PRIu64 " unshared; modes switched %" PRIu64 " and %" PRIu64 " times; level 1 grown %" PRIu64 " times, shrunk %" PRIu64 "\n",
-	       mode_names[mode], placement == PLACEMENT_SCATTER ? "scatter" : "linear", steps, f->mapped,
+	       mode_names[mode], placement == PLACEMENT_SCATTER ? "scatter" : "linear", seed, steps, f->mapped,
 	       f->probes, f->refills, f->faults, f->mmio, f->foretold, f->logged, f->tracked, f->fetches, f->jumps, f->edits, c->tlb_l2_hits, c->tlb_l2_misses,
 	       c->shadow_made, c->shadow_reclaimed, c->hidden_not_present, c->hidden_dirty, c->table_writes, c->flush_frames, c->flush_p2m, f->memory.counters.swapped_in, f->memory.counters.pages_merged, f->memory.counters.pages_unshared, c->mode_switches_shadow, c->mode_switches_nested, c->tlb_l1_grown, c->tlb_l1_shrunk);
 	mmu_destroy(&f->mmu);
@@ -162,17 +163,37 @@ static void run(uint64_t seed, uint64_t steps, enum paging_mode mode, enum place
 	free(f);
 }
 
+/* What to run, by its names; 0: all. */
+struct choice { const char *mode, *placement; };
+
+/* One round of all pairs. How many steps that were. */
+static uint64_t run_round(uint64_t seed, uint64_t steps, const struct choice *c)
+{
+	static const enum paging_mode modes[] = { PAGING_NESTED, PAGING_SHADOW, PAGING_AUTO };
+	uint64_t done = 0;
+
+	for (unsigned m = 0; m < ARRAY_LEN(modes); m++) {
+		for (unsigned p = 0; p < 2; p++) {
+			if ((c->mode && strcmp(c->mode, mode_names[modes[m]])) || (c->placement && strcmp(c->placement, p ? "scatter" : "linear")))
+				continue;
+			run(seed, steps, modes[m], p ? PLACEMENT_SCATTER : PLACEMENT_LINEAR);
+			fflush(stdout);
+			done += steps;
+		}
+	}
+	return done;
+}
+
 static int usage(void)
 {
-	fprintf(stderr, "usage: mmu [--steps N] [--seed S] [--mode nested|shadow|auto|all] [--placement linear|scatter|both]\n");
+	fprintf(stderr, "usage: mmu [--steps N] [--seed S] [--round N] [--mode nested|shadow|auto|all] [--placement linear|scatter|both]\n");
 	return 2;
 }
 
 int main(int argc, char **argv)
 {
-	static const enum paging_mode modes[] = { PAGING_NESTED, PAGING_SHADOW, PAGING_AUTO };
-	uint64_t steps = 200000, seed = 1;
-	const char *mode = "all", *placement = "both";
+	uint64_t steps = 200000, seed = 1, round = 500000, done = 0;
+	struct choice c = { 0 };
 
 	for (int i = 1; i < argc; i += 2) {
 		if (i + 1 == argc)
@@ -181,17 +202,23 @@ int main(int argc, char **argv)
 			steps = strtoull(argv[i + 1], NULL, 0);
 		else if (!strcmp(argv[i], "--seed"))
 			seed = strtoull(argv[i + 1], NULL, 0);
+		else if (!strcmp(argv[i], "--round"))
+			round = strtoull(argv[i + 1], NULL, 0);
 		else if (!strcmp(argv[i], "--mode"))
-			mode = argv[i + 1];
+			c.mode = strcmp(argv[i + 1], "all") ? argv[i + 1] : NULL;
 		else if (!strcmp(argv[i], "--placement"))
-			placement = argv[i + 1];
+			c.placement = strcmp(argv[i + 1], "both") ? argv[i + 1] : NULL;
 		else
 			return usage();
 	}
-	for (unsigned m = 0; m < ARRAY_LEN(modes); m++)
-		for (unsigned p = 0; p < 2; p++)
-			if ((!strcmp(mode, "all") || !strcmp(mode, mode_names[modes[m]])) &&
-			    (!strcmp(placement, "both") || !strcmp(placement, p ? "scatter" : "linear")))
-				run(seed, steps, modes[m], p ? PLACEMENT_SCATTER : PLACEMENT_LINEAR);
+	if (!round)
+		return usage();
+	for (uint64_t left = steps, n; left; left -= n) {
+		n = left < round ? left : round;
+		done += run_round(seed++, n, &c);
+	}
+	if (!done)
+		return usage();
+	printf("fuzz/mmu: %" PRIu64 " steps, none different\n", done);
 	return 0;
 }

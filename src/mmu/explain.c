@@ -195,11 +195,12 @@ static void look_tlb(struct mmu *mmu, struct explain *x)
 		x->stack[s] = stack->limit[0] && stack->tag == e->tag_read;
 	}
 	for (unsigned k = 0; k < 2; k++) {
-		uint64_t tag = tlb2_small_tag(x->va, id[k]);
+		uint64_t tag = tlb2_large_tag(x->va, id[k]);
 
-		note_tlb2(mmu->memory, x, tlb2_small_set(t, tag), tag, false, id[k]);
-		tag = tlb2_large_tag(x->va, id[k]);
+		/* In the order of tlb2_find_id. */
 		note_tlb2(mmu->memory, x, tlb2_large_set(t, tag), tag, true, id[k]);
+		tag = tlb2_small_tag(x->va, id[k]);
+		note_tlb2(mmu->memory, x, tlb2_small_set(t, tag), tag, false, id[k]);
 	}
 	for (unsigned user = 0; user < 2; user++) {
 		uint64_t page = x->va & PAGE_MASK;
