@@ -46,6 +46,8 @@ static void run_items(const char *wanted, double scale)
 			item->prepare();
 		report_begin(item->name);
 		report_end(item->name, item->run(turns ? turns : 1));
+		if (item->release)
+			item->release();
 	}
 	if (!found)
 		report_skip(wanted);

@@ -15,6 +15,7 @@ struct item {
 	uint64_t (*run)(unsigned turns);
 	unsigned turns;
 	void (*prepare)(void);	/* before the clock runs; NULL: nothing */
+	void (*release)(void);	/* after it stopped: what prepare() took, so that other items find the machine as it was; NULL: nothing */
 	int (*can_run)(void);	/* NULL: everywhere */
 };
 

@@ -17,8 +17,9 @@ const struct item items[] = {
 	{ .name = "mprotect", .run = kernel_mprotect, .turns = 10000 },
 	{ .name = "mremap", .run = paging_mremap, .turns = 4000 },
 	{ .name = "mmap-sparse", .run = paging_mmap_sparse, .turns = 10000 },
-	{ .name = "touch-small", .run = paging_touch_small, .turns = 100, .prepare = paging_prepare_small },
-	{ .name = "touch-large", .run = paging_touch_large, .turns = 100, .prepare = paging_prepare_large },
-	{ .name = "touch-far", .run = paging_touch_far, .turns = 100, .prepare = paging_prepare_far },
+	{ .name = "touch-small", .run = paging_touch_pages, .turns = 100, .prepare = paging_prepare_small, .release = paging_release },
+	{ .name = "touch-wide", .run = paging_touch_wide, .turns = 100, .prepare = paging_prepare_wide, .release = paging_release },
+	{ .name = "touch-large", .run = paging_touch_pages, .turns = 100, .prepare = paging_prepare_large, .release = paging_release },
+	{ .name = "touch-far", .run = paging_touch_far, .turns = 100, .prepare = paging_prepare_far, .release = paging_release },
 	{ .name = NULL },
 };

@@ -10,65 +10,50 @@
 
 #define PAGE 4096ul
 #define LARGE (512 * PAGE)
-#define RESIDENT (128ul << 20)
+#define RESIDENT (128ul << 20)	/* as much as Trifold's TLB reaches, both levels */
+#define WIDE (256ul << 20)
 #define FAR_PAGES 8000ul
 #define TOUCHES 20000u
 
-static char *small, *large, *far;
+/* What the item at hand reads, and the mapping that it lies in. */
+static struct { char *map, *at; unsigned long bytes; } area;
 
-static char *map_at_large(unsigned long bytes, int flags)
-{
-	char *p = mmap(NULL, bytes + LARGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
-	if (p == MAP_FAILED)
-		fail("mmap");
-	return (char *)(((unsigned long)p + LARGE - 1) & -LARGE);
-}
-
-static void fill(char *p, unsigned long n, unsigned long stride)
+static void fill(unsigned long n, unsigned long stride)
 {
 	for (unsigned long i = 0; i < n; i++)
-		p[i * stride] = (char)i;
+		area.at[i * stride] = (char)i;
 }
 
-void paging_prepare_small(void)
+static void prepare(unsigned long pages, unsigned long stride, int advice)
 {
-	if (small)
-		return;
-	small = map_at_large(RESIDENT, 0);
-	madvise(small, RESIDENT, MADV_NOHUGEPAGE);
-	fill(small, RESIDENT / PAGE, PAGE);
+	area.bytes = pages * stride + LARGE;
+	area.map = mmap(NULL, area.bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (area.map == MAP_FAILED)
+		fail("mmap");
+	area.at = (char *)(((unsigned long)area.map + LARGE - 1) & -LARGE);
+	madvise(area.at, pages * stride, advice);
+	fill(pages, stride);
 }
 
-void paging_prepare_large(void)
-{
-	if (large)
-		return;
-	large = map_at_large(RESIDENT, 0);
-	madvise(large, RESIDENT, MADV_HUGEPAGE);
-	fill(large, RESIDENT / PAGE, PAGE);
-}
-
+void paging_prepare_small(void) { prepare(RESIDENT / PAGE, PAGE, MADV_NOHUGEPAGE); }
+void paging_prepare_wide(void) { prepare(WIDE / PAGE, PAGE, MADV_NOHUGEPAGE); }
+void paging_prepare_large(void) { prepare(RESIDENT / PAGE, PAGE, MADV_HUGEPAGE); }
 /* One page in each 2 MiB, so that every page has a page table of its own. */
-void paging_prepare_far(void)
-{
-	if (far)
-		return;
-	far = map_at_large(FAR_PAGES * LARGE, MAP_NORESERVE);
-	madvise(far, FAR_PAGES * LARGE, MADV_NOHUGEPAGE);
-	fill(far, FAR_PAGES, LARGE);
-}
+void paging_prepare_far(void) { prepare(FAR_PAGES, LARGE, MADV_NOHUGEPAGE); }
+void paging_release(void) { munmap(area.map, area.bytes); }
 
-static uint64_t touch(const volatile char *p, unsigned long n, unsigned long stride, unsigned turns)
+static uint64_t touch(unsigned long n, unsigned long stride, unsigned turns)
 {
+	const volatile char *p = area.at;
 	uint64_t sum = 0;
 	for (uint64_t t = 0; t < (uint64_t)turns * TOUCHES; t++)
 		sum += (uint64_t)p[next_random() % n * stride];
 	return sum;
 }
 
-uint64_t paging_touch_small(unsigned turns) { return touch(small, RESIDENT / PAGE, PAGE, turns); }
-uint64_t paging_touch_large(unsigned turns) { return touch(large, RESIDENT / PAGE, PAGE, turns); }
-uint64_t paging_touch_far(unsigned turns) { return touch(far, FAR_PAGES, LARGE, turns); }
+uint64_t paging_touch_pages(unsigned turns) { return touch(RESIDENT / PAGE, PAGE, turns); }
+uint64_t paging_touch_wide(unsigned turns) { return touch(WIDE / PAGE, PAGE, turns); }
+uint64_t paging_touch_far(unsigned turns) { return touch(FAR_PAGES, LARGE, turns); }
 
 /* 64 pages change their address and are read there. */
 uint64_t paging_mremap(unsigned turns)
@@ -80,7 +65,8 @@ uint64_t paging_mremap(unsigned turns)
 
 	if (place == MAP_FAILED || p == MAP_FAILED)
 		fail("mmap");
-	fill(p, 64, PAGE);
+	for (unsigned i = 0; i < 64; i++)
+		p[i * PAGE] = (char)i;
 	for (unsigned t = 0; t < turns; t++) {
 		p = mremap(p, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, place + (t & 1) * bytes);
 		if (p == MAP_FAILED)

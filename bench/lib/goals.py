@@ -9,7 +9,7 @@ from lib.systems import TRIFOLD
 # Items that some goals are about.
 TAGS = {
     "vector": {"matrix", "bodies", "sse", "avx2"},
-    "misses": {"switch-processes", "switch-threads", "touch-small", "touch-far"},
+    "misses": {"switch-processes", "switch-threads", "touch-small", "touch-wide", "touch-far"},
     "switching": {"pipe-switch", "socket-switch", "thread-switch", "signal", "segv", "exec-static", "exec-dynamic"},
 }
 
