@@ -39,6 +39,7 @@ struct tlb2 {
 	unsigned victim;
 	/* Guest pages larger than 4 KiB of which smaller entries may exist: in level 1, in level 2 (by va >> 21), any (by va >> 30). */
 	struct filter fragments_l1, fragments_l2, fragments_huge;
+	unsigned drops_l1;	/* of fragments, since fragments_l1 was last emptied */
 };
 
 /* tlb1.c: beside each set of level 1. */
@@ -223,6 +224,7 @@ void tlb2_clear(struct mmu *mmu);
 /* Level 1 is about to hold part of a large guest page. */
 void tlb1_note_fragment(struct mmu *mmu, uint64_t va);
 void tlb1_drop(struct mmu *mmu, uint64_t va);
+void tlb1_drop_fragments(struct mmu *mmu, uint64_t va);	/* of the 2 MiB that va lies in, all that level 1 holds */
 void tlb1_clear(struct mmu *mmu);
 void tlb1_clear_local(struct mmu *mmu);		/* of the world that runs */
 void tlb1_clear_world(struct mmu *mmu, unsigned world);

@@ -132,7 +132,7 @@ void tlb_invalidate_page(struct mmu *mmu, uint64_t va)
 			tlb2_drop(mmu, base + i * PAGE_SIZE);
 	}
 	if (filter_test(&t->fragments_l1, va >> 21))
-		tlb1_clear_world(mmu, mmu->world);
+		tlb1_drop_fragments(mmu, va);
 	else
 		tlb1_drop(mmu, va);
 }

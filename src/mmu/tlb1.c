@@ -13,6 +13,7 @@
 #define LIMIT_FIRST (4 * TLB_L1_SMALL)
 #define LIMIT_MAX (256 * TLB_L1_SMALL)
 #define SWEEPS_MAX 64
+#define DROPS_MAX 64
 
 /* The copies of level-1 entries: T6 and T7. */
 static void copies_drop(struct mmu *mmu)
@@ -123,6 +124,28 @@ void tlb1_drop(struct mmu *mmu, uint64_t va)
 	}
 }
 
+/*
+ * The filter that leads here forgets nothing by itself: where the guest had a large page once, it may have small ones by now, and invalidate them one by one. So it is
+ * emptied, with level 1, every now and then.
+ */
+void tlb1_drop_fragments(struct mmu *mmu, uint64_t va)
+{
+	const uint64_t base = va & ~(MIB(2) - 1);
+
+	if (++mmu->priv->tlb2.drops_l1 >= DROPS_MAX) {
+		tlb1_clear(mmu);
+		return;
+	}
+	copies_drop(mmu);
+	for (unsigned s = mmu->world; s < mmu->world + TLB_WORLD; s++) {
+		const unsigned first = tlb1_index(mmu, s, base);
+
+		for (unsigned i = first; i < first + MIB(2) / PAGE_SIZE; i++)
+			if ((mmu->l1[s][i].tag_read ^ base) < MIB(2))
+				invalidate(mmu, s, i);
+	}
+}
+
 void tlb1_clear_world(struct mmu *mmu, unsigned world)
 {
 	copies_drop(mmu);
@@ -138,6 +161,7 @@ void tlb1_clear(struct mmu *mmu)
 	tlb1_clear_world(mmu, 0);
 	tlb1_clear_world(mmu, TLB_WORLD);
 	filter_clear(&mmu->priv->tlb2.fragments_l1);
+	mmu->priv->tlb2.drops_l1 = 0;
 }
 
 void tlb1_clear_local(struct mmu *mmu)

@@ -595,6 +595,44 @@ IN_BOTH_MODES(a_crowded_set_of_level_1_becomes_large_and_small_again_when_it_is_
 	guest_free(g);
 }
 
+IN_BOTH_MODES(invlpg_drops_all_of_a_large_page_and_soon_forgets_that_there_was_one)
+{
+	struct guest *g = guest_new(mode, PLACEMENT_LINEAR);
+	const uint64_t base = V & ~(MIB(2) - 1), elsewhere = V + MIB(64);
+	unsigned n = 0;
+
+	guest_map_level(g, base, 2, MIB(8) | PWU | PTE_PS);
+	guest_map(g, elsewhere, MIB(4) | PWU);
+	EXPECT_MAPPED(g, elsewhere, ACC_READ | ACC_USER, MIB(4));
+	for (uint64_t i = 0; i < 512; i += 73)
+		EXPECT_MAPPED(g, base + i * PAGE_SIZE, ACC_READ | ACC_USER, MIB(8) + i * PAGE_SIZE);
+	/* Anywhere in it; what is not of it stays. */
+	mmu_invlpg(&g->mmu, gva(base + 5 * PAGE_SIZE));
+	for (uint64_t i = 0; i < 512; i += 73)
+		assert_false(probe_hits(g, TLB_USER, base + i * PAGE_SIZE, false));
+	assert_true(probe_hits(g, TLB_USER, elsewhere, false));
+	/* Small pages in its place: after some invalidations, one drops that page only. */
+	guest_map_level(g, base, 2, 0);
+	mmu_invlpg(&g->mmu, gva(base));
+	guest_map(g, base, MIB(5) | PWU);
+	guest_map(g, base + PAGE_SIZE, (MIB(5) + PAGE_SIZE) | PWU);
+	do {
+		EXPECT_MAPPED(g, base, ACC_READ | ACC_USER, MIB(5));
+		EXPECT_MAPPED(g, base + PAGE_SIZE, ACC_READ | ACC_USER, MIB(5) + PAGE_SIZE);
+		mmu_invlpg(&g->mmu, gva(base));
+		assert_false(probe_hits(g, TLB_USER, base, false));
+	} while (!probe_hits(g, TLB_USER, base + PAGE_SIZE, false) && n++ < 100);
+	assert_in_range(n, 1, 99);
+	/* And a large one once more. */
+	guest_map_level(g, base, 2, MIB(8) | PWU | PTE_PS);
+	mmu_invlpg(&g->mmu, gva(base));
+	mmu_invlpg(&g->mmu, gva(base + PAGE_SIZE));
+	EXPECT_MAPPED(g, base + 3 * PAGE_SIZE, ACC_READ | ACC_USER, MIB(8) + 3 * PAGE_SIZE);
+	mmu_invlpg(&g->mmu, gva(base + 9 * PAGE_SIZE));
+	assert_false(probe_hits(g, TLB_USER, base + 3 * PAGE_SIZE, false));
+	guest_free(g);
+}
+
 static uint64_t *word_at(struct guest *g, uint64_t pa)
 {
 	struct p2m_entry e;
@@ -650,6 +688,7 @@ int main(void)
 		cmocka_unit_test(addresses_of_57_bits_are_told_apart_in_every_cache),
 		cmocka_unit_test(a_refill_serves_what_level_2_has_with_all_rights_and_nothing_else),
 		cmocka_unit_test(a_crowded_set_of_level_1_becomes_large_and_small_again_when_it_is_swept_often),
+		cmocka_unit_test(invlpg_drops_all_of_a_large_page_and_soon_forgets_that_there_was_one),
 		cmocka_unit_test(memory_that_a_large_set_holds_becomes_large_pages_of_the_host),
 	};
 
