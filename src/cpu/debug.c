@@ -3,7 +3,8 @@
 
 enum { BREAK_EXEC, BREAK_WRITE, BREAK_IO, BREAK_ACCESS };
 
-static bool armed(const struct vcpu *v, unsigned i) { return (v->dr[7] >> (2 * i)) & 3; }
+/* With GIF clear what matches is ignored (AMD APM vol. 2, "Global Interrupt Flag, STGI and CLGI Instructions"). */
+static bool armed(const struct vcpu *v, unsigned i) { return !v->svm.gif_clear && (v->dr[7] >> (2 * i) & 3); }
 static unsigned type_of(const struct vcpu *v, unsigned i) { return (v->dr[7] >> (16 + 4 * i)) & 3; }
 
 static unsigned length_of(const struct vcpu *v, unsigned i)

@@ -160,27 +160,40 @@ static int room_for_loader(struct memory *mem)
 	return err;
 }
 
+/* Lock held: the frame that a store to p goes to. */
+static enum p2m_result frame_to_write(struct memory *mem, gpa_t p, mfn_t *m)
+{
+	struct p2m_entry e;
+	bool fresh;
+	enum p2m_result r = p2m_back(mem, p, &e, &fresh);
+
+	if (r == P2M_MAPPED && UNLIKELY(pool_frame(&mem->pool, e.m)->flags & FRAME_SHARED))
+		r = p2m_unshare(mem, p, &e);
+	*m = e.m;
+	return r;
+}
+
+static void store(struct memory *mem, mfn_t m, unsigned offset, const void *buf, unsigned n)
+{
+	copy_bytes((uint8_t *)pool_ptr(&mem->pool, m) + offset, buf, n);
+	track_written_by_device(&mem->track, m, offset, n);
+}
+
 int memory_write(struct memory *mem, gpa_t p, const void *buf, size_t len)
 {
 	if (!range_is_ram(mem, p, len))
 		return -EFAULT;
 	while (len) {
 		size_t n = in_page(p, len);
-		unsigned offset = p.v & (PAGE_SIZE - 1);
 		enum p2m_result r;
-		struct p2m_entry e;
-		bool fresh;
+		mfn_t m;
 
 		if (room_for_loader(mem))
 			return -ENOMEM;
 		memory_lock(mem);
-		r = p2m_back(mem, p, &e, &fresh);
-		if (r == P2M_MAPPED && UNLIKELY(pool_frame(&mem->pool, e.m)->flags & FRAME_SHARED))
-			r = p2m_unshare(mem, p, &e);
-		if (r == P2M_MAPPED) {
-			copy_bytes((uint8_t *)pool_ptr(&mem->pool, e.m) + offset, buf, n);
-			track_written_by_device(&mem->track, e.m, offset, (unsigned)n);
-		}
+		r = frame_to_write(mem, p, &m);
+		if (r == P2M_MAPPED)
+			store(mem, m, p.v & (PAGE_SIZE - 1), buf, (unsigned)n);
 		memory_unlock(mem);
 		if (r != P2M_MAPPED)
 			return -ENOMEM;
@@ -189,6 +202,23 @@ int memory_write(struct memory *mem, gpa_t p, const void *buf, size_t len)
 		len -= n;
 	}
 	return 0;
+}
+
+int memory_write_parts(struct memory *mem, gpa_t page, const void *image, const struct memory_part *part, size_t parts)
+{
+	enum p2m_result r;
+	mfn_t m;
+
+	if (!range_is_ram(mem, page, PAGE_SIZE))
+		return -EFAULT;
+	if (room_for_loader(mem))
+		return -ENOMEM;
+	memory_lock(mem);
+	r = frame_to_write(mem, page, &m);
+	for (size_t i = 0; r == P2M_MAPPED && i < parts; i++)
+		store(mem, m, part[i].offset, (const uint8_t *)image + part[i].offset, part[i].len);
+	memory_unlock(mem);
+	return r == P2M_MAPPED ? 0 : -ENOMEM;
 }
 
 void memory_prepare(struct memory *mem, gpa_t p, uint64_t len)

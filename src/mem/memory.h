@@ -178,6 +178,9 @@ uint64_t memory_log_words(const struct memory *mem);
  * (then nothing was written), -ENOMEM when frames ran out. Reading an absent page yields zeros and does not back it. */
 int memory_read(struct memory *mem, gpa_t p, void *buf, size_t len);
 int memory_write(struct memory *mem, gpa_t p, const void *buf, size_t len);
+/* Some parts of the page at `page`, which are taken from the same places of `image`: as memory_write of each, at less cost. */
+struct memory_part { uint16_t offset, len; };
+int memory_write_parts(struct memory *mem, gpa_t page, const void *image, const struct memory_part *part, size_t parts);
 
 /* For loaders: [p, p + len), which is RAM, will be written as a whole (pool_prepare). */
 void memory_prepare(struct memory *mem, gpa_t p, uint64_t len);

@@ -4,6 +4,7 @@
  *
  * Translations of L1 and of each ASID are kept apart by the MMU (mmu/guest.c).
  */
+#include "cpu/debug.h"
 #include "svm/check.h"
 #include "svm/svm_internal.h"
 
@@ -38,16 +39,16 @@ static void table_out(struct vmcb_segment *to, const struct table_reg *t)
 
 /* ---- VMLOAD, VMSAVE ---- */
 
-#define PART(first, last) offsetof(struct vmcb, first), offsetof(struct vmcb, last) - offsetof(struct vmcb, first) + sizeof(((struct vmcb *)0)->last)
+#define PART(first, last) { offsetof(struct vmcb, first), offsetof(struct vmcb, last) - offsetof(struct vmcb, first) + sizeof(((struct vmcb *)0)->last) }
 
-static int read_part(struct vcpu *v, gpa_t at, struct vmcb *b, size_t offset, size_t len)
+static int read_part(struct vcpu *v, gpa_t at, struct vmcb *b, struct memory_part part)
 {
-	return memory_read(v->memory, gpa(at.v + offset), (uint8_t *)b + offset, len);
+	return memory_read(v->memory, gpa(at.v + part.offset), (uint8_t *)b + part.offset, part.len);
 }
 
-static int write_part(struct vcpu *v, gpa_t at, const struct vmcb *b, size_t offset, size_t len)
+static int write_parts(struct vcpu *v, gpa_t at, const struct vmcb *b, const struct memory_part *part, size_t parts)
 {
-	const int err = memory_write(v->memory, gpa(at.v + offset), (const uint8_t *)b + offset, len);
+	const int err = memory_write_parts(v->memory, at, b, part, parts);
 
 	mmu_frames_changed(&v->mmu);
 	return err;
@@ -64,7 +65,7 @@ enum exec_op svm_vmload(struct exec *x, gpa_t at)
 	struct vcpu *v = x->v;
 	struct vmcb b;
 
-	if (read_part(v, at, &b, PART(fs, tr)) || read_part(v, at, &b, PART(star, sysenter_eip)))
+	if (read_part(v, at, &b, (struct memory_part)PART(fs, tr)) || read_part(v, at, &b, (struct memory_part)PART(star, sysenter_eip)))
 		return exec_gp(x, 0);
 	v->seg[SEG_FS] = segment_in(v, &b.fs);
 	v->seg[SEG_GS] = segment_in(v, &b.gs);
@@ -83,6 +84,7 @@ enum exec_op svm_vmload(struct exec *x, gpa_t at)
 
 enum exec_op svm_vmsave(struct exec *x, gpa_t at)
 {
+	static const struct memory_part parts[] = { PART(fs, gs), PART(ldtr, ldtr), PART(tr, tr), PART(star, sysenter_eip) };
 	struct vcpu *v = x->v;
 	struct vmcb b;
 
@@ -100,8 +102,7 @@ enum exec_op svm_vmsave(struct exec *x, gpa_t at)
 	b.sysenter_cs = v->sysenter_cs;
 	b.sysenter_esp = v->sysenter_esp;
 	b.sysenter_eip = v->sysenter_eip;
-	if (write_part(v, at, &b, PART(fs, gs)) || write_part(v, at, &b, PART(ldtr, ldtr)) || write_part(v, at, &b, PART(tr, tr)) ||
-	    write_part(v, at, &b, PART(star, sysenter_eip)))
+	if (write_parts(v, at, &b, parts, ARRAY_LEN(parts)))
 		return svm_no_room(v);
 	return OP_DONE;
 }
@@ -253,12 +254,18 @@ static void load_host(struct vcpu *v, const struct svm_host *h)
 	v->gpr[RAX] = h->rax;
 }
 
+/* What #VMEXIT writes, and how many of these a refused VMRUN writes, which has loaded no guest. */
+#define WRITTEN_REFUSED 3
+static const struct memory_part written[] = {
+	PART(int_ctl, exitintinfo), PART(eventinj, eventinj), PART(next_rip, insn),
+	PART(es, ds), PART(gdtr, gdtr), PART(idtr, idtr), PART(cpl, cpl), PART(efer, efer), PART(cr4, rip), PART(rsp, rsp), PART(rax, rax), PART(cr2, cr2), PART(g_pat, g_pat),
+};
+
 enum exec_result svm_exit(struct vcpu *v, uint64_t code, uint64_t info1, uint64_t info2, uint64_t next_rip)
 {
 	struct svm_vcpu *s = v->svm.state;
 	struct vmcb *b = &s->vmcb;
 	const gpa_t at = s->at;
-	int err;
 
 	ASSERT(v->svm.guest);
 	v->counters.vmexits++;
@@ -282,35 +289,15 @@ enum exec_result svm_exit(struct vcpu *v, uint64_t code, uint64_t info1, uint64_
 	v->inhibit = v->halted = 0;
 	v->debug_hits = 0;
 	atomic_fetch_or(&v->pending, REQ_INTERRUPT);
-	err = write_part(v, at, b, PART(int_ctl, exitintinfo));
-	if (!err)
-		err = write_part(v, at, b, PART(eventinj, eventinj));
-	if (!err)
-		err = write_part(v, at, b, PART(next_rip, insn));
-	if (!err && code != VMCB_EXIT_INVALID) {
-		err = write_part(v, at, b, PART(es, ds));
-		if (!err)
-			err = write_part(v, at, b, PART(gdtr, gdtr));
-		if (!err)
-			err = write_part(v, at, b, PART(idtr, idtr));
-		if (!err)
-			err = write_part(v, at, b, PART(cpl, cpl));
-		if (!err)
-			err = write_part(v, at, b, PART(efer, efer));
-		if (!err)
-			err = write_part(v, at, b, PART(cr4, rip));
-		if (!err)
-			err = write_part(v, at, b, PART(rsp, rsp));
-		if (!err)
-			err = write_part(v, at, b, PART(rax, rax));
-		if (!err)
-			err = write_part(v, at, b, PART(cr2, cr2));
-		if (!err)
-			err = write_part(v, at, b, PART(g_pat, g_pat));
-	}
-	if (err) {
+	if (write_parts(v, at, b, written, code == VMCB_EXIT_INVALID ? WRITTEN_REFUSED : ARRAY_LEN(written))) {
 		svm_no_room(v);
 		return EXEC_STOP;
+	}
+	if (UNLIKELY(s->host.rflags & FL_TF)) { /* VMRUN is one instruction of L1, which ends here ("VMRUN and TF/RF Bits in EFLAGS") */
+		struct exception db = exc_plain(VEC_DB);
+
+		db.dr6 = DR6_BS;
+		return exec_deliver(v, &db);
 	}
 	return EXEC_NEXT;
 }

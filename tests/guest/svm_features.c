@@ -5,6 +5,8 @@
  */
 #include "vmcb.h"
 
+#define DEBUGCTL 0x1d9u
+
 static volatile unsigned taken;
 static void count_eoi(struct trap *t) { (void)t; taken++; apic_write(APIC_EOI, 0); }
 static struct trap seen;
@@ -299,6 +301,80 @@ static void not_offered(void)
 	}
 }
 
+/* Asked for all the same, it changes nothing: one DEBUGCTL for both, and the VMCB's fields are left alone. */
+static void no_branch_records(void)
+{
+	const uint64_t before = rdmsr(DEBUGCTL);
+
+	CHECK(!(cpuid(0x8000000a, 0).d & 1u << 1));
+	wrmsr(DEBUGCTL, 4);
+	set_up(CODE("mov $0x1d9, %%ecx; rdmsr; mov %%eax, %%ebx; mov $8, %%eax; xor %%edx, %%edx; wrmsr; vmmcall"));
+	*q(VIRT_EXT) = 1;
+	*q(DBGCTL) = 1;
+	*q(BR_FROM) = 0x1111;
+	*q(BR_TO) = 0x2222;
+	CHECK_EQ(vmrun(), EXIT_VMMCALL);
+	CHECK_EQ(l2.rbx, 4);
+	CHECK_EQ(rdmsr(DEBUGCTL), 8);
+	CHECK_EQ(*q(DBGCTL), 1);
+	CHECK_EQ(*q(BR_FROM), 0x1111);
+	CHECK_EQ(*q(BR_TO), 0x2222);
+	wrmsr(DEBUGCTL, before);
+}
+
+/* SMI and INIT, which nothing sends, and FERR_FREEZE: their bits may be set. */
+static void nothing_to_intercept(void)
+{
+	set_up(CODE("mov $7, %%ebx; vmmcall"));
+	for (unsigned code = 0x62; code <= 0x7e; code += code == 0x63 ? 0x7e - 0x63 : 1)
+		intercept(code);
+	CHECK_EQ(vmrun(), EXIT_VMMCALL);
+	CHECK_EQ(l2.rbx, 7);
+}
+
+static void stop_stepping(struct trap *t) { see(t); t->rflags &= ~RFLAGS_TF; }
+
+/* VMRUN is one instruction of its hypervisor, however long its guest runs, and however it ends. */
+static void single_steps(void)
+{
+	set_handler(DB, stop_stepping);
+	for (unsigned refused = 0; refused < 2; refused++) {
+		uint64_t after;
+
+		set_up(CODE("nop; nop; vmmcall"));
+		*d(ASID) = !refused;
+		taken = 0;
+		__asm__ volatile("mov $0xffff0ff0, %%ecx; mov %%rcx, %%dr6\n pushf; orl $0x100, (%%rsp); popf; vmrun\n 1: lea 1b(%%rip), %0; stgi" : "=r"(after) : "a"(vmcb) : "rcx", "memory", "cc");
+		CHECK_EQ(*q(EXITCODE), refused ? EXIT_INVALID : EXIT_VMMCALL);
+		CHECK_EQ(taken, 1);
+		CHECK_EQ(seen.rip, after);
+		CHECK_EQ(*q(RFLAGS) & RFLAGS_TF, 0);
+		uint64_t dr6;
+		__asm__ volatile("mov %%dr6, %0" : "=r"(dr6));
+		CHECK_EQ(dr6 & 0xe00f, 0x4000);
+	}
+	set_handler(DB, 0);
+}
+
+/* What matches a breakpoint is ignored and forgotten. */
+static void breakpoints_and_gif(void)
+{
+	static volatile uint32_t watched;
+
+	set_up(CODE("vmmcall"));
+	set_handler(DB, see);
+	taken = 0;
+	__asm__ volatile("mov %0, %%dr0; mov %1, %%dr7" : : "r"(&watched), "r"(0xd0401ul));
+	watched = 1;
+	CHECK_EQ(taken, 1);
+	__asm__ volatile("clgi; movl $2, %0; stgi; nop" : "=m"(watched));
+	CHECK_EQ(taken, 1);
+	watched = 3;
+	CHECK_EQ(taken, 2);
+	__asm__ volatile("mov %0, %%dr7" : : "r"(0x400ul));
+	set_handler(DB, 0);
+}
+
 const struct guest_test guest_tests[] = {
 	{ "PAUSE is intercepted as often as the filter says", pause_filter },
 	{ "exits say what there was to decode", decode_assists },
@@ -307,5 +383,9 @@ const struct guest_test guest_tests[] = {
 	{ "the guest's global translations are flushed on demand, and are not ours", guest_globals },
 	{ "hardware task switches are intercepted", task_switches },
 	{ "what CPUID does not offer is undefined, intercepted or not", not_offered },
+	{ "branch records are not virtualized, and DEBUGCTL is one for both", no_branch_records },
+	{ "what never comes may be intercepted", nothing_to_intercept },
+	{ "a single step over VMRUN ends after #VMEXIT", single_steps },
+	{ "breakpoints are ignored while GIF is clear", breakpoints_and_gif },
 	{ 0, 0 },
 };
