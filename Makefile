@@ -205,16 +205,17 @@ $(GUESTS)/trifold.img: tools/make-trifold-root $(BUILD)/trifold $(GUESTS)/l2.img
 	@cp tests/nested/guest/trifold.sh $(GUESTS)/trifold-root/tests/
 	@tools/make-initrd $@ $(INITRD) $(GUESTS)/trifold-root
 
-# Xen's tools, with a kernel and an initramfs for them to start: in domain 0.
-DOMU = $(GUESTS)/domu-root
-$(GUESTS)/domu.img: tools/make-xen-root tools/debroot.py tools/make-modules $(GUESTS)/l2.img $(GUESTS)/vmlinuz-amd64 tests/nested/guest/domu.sh | $(SETUP)guests $(SETUP)check
-	@tools/make-xen-root $(DEBS) $(DOMU)
-	@tools/make-modules $(DEBS) linux-image-amd64 $(DOMU)/modules xen-evtchn xen-privcmd xenfs xen-gntdev xen-gntalloc
-	@mkdir -p $(DOMU)/domu $(DOMU)/tests
-	@cp $(GUESTS)/vmlinuz-amd64 $(DOMU)/domu/vmlinuz
-	@cp $(GUESTS)/l2.img $(DOMU)/domu/initrd.img
-	@cp tests/nested/guest/domu.sh $(DOMU)/tests/
-	@tools/make-initrd $@ $(INITRD) $(DOMU)
+# Xen's tools, with a kernel and an initramfs for them to start, in domain 0; hvm: and QEMU.
+$(GUESTS)/domu.img: DOMU = domu
+$(GUESTS)/hvm.img: DOMU = hvm
+$(GUESTS)/domu.img $(GUESTS)/hvm.img: tools/make-xen-root tools/debroot.py tools/make-modules $(GUESTS)/l2.img $(GUESTS)/vmlinuz-amd64 tests/nested/guest/domu.sh | $(SETUP)guests $(SETUP)check
+	@tools/make-xen-root $(DEBS) $(GUESTS)/$(DOMU)-root $(filter hvm,$(DOMU))
+	@tools/make-modules $(DEBS) linux-image-amd64 $(GUESTS)/$(DOMU)-root/modules xen-evtchn xen-privcmd xenfs xen-gntdev xen-gntalloc
+	@mkdir -p $(GUESTS)/$(DOMU)-root/domu $(GUESTS)/$(DOMU)-root/tests
+	@cp $(GUESTS)/vmlinuz-amd64 $(GUESTS)/$(DOMU)-root/domu/vmlinuz
+	@cp $(GUESTS)/l2.img $(GUESTS)/$(DOMU)-root/domu/initrd.img
+	@cp tests/nested/guest/domu.sh $(GUESTS)/$(DOMU)-root/tests/
+	@tools/make-initrd $@ $(INITRD) $(GUESTS)/$(DOMU)-root
 $(GUESTS)/memtest: tools/make-memtest tools/fetch-deb | $(SETUP)guests
 	@tools/make-memtest $(DEBS) $@
 
@@ -251,7 +252,7 @@ check: $(SETUP)build $(SETUP)check guests
 
 # Hypervisors in guests, in all combinations of paging modes, ours and theirs; `make check` has a few of them.
 check-nested: $(SETUP)build $(SETUP)check guests
-	@$(MAKE) --no-print-directory -j$(JOBS) all bare $(GUESTS)/kvm.img $(GUESTS)/qemu.img $(GUESTS)/trifold.img $(GUESTS)/xen $(GUESTS)/domu.img $(GUESTS)/memtest $(GUESTS)/test.img
+	@$(MAKE) --no-print-directory -j$(JOBS) all bare $(GUESTS)/kvm.img $(GUESTS)/qemu.img $(GUESTS)/trifold.img $(GUESTS)/xen $(GUESTS)/domu.img $(GUESTS)/hvm.img $(GUESTS)/memtest $(GUESTS)/test.img
 	@tools/run-tests --build $(BUILD) --jobs $(JOBS) --only svm guest
 	@tools/run-tests --build $(BUILD) --jobs $(JOBS) --only xen e2e
 	@tools/run-tests --build $(BUILD) --jobs $(JOBS) --only kvm e2e
@@ -312,7 +313,7 @@ $(GUESTS)/bench-programs.img: $(BENCH_DIR)/bench-command bench/guest/run.sh benc
 $(GUESTS)/bench-boot.img: bench/guest/boot.sh $(INITRD) tools/make-initrd tools/guest-init
 	@install -D bench/guest/boot.sh $(GUESTS)/bench-boot-root/bench/boot.sh
 	@tools/make-initrd $@ $(INITRD) $(GUESTS)/bench-boot-root
-bench: $(SETUP)bench $(BUILD)/trifold guests $(GUESTS)/vmlinuz-amd64 $(GUESTS)/xen $(GUESTS)/bench.img $(GUESTS)/bench-boot.img $(GUESTS)/bench-programs.img
+bench: $(SETUP)bench $(BUILD)/trifold guests $(GUESTS)/vmlinuz-amd64 $(GUESTS)/xen $(GUESTS)/bench.img $(GUESTS)/bench-boot.img $(GUESTS)/bench-programs.img $(GUESTS)/kvm.img $(GUESTS)/qemu.img
 	@BUILD=$(BUILD) bench/run $(BENCH)
 # Debian's Xen, as a multiboot kernel.
 $(GUESTS)/xen: tools/make-xen tools/fetch-deb | $(SETUP)guests

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Debian's Xen in a guest starts domains with Debian's own tools, each Debian's kernel to user land and power-off: paravirtualized, and PVH on SVM and nested paging.
-# (Debian builds its hypervisor without shadow paging, so a PVH domain with hap=0 is refused; domu.sh asks xl info.)
+# (Debian builds its hypervisor without CONFIG_SHADOW_PAGING, so hap=0 is refused; domu.sh asks xl info.)
 # timeout: 900
 # each: nested shadow auto
 . tests/e2e/lib/lib.sh

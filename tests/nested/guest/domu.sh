@@ -1,6 +1,7 @@
 #!/bin/sh
 # In domain 0 of Xen: starts xenstore and the console daemon, and then domains of the kinds that the parameter domu.kinds=KIND,... names: their consoles show that they
-# were in user land and powered off by themselves. pv: paravirtualized; hap: PVH with nested paging; shadow: PVH with Xen's shadow page tables.
+# were in user land and powered off by themselves. pv: paravirtualized; hap: PVH with nested paging; shadow: PVH with Xen's shadow page tables;
+# hvm: a PC with QEMU as its device model and SeaBIOS, nested paging.
 set -eu
 kinds=$(sed -n 's/.*domu\.kinds=\([^ ]*\).*/\1/p' /proc/cmdline | tr , ' ')
 bin=/usr/lib/xen-4.17/bin
@@ -28,6 +29,15 @@ hap = 1' ;;
 	shadow) xl info | grep "^virt_caps.* shadow" || continue	# a hypervisor built without
 		how='type = "pvh"
 hap = 0' ;;
+	hvm) how='type = "hvm"
+hap = 1
+serial = "pty"
+vga = "none"
+nographic = 1
+vnc = 0
+usb = 0
+device_model_version = "qemu-xen"
+device_model_override = "/usr/libexec/xen-qemu-system-i386"' ;;
 	*) echo "no kind $kind"; exit 2 ;;
 	esac
 	cat >/tmp/$kind.cfg <<END
@@ -42,7 +52,7 @@ on_poweroff = "destroy"
 on_crash = "destroy"
 on_reboot = "destroy"
 END
-	xl create /tmp/$kind.cfg
+	xl create /tmp/$kind.cfg || { cat /var/log/xen/qemu-dm-*.log; exit 5; }
 	xl list
 	i=0
 	while xl domid $kind >/dev/null 2>&1; do

@@ -11,6 +11,7 @@ done
 insmod /lib/kvm/irqbypass.ko
 insmod /lib/kvm/kvm.ko
 insmod /lib/kvm/kvm-amd.ko npt=$npt
+echo "QEMU begins"
 begin=$(cut -d' ' -f1 /proc/uptime)
 /usr/bin/qemu-system-x86_64 -M "$machine" -accel kvm -cpu host -m 256 -nodefaults -no-user-config -display none -no-reboot -serial stdio \
 		-kernel /l2/vmlinuz -initrd /l2/initrd.img -append "console=ttyS0 panic=-1 quiet trifold.run=/tests/l2.sh" </dev/null
