@@ -32,6 +32,8 @@ ITEM_GOALS = [
 BOOT_SHARE = (1 / 3, "boot: time to /init, to QEMU's")
 MEMORY_BOOT = (40.0, "memory: beyond the guest's own, MiB, 512 MiB guest after boot")
 MEMORY_PROGRAMS = (96.0, "memory: beyond the guest's own, MiB, after the program set")
+NESTED_EXIT = (1 / 2, "nested: an exit or page fault of L2, to QEMU's")
+NESTED_BOOT = (1 / 3, "nested: L2 boots, to QEMU's")
 IDLE_SHARE = (0.2, "idle: percent of a core")
 
 
