@@ -89,7 +89,7 @@ uint64_t profile_space(const struct vcpu *v)
 {
 	const struct bt_vcpu_profile *p = v->bt ? v->bt->profile : NULL;
 
-	if (v->cpl != 3)
+	if (!vcpu_user(v))
 		return 0;
 	return (v->cr3 & SPACE_TABLE) | (p ? (uint64_t)p->instance[space_slot(v->cr3)] << 1 : 0) | 1;
 }
@@ -154,7 +154,7 @@ void bt_profile_count_left(struct vcpu *v)
 	uint64_t va = v->rip;
 
 	settle_miss(v, p);
-	if (v->cpl == 3 && v->cr3 != p->last_cr3 && p->user) {
+	if (vcpu_user(v) && v->cr3 != p->last_cr3 && p->user) {
 		p->last_cr3 = v->cr3;
 		fpu_call_cold(v, user_cold, v);
 	}
@@ -196,7 +196,7 @@ static void tell_cold(const struct bt *bt)
 		const struct block *b = &bt->block[c->block];
 
 		if (end > c->start)
-			p->made(p->opaque, bt->cache + c->start, end - c->start, b->va, b->mode & MODE_CPL0);
+			p->made(p->opaque, bt->cache + c->start, end - c->start, b->va, (b->mode & MODE_SET) != TLB_USER);
 	}
 }
 
@@ -208,7 +208,7 @@ static void made_cold(void *arg)
 	const struct block *b = m->b;
 	uint32_t start = b->entry < b->jump_entry ? b->entry : b->jump_entry;
 
-	m->bt->profile->made(m->bt->profile->opaque, m->bt->cache + start, b->host_end - start, b->va, b->mode & MODE_CPL0);
+	m->bt->profile->made(m->bt->profile->opaque, m->bt->cache + start, b->host_end - start, b->va, (b->mode & MODE_SET) != TLB_USER);
 	tell_cold(m->bt);
 }
 
@@ -234,7 +234,7 @@ void bt_profile_count_made(struct vcpu *v, const struct block *b)
 void bt_profile_count_killed(struct bt *bt, const struct block *b)
 {
 	if (bt->profile->killed.row)
-		profile_add(&bt->profile->killed, b->va, !(b->mode & MODE_CPL0), 0);
+		profile_add(&bt->profile->killed, b->va, (b->mode & MODE_SET) == TLB_USER, 0);
 }
 
 void bt_profile_note_cold(struct bt *bt, const struct block *b, const uint8_t *start)

@@ -444,6 +444,27 @@ bool mmu_look(struct mmu *mmu, gva_t va, unsigned access, gpa_t *p)
 	return ok;
 }
 
+bool mmu_peek(struct mmu *mmu, gva_t va, unsigned access, void *buf, size_t len)
+{
+	struct look l;
+	struct walk w;
+	mfn_t m;
+	gpa_t p;
+	bool ok;
+
+	ASSERT(len <= PAGE_SIZE - (va.v & ~PAGE_MASK));
+	if (mmu->mode != PAGING_DIRECT)
+		return mmu_look(mmu, va, access, &p) && !memory_read(mmu->memory, p, buf, len);
+	if (!mmu_canonical(mmu, va.v))
+		return false;
+	memory_lock(mmu->memory);
+	ok = direct_walk(mmu, look_only(mmu, &l), direct_root(mmu, access), va.v, access, &w, &m) == WALK_OK;
+	if (ok)
+		copy_bytes(buf, (const uint8_t *)pool_ptr(&mmu->memory->pool, m) + (va.v & ~PAGE_MASK), len);
+	memory_unlock(mmu->memory);
+	return ok;
+}
+
 static void explain_locked(struct mmu *mmu, struct explain *x)
 {
 	static const unsigned accesses[EXPLAIN_ACCESSES] = {

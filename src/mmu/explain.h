@@ -131,5 +131,7 @@ void mmu_explain(struct mmu *mmu, gva_t va, uint64_t cr3, struct explain *out);
 
 /* Just where the tables in force lead for an access; false: paging is off, or they deny it. */
 bool mmu_look(struct mmu *mmu, gva_t va, unsigned access, gpa_t *p);
+/* Reads what is there, within one page. False: as mmu_look, or it is no memory. */
+bool mmu_peek(struct mmu *mmu, gva_t va, unsigned access, void *buf, size_t len);
 
 #endif

@@ -69,7 +69,7 @@ size_t profile_symbol_count(const struct vm_profile *p);
 /* programs.c: bt_vcpu_profile.user. */
 void profile_user(void *vm, struct vcpu *v);
 /* The file name of the program whose user code runs; false: it cannot be found. On the vcpu's thread. */
-bool program_path(struct vm *vm, struct vcpu *v, char *name, size_t size);
+bool program_path(struct vcpu *v, char *name, size_t size);
 /* 0: not known. */
 const char *profile_program_name(const struct vm_profile *p, uint64_t space);
 

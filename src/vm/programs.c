@@ -15,14 +15,13 @@
 #define STACK_PAGES_MAX 64u
 #define PATH_BYTES 256u
 
-/* Does a path end eight bytes before the end of this page? Its last part goes to name. */
-static bool path_at_end(struct vm *vm, gpa_t page, char *name, size_t size)
+/* Does a path end eight bytes before the end of these, which are the end of a page? Its last part goes to name. */
+static bool path_at_end(const char data[PATH_BYTES], char *name, size_t size)
 {
-	char data[PATH_BYTES];
-	const size_t end = sizeof(data) - 9;
+	const size_t end = PATH_BYTES - 9;
 	size_t start = end;
 
-	if (memory_read(&vm->memory, gpa(page.v + PAGE_SIZE - sizeof(data)), data, sizeof(data)) || load_u64(data + end + 1) || data[end])
+	if (load_u64(data + end + 1) || data[end])
 		return false;
 	while (start && data[start - 1] > ' ' && data[start - 1] < 127)
 		start--;
@@ -34,14 +33,14 @@ static bool path_at_end(struct vm *vm, gpa_t page, char *name, size_t size)
 }
 
 /* The vDSO may follow right behind the stack, so the last page of the run need not be the stack's. */
-bool program_path(struct vm *vm, struct vcpu *v, char *name, size_t size)
+bool program_path(struct vcpu *v, char *name, size_t size)
 {
 	uint64_t va = v->gpr[RSP] & PAGE_MASK;
+	char data[PATH_BYTES];
 	bool found = false;
-	gpa_t page;
 
-	for (unsigned i = 0; i < STACK_PAGES_MAX && mmu_look(&v->mmu, gva(va), ACC_READ | ACC_USER, &page); i++, va += PAGE_SIZE)
-		found |= path_at_end(vm, page, name, size);
+	for (unsigned i = 0; i < STACK_PAGES_MAX && mmu_peek(&v->mmu, gva(va + PAGE_SIZE - PATH_BYTES), ACC_READ | ACC_USER, data, PATH_BYTES); i++, va += PAGE_SIZE)
+		found |= path_at_end(data, name, size);
 	return found;
 }
 
@@ -60,7 +59,7 @@ void profile_user(void *opaque, struct vcpu *v)
 	uint16_t *instance = &p->vcpu.bt.instance[space_slot(v->cr3)];
 	struct profile_program found, *known = program_find(p, profile_space(v));
 
-	if (!program_path(vm, v, found.name, sizeof(found.name)) || (known && !strcmp(known->name, found.name)))
+	if (!program_path(v, found.name, sizeof(found.name)) || (known && !strcmp(known->name, found.name)))
 		return;
 	/* Another program has taken over the table (its frame was freed and used again). */
 	if (known)

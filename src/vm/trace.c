@@ -77,7 +77,8 @@ static const char *trace_symbol_of(void *opaque, uint64_t va, bool user, uint64_
 
 static void trace_program(void *opaque, void *vcpu, char *name)
 {
-	if (!program_path(opaque, vcpu, name, 48))
+	(void)opaque;
+	if (!program_path(vcpu, name, 48))
 		name[0] = 0;
 }
 

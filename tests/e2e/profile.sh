@@ -1,6 +1,6 @@
 #!/bin/sh
 # A profile ranks what must be hot, in the kernel and in a program, loses no sample, and is the same as text and as JSON; perf gets its names.
-# each: nested shadow
+# each: nested shadow direct
 # timeout: 200
 . tests/e2e/lib/lib.sh
 machine="--kernel $GUESTS/vmlinuz --initrd $GUESTS/test.img --paging $1 --debug-exit --timeout 60 --symbols $GUESTS/test-root/bin/hot"
@@ -19,9 +19,9 @@ expect_status 125 $TRIFOLD run $machine --profile "$TMP/no/such/folder" --append
 expect_status 125 $TRIFOLD run $machine --symbols "$TMP/nowhere" --profile "$TMP/p" --append "quiet"
 grep -q nowhere "$TMP/err" || fail "the line does not name the file"
 
-python3 - "$TMP" <<'PYTHON'
+python3 - "$TMP" "$1" <<'PYTHON'
 import json, re, sys
-tmp = sys.argv[1]
+tmp, paging = sys.argv[1:]
 p = json.load(open(f"{tmp}/profile.json"))
 views = {k: v for k, v in p.items() if "rows" in v}
 assert p["profile"]["samples"] > 500, p["profile"]
@@ -44,7 +44,8 @@ assert functions[rank["hot", "hot_user_loop"]]["total"] > 0.1 * p["profile"]["sa
 clear = [i for (who, name), i in rank.items() if who == "kernel" and re.search("read_zero|clear_user|iov_iter_zero|rep_stos", name)]
 assert clear and min(clear) < 6, [r["name"] for r in functions[:10]]
 assert {"kernel", "hot"} <= {r["name"] for r in views["spaces"]["rows"]}
-assert any(r["name"] == "entry_SYSCALL_64" for r in views["exits"]["rows"] + functions), "no system calls"
+system_call = "xen_hypercall_pv" if paging == "direct" else "entry_SYSCALL_64"
+assert any(r["name"] == system_call for r in views["exits"]["rows"] + functions), "no system calls"
 assert views["executor"]["all"]["total"] == sum(r["total"] for r in views["executor"]["rows"])
 
 text = open(f"{tmp}/profile.txt").read()

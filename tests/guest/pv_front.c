@@ -35,8 +35,7 @@ static volatile struct xenstore_domain_interface *store(void) { return pv_of_mfn
 static void xs_put(const void *bytes, size_t n)
 {
 	for (size_t i = 0; i < n; i++) {
-		while (store()->req_prod - store()->req_cons == XENSTORE_RING_SIZE)
-			;
+		PV_WAIT(store()->req_prod - store()->req_cons != XENSTORE_RING_SIZE);
 		store()->req[MASK_XENSTORE_IDX(store()->req_prod)] = ((const char *)bytes)[i];
 		__atomic_thread_fence(__ATOMIC_SEQ_CST);
 		store()->req_prod++;
@@ -47,8 +46,7 @@ static void xs_put(const void *bytes, size_t n)
 static void xs_get(char *bytes, size_t n)
 {
 	for (size_t i = 0; i < n; i++) {
-		while (store()->rsp_prod == store()->rsp_cons)
-			;
+		PV_WAIT(store()->rsp_prod != store()->rsp_cons);
 		bytes[i] = store()->rsp[MASK_XENSTORE_IDX(store()->rsp_cons)];
 		__atomic_thread_fence(__ATOMIC_SEQ_CST);
 		store()->rsp_cons++;
@@ -85,9 +83,7 @@ static void set(const char *path, unsigned number)
 
 static void until_back_is(char state)
 {
-	do
-		xs(XS_READ, BACK "state", "");
-	while (answer[0] != state);
+	PV_WAIT((xs(XS_READ, BACK "state", ""), answer[0] == state));
 }
 
 /* ---- the disk ---- */
@@ -126,8 +122,7 @@ static void post(const struct blkif_request *r)
 }
 static int status(void)
 {
-	while (__atomic_load_n(&ring->rsp_prod, __ATOMIC_SEQ_CST) != prod)
-		;
+	PV_WAIT(__atomic_load_n(&ring->rsp_prod, __ATOMIC_SEQ_CST) == prod);
 	return ring->ring[(prod - 1) % 32].rsp.status;
 }
 
@@ -251,9 +246,7 @@ static void indices(void)
 
 		__atomic_store_n(&ring->req_prod, prod + (i ? 1u << 31 : 33), __ATOMIC_SEQ_CST);
 		send(port);
-		do
-			event(EVTCHNOP_status, &s);
-		while (s.status != EVTCHNSTAT_unbound);
+		PV_WAIT((event(EVTCHNOP_status, &s), s.status == EVTCHNSTAT_unbound));
 		set(DISK "state", 6);
 		until_back_is('6');
 		set(DISK "state", 1);
@@ -272,8 +265,7 @@ static void store_ring(void)
 	PV_CHECK(store()->error == XENSTORE_ERROR_NONE, store()->error);
 	store()->req_prod = store()->req_cons + XENSTORE_RING_SIZE + 1;
 	send(pv_info->store_evtchn);
-	while (store()->error == XENSTORE_ERROR_NONE)
-		;
+	PV_WAIT(store()->error != XENSTORE_ERROR_NONE);
 	PV_CHECK(store()->error == XENSTORE_ERROR_RINGIDX, store()->error);
 	/* The disk goes on without it. */
 	works();

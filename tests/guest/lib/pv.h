@@ -154,4 +154,16 @@ static inline void pv_end(void)
 	pv_call(__HYPERVISOR_sched_op, SCHEDOP_shutdown, (uint64_t)(uintptr_t)&end, 0, 0);
 }
 
+
+/* Waits for what domain 0 does; if it never does, the guest fails and says what it waited for. About 20 s, by the time-stamp counter. */
+#define PV_WAIT_TICKS 50000000000ull
+#define PV_WAIT(condition) do { \
+		const uint64_t begin_ = __builtin_ia32_rdtsc(); \
+		while (!(condition)) \
+			if (__builtin_ia32_rdtsc() - begin_ > PV_WAIT_TICKS) { \
+				PV_CHECK(!"waited in vain for " #condition, 0); \
+				pv_end(); \
+			} \
+	} while (0)
+
 #endif
