@@ -63,7 +63,7 @@ static void hypercall_stubs(void)
 
 static void several_in_one(void)
 {
-	static multicall_entry_t calls[3];
+	static multicall_entry_t calls[3], many[200];
 
 	calls[0].op = __HYPERVISOR_xen_version;
 	calls[1].op = __HYPERVISOR_xenpmu_op;
@@ -73,6 +73,13 @@ static void several_in_one(void)
 	PV_CHECK(calls[0].result == (4 << 16 | 17), calls[0].result);
 	PV_CHECK((int64_t)calls[1].result == -XEN_ENOSYS, calls[1].result);
 	PV_CHECK((int64_t)calls[2].result == -XEN_EINVAL, calls[2].result);
+	/* More than are done at a time: each is made once. */
+	for (unsigned i = 0; i < 200; i++)
+		many[i] = (multicall_entry_t){ .op = __HYPERVISOR_set_debugreg, .args = { 0, i } };
+	many[150] = (multicall_entry_t){ .op = __HYPERVISOR_get_debugreg, .args = { 0 } };
+	PV_CHECK(!pv_call(__HYPERVISOR_multicall, (uint64_t)(uintptr_t)many, 200, 0, 0), 0);
+	PV_CHECK(many[150].result == 149, many[150].result);
+	PV_CHECK(pv_call(__HYPERVISOR_get_debugreg, 0, 0, 0, 0) == 199, 0);
 	PV_CHECK(!pv_call(__HYPERVISOR_vm_assist, VMASST_CMD_enable, VMASST_TYPE_4gb_segments, 0, 0), 0);
 	PV_CHECK(!pv_call(__HYPERVISOR_vm_assist, VMASST_CMD_disable, VMASST_TYPE_4gb_segments, 0, 0), 0);
 	PV_CHECK(pv_call(__HYPERVISOR_vm_assist, 9, VMASST_TYPE_4gb_segments, 0, 0) == -XEN_ENOSYS, 0);
@@ -94,11 +101,40 @@ static void debug_registers(void)
 	PV_CHECK(!set_dr(7, 0x400) && get_dr(7) == 0x400, get_dr(7));
 	PV_CHECK(set_dr(7, 1 << 13) == -XEN_EPERM, 0);
 	PV_CHECK(get_dr(6) == 0xffff0ff0 && get_dr(4) == 0xffff0ff0, get_dr(6));
+	PV_CHECK(!set_dr(6, 0x1005) && get_dr(6) == 0xffff0ff5, get_dr(6));	/* what is reserved stays */
+	PV_CHECK(!set_dr(4, 0) && get_dr(6) == 0xffff0ff0, get_dr(6));
 	PV_CHECK(set_dr(8, 0) == -XEN_EINVAL && get_dr(8) == -XEN_EINVAL, 0);
 	PV_CHECK(!PV_FAULTS("mov %%db1, %%rax\nmov %%rax, %0", "m"(value)), 0);
 	PV_CHECK(value == 0x1001, value);
 	for (unsigned i = 0; i < 4; i++)
 		set_dr(i, 0);
+}
+
+static void xen_cpuid(uint32_t leaf, uint32_t sub, uint32_t r[4])
+{
+	__asm__ volatile("ud2\n.ascii \"xen\"\ncpuid" : "=a"(r[0]), "=b"(r[1]), "=c"(r[2]), "=d"(r[3]) : "0"(leaf), "2"(sub));
+}
+
+/* Who the hypervisor is, and nothing that a paravirtualized kernel must not use: what would change paging, most of all. */
+static void what_the_processor_offers(void)
+{
+	uint32_t r[4];
+
+	xen_cpuid(0x40000001, 0, r);
+	PV_CHECK(r[0] == (4 << 16 | 17), r[0]);
+	xen_cpuid(0x40000002, 0, r);
+	PV_CHECK(r[0] == 0 && r[2] == 1, r[2]);	/* no page to be filled; entries keep A and D */
+	xen_cpuid(0x40000003, 1, r);
+	PV_CHECK(r[2], r[2]);	/* the factor of system time */
+	xen_cpuid(0x40000005, 0, r);
+	PV_CHECK(r[1] >= 36 && r[1] <= 52, r[1]);
+	xen_cpuid(1, 0, r);
+	PV_CHECK(!(r[3] & (1 << 3 | 1 << 13 | 1 << 12 | 1 << 17)), r[3]);	/* PSE, PGE, MTRR, PSE36 */
+	PV_CHECK(!(r[2] & (1 << 3 | 1 << 17 | 1 << 21 | 1 << 24)) && r[2] >> 31, r[2]);	/* MONITOR, PCID, x2APIC, TSC deadline; a hypervisor */
+	xen_cpuid(7, 0, r);
+	PV_CHECK(!(r[1] & (1 << 7 | 1 << 10 | 1 << 20)) && !(r[2] & (1 << 2 | 1 << 3 | 1 << 16)), r[1]);	/* SMEP, INVPCID, SMAP; UMIP, PKU, LA57 */
+	xen_cpuid(0x80000001, 0, r);
+	PV_CHECK(!(r[3] & 1 << 26) && !(r[2] & 1 << 2) && r[3] & 1 << 11, r[3]);	/* pages of 1 GiB, SVM; SYSCALL */
 }
 
 static void emulated_instructions(void)
@@ -112,6 +148,7 @@ static void emulated_instructions(void)
 	__asm__ volatile("ud2\n.ascii \"xen\"\ncpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
 	PV_CHECK(b == 0x566e6558 && c == 0x65584d4d && d == 0x4d4d566e, b);
 	PV_CHECK(PV_FAULTS("ud2\n.ascii \"xem\"\ncpuid", "r"(0)), 0);
+	what_the_processor_offers();
 	/* CR0: task switched is the guest's own, the rest stays. */
 	__asm__ volatile("mov %%cr0, %0" : "=r"(value));
 	PV_CHECK(value & 1 << 31, value);
@@ -157,6 +194,8 @@ static void emulated_instructions(void)
 	PV_CHECK(!PV_FAULTS("xor %%edx, %%edx\nmov %0, %%rax\nmov $0xc0000100, %%ecx\nwrmsr", "r"(base)), 0);
 	__asm__ volatile("mov %%fs:8, %0" : "=r"(value));
 	PV_CHECK(value == page[0][1], value);
+	__asm__ volatile("rdmsr" : "=a"(a), "=d"(d) : "c"(0xc0000100));
+	PV_CHECK((a | (uint64_t)d << 32) == base, a);
 	PV_CHECK(PV_FAULTS("mov $0xc0000082, %%ecx\nxor %%edx, %%edx\nxor %%eax, %%eax\nwrmsr", "r"(0)), 0);
 	PV_CHECK(PV_FAULTS("mov $0x12345, %%ecx\nrdmsr", "r"(0)), 0);
 	page[1][1] = 0x77;
@@ -292,6 +331,14 @@ static void tables(void)
 	PV_CHECK(!pv_call(__HYPERVISOR_mmu_update, (uint64_t)(uintptr_t)&keep, 1, 0, DOMID_SELF), 0);
 	PV_CHECK((*entry & 0x62) == 0x60, *entry);
 	PV_CHECK(!pv_remap(page[3], RW) && !(*entry & 0x60), *entry);
+	keep = (struct mmu_update){ leaf | MMU_PT_UPDATE_NO_TRANSLATE, pv_mfn(page[3]) * PV_PAGE | RO };
+	PV_CHECK(!pv_call(__HYPERVISOR_mmu_update, (uint64_t)(uintptr_t)&keep, 1, 0, DOMID_SELF), 0);
+	PV_CHECK((*entry & 7) == RO, *entry);
+	PV_CHECK(!pv_remap(page[3], RW), 0);
+	/* Whose tables and whose pages: nobody else's. */
+	PV_CHECK(pv_call(__HYPERVISOR_mmu_update, (uint64_t)(uintptr_t)&keep, 1, 0, DOMID_IO) == -XEN_EPERM, 0);
+	PV_CHECK(pv_call(__HYPERVISOR_mmu_update, (uint64_t)(uintptr_t)&keep, 1, 0, 9u << 16 | DOMID_SELF) == -XEN_EINVAL, 0);
+	PV_CHECK((*entry & 7) == RW, *entry);
 	/* A list ends at its first error, and the guest learns where. */
 	e = pv_call(__HYPERVISOR_mmu_update, (uint64_t)(uintptr_t)u, 3, (uint64_t)(uintptr_t)&done, DOMID_SELF);
 	PV_CHECK(e < 0 && done == 2, done);

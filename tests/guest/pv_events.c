@@ -116,6 +116,9 @@ static void channels(void)
 
 	PV_CHECK(!op(EVTCHNOP_alloc_unbound, &open) && open.port != ipi.port, open.port);
 	PV_CHECK(status(open.port) == EVTCHNSTAT_unbound, status(open.port));
+	PV_CHECK(!op(EVTCHNOP_bind_vcpu, &(struct evtchn_bind_vcpu){ .port = open.port }), 0);
+	PV_CHECK(op(EVTCHNOP_bind_vcpu, &(struct evtchn_bind_vcpu){ .port = ipi.port }) == -XEN_EINVAL, 0);	/* it is a vcpu's own */
+	PV_CHECK(op(EVTCHNOP_bind_vcpu, &(struct evtchn_bind_vcpu){ .port = 4096 }) == -XEN_EINVAL, 0);
 	open.dom = 5;
 	PV_CHECK(op(EVTCHNOP_alloc_unbound, &open) == -XEN_EPERM, 0);
 	PV_CHECK(!op(EVTCHNOP_bind_virq, &virq) && status(virq.port) == EVTCHNSTAT_virq, virq.port);

@@ -251,6 +251,57 @@ static void iret_goes_by_the_descriptors_as_they_are_now(void **state)
 	assert_int_equal(v->rip, CALLBACK);
 }
 
+static void iret_to_what_cannot_be_entered_goes_to_the_failsafe_callback_or_ends_the_domain(void **state)
+{
+	const uint64_t data = 0x00cff3000000ffffull, code64 = 0x00affb000000ffffull, present = 1ull << 47;
+	const mfn_t gdt = frame();
+	struct vcpu *v = rig->v;
+
+	(void)state;
+	rig->xv->callback[CALLBACKTYPE_failsafe] = (struct xen_callback){ CALLBACK, true };
+	table(gdt)[5] = data, table(gdt)[6] = code64 & ~present, table(gdt)[7] = code64 | 1ull << 54 /* L and D */;
+	store_u64(at(DATA), gdt.v);
+	assert_int_equal(hypercall(__HYPERVISOR_set_gdt, DATA, 16, 0), 0);
+	static const uint16_t bad[][2] = { { 3, 0x2b }, { 0x2b, 0x2b }, { 0x33, 0x2b }, { 0x3b, 0x2b }, { 0x0f, 0x2b }, { 0x43, 0x2b }, { FLAT_USER_CS64, 3 } };
+	for (unsigned i = 0; i < ARRAY_LEN(bad); i++) {
+		iret(bad[i][0], bad[i][1]);
+		assert_int_equal(v->rip, CALLBACK);
+		assert_int_equal(v->ring3_kernel, 1);
+		assert_int_equal(rig->xv->xen->counters.failsafes, i + 1);
+	}
+	/* No frame to read; no tables to go to. */
+	v->gpr[RSP] = 0x7000000;
+	v->rip = CODE;
+	v->gpr[RAX] = __HYPERVISOR_iret;
+	STEP(0x0f, 0x05);
+	assert_int_equal(v->exit.kind, EXIT_TRIPLE_FAULT);
+	mmu_set_user_cr3(&v->mmu, 0);
+	iret(FLAT_USER_CS64, FLAT_USER_SS64);
+	assert_int_equal(v->exit.kind, EXIT_TRIPLE_FAULT);
+	assert_non_null(strstr(v->exit.reason, "without user page tables"));
+}
+
+static void a_trap_table_is_taken_and_cleared_and_the_fpu_trap_clears_task_switched(void **state)
+{
+	const struct trap_info traps[] = { { .vector = VEC_NM, .address = HANDLER }, { 0 } };
+	struct vcpu *v = rig->v;
+
+	(void)state;
+	memcpy(at(DATA), traps, sizeof(traps));
+	assert_int_equal(hypercall(__HYPERVISOR_set_trap_table, DATA, 0, 0), 0);
+	assert_int_equal(hypercall(__HYPERVISOR_fpu_taskswitch, 1, 0, 0), 0);
+	v->rip = CODE;
+	STEP(0xd9, 0xd0); /* fnop */
+	assert_int_equal(v->rip, HANDLER);
+	assert_int_equal(v->cr0 & CR0_TS, 0);
+	assert_int_equal(rig->xv->ctrlreg0 & CR0_TS, 0);
+	v->rip = CODE;
+	STEP(0xd9, 0xd0);
+	assert_int_equal(v->rip, CODE + 2);
+	assert_int_equal(hypercall(__HYPERVISOR_set_trap_table, 0, 0, 0), 0);
+	assert_int_equal(rig->xv->trap[VEC_NM].address, 0);
+}
+
 static void exceptions_bounce_with_their_error_code_and_the_event_mask(void **state)
 {
 	struct vcpu *v = rig->v;
@@ -613,7 +664,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(syscall_in_the_kernel_is_a_hypercall), T(syscall_in_user_code_bounces_to_the_kernel_and_iret_goes_back),
-		T(iret_goes_by_the_descriptors_as_they_are_now),
+		T(iret_goes_by_the_descriptors_as_they_are_now), T(iret_to_what_cannot_be_entered_goes_to_the_failsafe_callback_or_ends_the_domain),
+		T(a_trap_table_is_taken_and_cleared_and_the_fpu_trap_clears_task_switched),
 		T(exceptions_bounce_with_their_error_code_and_the_event_mask), T(software_interrupts_go_by_the_tables_privilege),
 		T(a_guest_without_a_handler_or_a_stack_is_lost), T(events_come_when_they_are_open), T(timers_end_in_the_timer_virq),
 		T(a_watchdog_that_is_not_poked_ends_the_domain), T(a_reason_that_was_latched_is_the_one_that_counts),
