@@ -3,12 +3,12 @@
  *
  * A set is small, so that it takes little memory and is swept fast, until level 2 has served so many misses since entries were last dropped (far more than it has
  * slots) that a large set pays: then random accesses to 128 MiB hit in generated code. Loads of CR3 cost no more by that, since only what was filled is
- * dropped, by a list. What must sweep a whole set (a frame becomes watched, frames are left) does cost more: after SWEEPS_MAX sweeps the set is small again, and must
+ * dropped, by a list. What must sweep a whole set (a frame becomes watched that it may hold as writable, frames are left) does cost more: after SWEEPS_MAX sweeps the set is small again, and must
  * be crowded twice as long as before to grow. So the time lost in sweeps stays a fraction of what the misses cost that came before.
  *
  * A guest that needs a large set is spread over more pages than the host's TLB holds, so the host's pages of what such a set has come to hold become large ones (tlb1_hot_chunk).
  */
-#include "mmu/mmu_internal.h"
+#include "mmu/tlb_lookup.h"
 
 #define LIMIT_FIRST (4 * TLB_L1_SMALL)
 #define LIMIT_MAX (256 * TLB_L1_SMALL)
@@ -70,6 +70,7 @@ void tlb1_grow(struct mmu *mmu, enum tlb_set set)
 		return;
 	copies_drop(mmu);
 	set_size(mmu, set, mmu->priv->tlb1_large);
+	fill_bytes(mmu->priv->tlb1[set].writable, 0, sizeof(mmu->priv->tlb1[set].writable));
 	mmu->counters.tlb_l1_grown++;
 }
 
@@ -182,15 +183,38 @@ void tlb1_enter_world(struct mmu *mmu, unsigned world)
 	}
 }
 
+/* Of a large set; what it says of writable frames is exact afterwards. */
+static void sweep_frame(struct mmu *mmu, unsigned set, mfn_t m, uint64_t host)
+{
+	struct tlb1 *t = &mmu->priv->tlb1[set];
+
+	if (!(t->writable[m.v % TLB1_FRAMES / 64] >> (m.v % 64) & 1) || !sweep(mmu, set))
+		return;
+	fill_bytes(t->writable, 0, sizeof(t->writable));
+	for (unsigned i = 0, n = tlb1_entries(mmu, set); i < n; i++) {
+		if (mmu->l1[set][i].tag_write == TLB_INVALID_TAG(i))
+			continue;
+		if (mmu->l1[set][i].host == host)
+			mmu->l1[set][i].tag_write = TLB_INVALID_TAG(i);
+		else
+			tlb1_note_writable(t, tr_mfn(mmu->l1[set][i].aux));
+	}
+}
+
 void tlb1_write_protect(struct mmu *mmu, mfn_t m)
 {
 	uint64_t host = (uint64_t)(uintptr_t)pool_ptr(&mmu->memory->pool, m);
 
 	copies_drop(mmu);
-	for (unsigned s = 0; s < mmu->sets; s++)
-		for (unsigned i = 0, n = sweep(mmu, s) ? tlb1_entries(mmu, s) : 0; i < n; i++)
+	for (unsigned s = 0; s < mmu->sets; s++) {
+		if (UNLIKELY(is_large(mmu, s))) {
+			sweep_frame(mmu, s, m, host);
+			continue;
+		}
+		for (unsigned i = 0; i < TLB_L1_SMALL; i++)
 			if (mmu->l1[s][i].host == host)
 				mmu->l1[s][i].tag_write = TLB_INVALID_TAG(i);
+	}
 }
 
 void tlb1_drop_void(struct mmu *mmu)

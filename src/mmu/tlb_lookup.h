@@ -76,6 +76,8 @@ static inline enum tlb_set tlb_set_of(const struct mmu *mmu, unsigned access)
 	return mmu->world + ((access & (ACC_AC | ACC_IMPLICIT)) == ACC_AC ? TLB_KERNEL_AC : TLB_KERNEL);
 }
 
+static inline void tlb1_note_writable(struct tlb1 *t, mfn_t m) { t->writable[m.v % TLB1_FRAMES / 64] |= 1ull << (m.v % 64); }
+
 /* Makes `data` va's entry in the set; if it is part of a large guest page, that has been noted. */
 static inline void tlb1_put(struct mmu *mmu, uint64_t va, enum tlb_set set, uint64_t data, bool writable)
 {
@@ -90,8 +92,12 @@ static inline void tlb1_put(struct mmu *mmu, uint64_t va, enum tlb_set set, uint
 	e->aux = data;
 	t->local[i / 64] = (t->local[i / 64] & ~bit) | (data & PTE_G ? 0 : bit);
 	t->local_words[i / 64 / 64] |= 1ull << (i / 64 % 64);
-	if (UNLIKELY(mmu->l1_mask[set] > TLB_L1_MASK(TLB_L1_SMALL)) && pool_is_hot(&mmu->memory->pool, tr_mfn(data)))
-		tlb1_hot_chunk(mmu, tr_mfn(data));
+	if (UNLIKELY(mmu->l1_mask[set] > TLB_L1_MASK(TLB_L1_SMALL))) {
+		if (writable)
+			tlb1_note_writable(t, tr_mfn(data));
+		if (pool_is_hot(&mmu->memory->pool, tr_mfn(data)))
+			tlb1_hot_chunk(mmu, tr_mfn(data));
+	}
 }
 
 /* watched: what the frame's flags say now. */
