@@ -2,8 +2,8 @@
  * block.c - the block table: look-up, invalidation, flush of the code cache, polling entries.
  *
  * Lifecycle of a block: made by translate.c; inserted (hash, lists of its frames, its granules watched); linked to and put into jump
- * tables; dead when a store hits its granules (entry patched, B3); gone when the cache is flushed, which is the only
- * time that host code is reused.
+ * tables; dead when a store hits its granules (entry patched, B3); gone when its part of the cache is emptied (evict.c) or all of it is, which are the only
+ * times that host code is reused.
  */
 #include "bt/lower.h"
 #include "bt/profile_internal.h"
@@ -96,17 +96,43 @@ void bt_forward(struct bt *bt, struct block *dead, const struct block *b)
 	patch_head(bt, dead->jump_entry, bt->cache + b->jump_entry);
 }
 
-/* b stands in frame m's list where *frame_at points. */
-static void kill_block(struct bt *bt, struct block *b, uint64_t m, uint32_t *frame_at)
+static void hash_remove(struct bt *bt, struct block *b)
 {
 	uint32_t *link = &bt->hash[hash_of(b->mfn, bt_block_key(b), b->mode)], me = (uint32_t)(b - bt->block) + 1;
-	struct emit e = { bt->cold };
 
 	while (*link != me) {
 		ASSERT(*link);
 		link = &bt->block[*link - 1].hash_next;
 	}
 	*link = b->hash_next;
+}
+
+void bt_unlist(struct bt *bt, struct block *b)
+{
+	hash_remove(bt, b);
+	frame_remove(bt, b, b->mfn);
+	if (b->mfn2 != NO_FRAME && b->mfn2 != b->mfn)
+		frame_remove(bt, b, b->mfn2);
+}
+
+void bt_close_entries(struct bt *bt, const struct block *b)
+{
+	struct code_part *part = bt_part_of(bt, b);
+	struct emit e = { part->cold };
+
+	ASSERT(bt_cold_room(part));
+	bt_profile_cold(bt, b, e.p);
+	patch_head(bt, b->entry, e.p);
+	cold_leave(bt, &e, b, false, LEAVE_DISPATCH);
+	patch_head(bt, b->jump_entry, e.p);
+	cold_leave(bt, &e, b, true, LEAVE_DISPATCH);
+	part->cold = e.p;
+}
+
+/* b stands in frame m's list where *frame_at points. */
+static void kill_block(struct bt *bt, struct block *b, uint64_t m, uint32_t *frame_at)
+{
+	hash_remove(bt, b);
 	frame_unlink(bt, b, m, frame_at);
 	if (b->mfn2 != NO_FRAME && b->mfn2 != b->mfn)
 		frame_remove(bt, b, m == b->mfn ? b->mfn2 : b->mfn);
@@ -114,14 +140,8 @@ static void kill_block(struct bt *bt, struct block *b, uint64_t m, uint32_t *fra
 	for (unsigned k = 0; k < 2; k++) /* what comes in the place of the code may care about flags that a poll clobbers */
 		if (b->poll[k])
 			patch_head(bt, b->poll[k], bt->cache + (k ? b->jump_entry : b->entry));
-	ASSERT(bt_cold_room(bt));
 	bt_profile_killed(bt, b);
-	bt_profile_cold(bt, b, e.p);
-	patch_head(bt, b->entry, e.p);
-	cold_leave(bt, &e, b, false, LEAVE_DISPATCH);
-	patch_head(bt, b->jump_entry, e.p);
-	cold_leave(bt, &e, b, true, LEAVE_DISPATCH);
-	bt->cold = e.p;
+	bt_close_entries(bt, b);
 }
 
 /* The bytes of b in frame m, as [*lo, *hi). */
@@ -155,9 +175,10 @@ void bt_invalidate_range(struct bt *bt, mfn_t m, unsigned offset, unsigned len)
 			link = frame_link(b, m.v);
 			continue;
 		}
-		if (!bt_cold_room(bt)) {
-			bt_flush(bt);
-			return;
+		if (!bt_cold_room(bt_part_of(bt, b))) {
+			bt_evict(bt, b);
+			link = &f->code_head;
+			continue;
 		}
 		kill_block(bt, b, m.v, link);
 		bt->counters.blocks_invalidated_write++;
@@ -184,42 +205,47 @@ void bt_drain_code_writes(struct bt *bt)
 	memory_unlock(bt->memory);
 }
 
+/* When everything goes: the whole lists of b's frames. */
+static void forget_frames(struct bt *bt, struct block *b)
+{
+	if (b->dead)
+		return;
+	b->dead = true;
+	bt->counters.blocks_invalidated_flush++;
+	for (unsigned k = 0; k < 2; k++) {
+		uint64_t m = k ? b->mfn2 : b->mfn;
+		struct frame *f;
+
+		if (m == NO_FRAME)
+			continue;
+		f = pool_frame(&bt->memory->pool, mfn(m));
+		f->code_head = 0;
+		f->code_granules = 0;
+		track_clear(&bt->memory->track, mfn(m), FRAME_CODE);
+	}
+}
+
 void bt_flush(struct bt *bt)
 {
-	for (uint32_t i = 0; i < bt->blocks; i++) {
-		struct block *b = &bt->block[i];
-
-		if (b->dead)
-			continue;
-		bt->counters.blocks_invalidated_flush++;
-		for (unsigned k = 0; k < 2; k++) {
-			uint64_t m = k ? b->mfn2 : b->mfn;
-			struct frame *f;
-
-			if (m == NO_FRAME)
-				continue;
-			f = pool_frame(&bt->memory->pool, mfn(m));
-			f->code_head = 0;
-			f->code_granules = 0;
-			track_clear(&bt->memory->track, mfn(m), FRAME_CODE);
-		}
-	}
+	for (uint32_t n = 0; n < CODE_PARTS; n++)
+		for (uint32_t i = n * PART_BLOCKS; i < bt->part[n].blocks; i++)
+			forget_frames(bt, &bt->block[i]);
 	for (uint32_t i = 0; i < BLOCK_HASH; i++)
 		bt->hash[i] = 0;
 	for (uint32_t i = 0; i < BLOCK_HEADS / 64; i++)
 		bt->heads[i] = 0;
-	bt->blocks = bt->marks = bt->sites = 0;
-	bt->hot = bt->hot_start;
-	bt->cold = bt->cache + CODE_HOT_SIZE;
-	bt->flush_generation++;
-	bt_profile_flushed(bt);
+	bt->generation++;
+	for (uint32_t n = 0; n < CODE_PARTS; n++)
+		bt_part_begin(bt, &bt->part[n]);
+	bt->filling = 0;
 	bt->counters.cache_flushes++;
 }
 
-/* Hot code is handed out in ascending order, so blocks are sorted by it. */
+/* Hot code of a part is handed out in ascending order, so blocks are sorted by it. */
 struct block *bt_block_of_host(struct bt *bt, uint32_t host)
 {
-	uint32_t lo = 0, hi = bt->blocks;
+	const struct code_part *part = bt_part_at(bt, host);
+	uint32_t lo = (uint32_t)(part - bt->part) * PART_BLOCKS, hi = part->blocks;
 
 	while (lo < hi) {
 		uint32_t mid = (lo + hi) / 2;
@@ -230,7 +256,7 @@ struct block *bt_block_of_host(struct bt *bt, uint32_t host)
 		else
 			hi = mid;
 	}
-	return lo < bt->blocks && host >= (bt->block[lo].entry < bt->block[lo].jump_entry ? bt->block[lo].entry :
+	return lo < part->blocks && host >= (bt->block[lo].entry < bt->block[lo].jump_entry ? bt->block[lo].entry :
 					   bt->block[lo].jump_entry) ? &bt->block[lo] : 0;
 }
 
@@ -246,11 +272,12 @@ uint8_t *bt_poll_entry(struct bt *bt, struct block *b, bool flags_saved)
 {
 	uint32_t *slot = &b->poll[flags_saved];
 	uint32_t to = flags_saved ? b->jump_entry : b->entry;
-	struct emit e = { bt->cold };
+	struct code_part *part = bt_part_of(bt, b);
+	struct emit e = { part->cold };
 
 	if (*slot)
 		return bt->cache + *slot;
-	if (!bt_cold_room(bt))
+	if (!bt_cold_room(part))
 		return 0;
 	bt_profile_cold(bt, b, e.p);
 	*slot = (uint32_t)(e.p - bt->cache);
@@ -276,6 +303,6 @@ uint8_t *bt_poll_entry(struct bt *bt, struct block *b, bool flags_saved)
 		e_load_gs(&e, RCX, SLOT(S_RCX));
 		e_jmp_to(&e, bt->cache + to);
 	}
-	bt->cold = e.p;
+	part->cold = e.p;
 	return bt->cache + *slot;
 }

@@ -22,7 +22,6 @@
 #include "x86/insn.h"
 
 #define CODE_CACHE_SIZE MIB(56)
-#define CODE_HOT_SIZE MIB(39)	/* the rest is for cold code */
 #define MAX_BLOCKS (1u << 18)
 #define BLOCK_HEADS (1u << 20)
 #define BLOCK_HASH (1u << 18)
@@ -31,6 +30,17 @@
 #define MAX_BLOCK_INSNS 48
 /* Room that one block may take at most in either region; checked before translation starts. */
 #define BLOCK_ROOM KIB(64)
+/*
+ * The code cache has parts, each with hot code from its start on, cold code behind that, and its share of the tables; they are filled one by one, and when none is
+ * left one is emptied (evict.c).
+ */
+#define CODE_PARTS 16u
+#define PART_SIZE (CODE_CACHE_SIZE / CODE_PARTS)
+#define PART_BLOCKS (MAX_BLOCKS / CODE_PARTS)
+#define PART_MARKS (MAX_MARKS / CODE_PARTS)
+#define PART_SITES (MAX_SITES / CODE_PARTS)
+/* Cold room that no new block takes: for what is made later for the part's blocks. */
+#define LATE_ROOM KIB(64)
 
 /* Mode: what translation depends on besides the bytes and the address. */
 enum bt_mode {
@@ -63,10 +73,11 @@ struct block {
 	uint32_t first_mark;	/* into bt->mark */
 	uint16_t marks;
 	uint16_t len;		/* guest bytes */
-	uint32_t mode;
-	bool dead;
-	bool shared;		/* runs at whatever page its frame is mapped (B5) */
-	bool flags_any;		/* the code does not care about the flags that it is entered with */
+	uint32_t mode : 24;
+	uint32_t dead : 1;
+	uint32_t shared : 1;	/* runs at whatever page its frame is mapped (B5) */
+	uint32_t flags_any : 1;	/* the code does not care about the flags that it is entered with */
+	uint32_t first_site;	/* into bt->site; up to the next block's */
 	uint32_t hash_next, frame_next, frame2_next; /* index + 1 */
 };
 #define NO_FRAME 0xffffffffu
@@ -125,15 +136,26 @@ enum leave_reason {
 
 struct bt_counters {
 	uint64_t blocks_translated, blocks_shared, insns_translated, bytes_guest, bytes_host, blocks_invalidated_write, blocks_invalidated_flush,
-		cache_flushes, dispatches, dispatch_misses, links, jump_cache_fills, executor_sites, slow_accesses, host_faults,
+		cache_flushes, cache_evictions, dispatches, dispatch_misses, links, jump_cache_fills, executor_sites, slow_accesses, host_faults,
 		code_writes, contexts, polls, string_runs;
+};
+
+struct code_part {
+	uint8_t *hot, *cold;		/* where the next block's hot and cold code go */
+	uint8_t *hot_end, *cold_end;	/* cold code begins at hot_end */
+	uint32_t blocks, marks, sites;	/* the next free ones of its own */
+	uint32_t born;			/* bt->generation when it was emptied last */
+	size_t ready[3];		/* bytes of its blocks, marks and sites that the host has populated */
 };
 
 /* Shared by the vcpus of a VM; guarded by lock (docs/locking.md). */
 struct bt {
 	uint8_t *cache;		/* RWX */
-	uint8_t *hot, *cold;		/* where the next block's hot and cold code go */
-	uint8_t *hot_start;		/* after the stubs */
+	struct code_part part[CODE_PARTS];
+	uint32_t filling;		/* which of them takes new blocks */
+	uint64_t hot_made, cold_made;	/* bytes ever made: their proportion is that of the next part */
+	uint32_t dice;			/* chooses parts to empty */
+	uint8_t *hot_start;		/* after the stubs, in part 0 */
 	uint8_t *leave[8];	/* stubs by leave_reason */
 	uint8_t *slow[2];	/* TLB miss, read and write: T0 the address, T1 the site */
 	uint8_t *slow_sited[2];	/* the same, S_SITE set */
@@ -152,16 +174,12 @@ struct bt {
 	uint8_t *jump_other[2];	/* the same, after a look at the other entries of the set and into the wide table; by bt_jump_small */
 	void (*enter)(struct vcpu *v, uint8_t *host);
 	struct block *block;
-	uint32_t blocks;
 	uint32_t *hash;
 	uint64_t *heads;	/* a bit for each hash of a frame and an offset: clear, no block begins there */
 	struct mark *mark;
-	uint32_t marks;
 	struct site *site;
-	uint32_t sites;
-	size_t ready[3];	/* bytes of block, mark and site that the host has populated */
 	struct memory *memory;
-	uint32_t flush_generation;
+	uint32_t generation;	/* counts the times that anything was emptied: indices and host code from before may be another's now */
 	struct bt_counters counters;
 	struct bt_profile *profile;	/* profile.h; 0: nobody counts */
 	void *lock;
@@ -181,7 +199,7 @@ struct bt_vcpu {
 	uint32_t last_number;		/* of a context: that of its entries in the wide table; none is used twice while any entry has it */
 	uint32_t current, previous;	/* index in context; of the one before */
 	struct { uint32_t fetch_id[2], mode; } ways; /* what S_JUMP_KERNEL and S_JUMP_USER were found for */
-	uint32_t fetch_epoch, flush_generation;
+	uint32_t fetch_epoch, generation;	/* what of mmu and bt the jump tables hold for */
 };
 
 /* translate.c: makes a block for the code at va; bytes are in frame m (and m2). Cold: run through fpu_call_cold. */
@@ -192,10 +210,16 @@ struct translate_request {
 	mfn_t m, m2;		/* m2: frame of the next page or MFN_NONE (a crossing instruction then goes to the executor) */
 	uint32_t mode;
 	bool shared;		/* bt_shares(v, va) */
-	struct block *out;	/* 0: no room (flush and ask again), or need_second */
+	struct block *out;	/* 0: no room (bt_make_room, and ask again), or need_second */
 	bool need_second;	/* the first instruction crosses into the next page: ask again with m2 */
 };
 void bt_translate(void *request);
+
+/* Which part of the code cache a block and an offset in the cache belong to. */
+static inline struct code_part *bt_part_of(struct bt *bt, const struct block *b) { return &bt->part[(uint32_t)(b - bt->block) / PART_BLOCKS]; }
+static inline struct code_part *bt_part_at(struct bt *bt, uint32_t host) { return &bt->part[host / PART_SIZE]; }
+/* Empties a part, whose blocks are forgotten already. */
+void bt_part_begin(struct bt *bt, struct code_part *p);
 
 /* block.c; memory->lock is held. bt_poll_entry returns 0 when there is no room. */
 struct block *bt_find(struct bt *bt, mfn_t m, mfn_t m2, uint64_t va, uint32_t mode, bool shared);
@@ -212,12 +236,19 @@ static inline bool bt_maybe_head(const struct bt *bt, uint64_t m, unsigned offse
 void bt_insert(struct bt *bt, struct block *b);
 void bt_invalidate_range(struct bt *bt, mfn_t m, unsigned offset, unsigned len);
 void bt_flush(struct bt *bt);
+/* evict.c: room for new blocks, in an empty part of the cache or in one that is emptied; and empties that of a block which needs more room. */
+void bt_make_room(struct bt *bt);
+void bt_evict(struct bt *bt, const struct block *b);
 void bt_drain_code_writes(struct bt *bt);
 struct block *bt_block_of_host(struct bt *bt, uint32_t host);
 const struct mark *bt_mark_of(struct bt *bt, const struct block *b, uint32_t host);
 /* Room for the few bytes that invalidation, polling entries and the like take in the cold area. */
-static inline bool bt_cold_room(const struct bt *bt) { return bt->cold + 256 < bt->cache + CODE_CACHE_SIZE; }
+static inline bool bt_cold_room(const struct code_part *p) { return p->cold + 256 < p->cold_end; }
 uint8_t *bt_poll_entry(struct bt *bt, struct block *b, bool flags_saved);
+/* Whoever enters dead block b leaves from now on. There is room. */
+void bt_close_entries(struct bt *bt, const struct block *b);
+/* Forgets live block b: neither found nor in its frames' lists. */
+void bt_unlist(struct bt *bt, struct block *b);
 /* Code that b's conditional jump `site` to another page goes to from now on: a look-up in the jump table. 0: no room. */
 uint8_t *bt_cross_entry(struct bt *bt, const struct block *b, uint32_t site);
 

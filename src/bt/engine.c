@@ -189,7 +189,7 @@ static struct block *find_block(struct vcpu *v, bool singly, bool *stop)
 	}
 	memory_lock(v->memory);
 	if (!r.out) {
-		bt_flush(bt);
+		bt_make_room(bt);
 		memory_unlock(v->memory);
 		return 0;
 	}
@@ -224,6 +224,7 @@ static void link_site(struct vcpu *v, uint32_t site, struct block *b)
 	const struct site *s;
 	const struct block *from;
 	const uint8_t *to;
+	const struct block *wants = b; /* cold room */
 
 	if (site == NO_SITE || !tune_on(v->memory->tune, TUNE_LINK))
 		return;
@@ -237,9 +238,11 @@ static void link_site(struct vcpu *v, uint32_t site, struct block *b)
 	s = &bt->site[site];
 	from = &bt->block[s->block];
 	if (s->kind == SITE_CROSS) { /* wherever that leads */
-		if (!from->dead && (to = bt_cross_entry(bt, from, site)))
-			e_patch(bt->cache + s->host, to);
-		return;
+		if (from->dead)
+			return;
+		wants = from;
+		to = bt_cross_entry(bt, from, site);
+		goto patch;
 	}
 	if (s->kind != SITE_LINK || from->dead || from->mfn != b->mfn || (from->mode ^ b->mode) & ~(uint32_t)MODE_SINGLY || b->mfn2 != NO_FRAME ||
 	    from->shared != b->shared || (bt_block_va(v, from) & PAGE_MASK) != (v->rip & PAGE_MASK))
@@ -248,10 +251,15 @@ static void link_site(struct vcpu *v, uint32_t site, struct block *b)
 		to = bt_poll_entry(bt, b, s->flags_saved);
 	else
 		to = bt->cache + (s->flags_saved ? b->jump_entry : b->entry);
-	if (!to)
-		return;
-	e_patch(bt->cache + s->host, to);
 	bt->counters.links++;
+patch:
+	if (LIKELY(to)) {
+		e_patch(bt->cache + s->host, to);
+		return;
+	}
+	memory_lock(v->memory);
+	bt_evict(bt, wants);
+	memory_unlock(v->memory);
 }
 
 /* Flags from C to where a block's jump_entry has them. */
@@ -262,7 +270,7 @@ static uint8_t *next_code(struct vcpu *v, uint32_t site)
 {
 	struct bt_vcpu *bv = BV(v);
 	struct bt *bt = bv->bt;
-	uint32_t generation = bt->flush_generation;
+	uint32_t generation = bt->generation;
 
 	for (;;) {
 		uint32_t pending = atomic_load_explicit(&v->pending, memory_order_relaxed);
@@ -319,7 +327,7 @@ static uint8_t *next_code(struct vcpu *v, uint32_t site)
 			site = NO_SITE;
 			continue;
 		}
-		singly = bt->flush_generation == generation && asks_singly(bt, site);
+		singly = bt->generation == generation && asks_singly(bt, site);
 		b = find_block(v, singly, &stop);
 		if (stop)
 			return 0;
@@ -327,12 +335,12 @@ static uint8_t *next_code(struct vcpu *v, uint32_t site)
 			site = NO_SITE;
 			continue;
 		}
-		if (site != NO_SITE && bt->flush_generation == generation)
+		if (site != NO_SITE && bt->generation == generation)
 			link_site(v, site, b);
 		site = NO_SITE;
-		/* find_block may have fetched under a new id, or flushed: look again before trusting the context. */
+		/* find_block may have fetched under a new id, or evicted, as may the link: look again before trusting the context. */
 		bt_context_refresh(v);
-		if (bt->flush_generation != generation && b->dead)
+		if (bt->generation != generation && b->dead)
 			continue;
 		if (LIKELY(!singly))
 			bt_jump_put(v, v->rip, b);
@@ -634,6 +642,8 @@ static int bt_vm_init(struct memory *memory, void **state)
 		return -ENOMEM;
 	}
 	bt_make_stubs(bt);
+	for (uint32_t n = 0; n < CODE_PARTS; n++)
+		bt_part_begin(bt, &bt->part[n]);
 	*state = bt;
 	return 0;
 }
@@ -681,8 +691,9 @@ static const struct stat_row bt_stat_rows[] = {
 	ROW(bytes_guest, "guest bytes in them"),
 	ROW(bytes_host, "host bytes generated for them, cold paths included"),
 	ROW(blocks_invalidated_write, "blocks dropped because a store hit their code"),
-	ROW(blocks_invalidated_flush, "blocks dropped because the code cache was flushed"),
+	ROW(blocks_invalidated_flush, "blocks dropped with the code cache or a part of it"),
 	ROW(cache_flushes, "times that the whole code cache was dropped"),
+	ROW(cache_evictions, "parts of the code cache dropped to make room"),
 	ROW(dispatches, "times that a block was looked up in C"),
 	ROW(dispatch_misses, "... and did not exist yet"),
 	ROW(links, "direct jumps patched between blocks"),

@@ -12,17 +12,27 @@
 
 #define BV(v) ((v)->bt)
 
-static void table_clear(struct vcpu *v, uint32_t table)
+static uint32_t entries_of(uint32_t table) { return table < JUMP_LARGE_TABLES ? JUMP_LARGE_ENTRIES : JUMP_SMALL_ENTRIES; }
+
+/* What an empty entry of address 0's set holds; elsewhere it is 0. */
+static uint64_t other_than_zero(uint32_t entries)
 {
-	uint32_t entries = table < JUMP_LARGE_TABLES ? JUMP_LARGE_ENTRIES : JUMP_SMALL_ENTRIES, slot = bt_jump_slot(0, entries);
-	struct jump_entry *first = &v->jump[bt_jump_first(table)];
+	const uint32_t slot = bt_jump_slot(0, entries);
 	uint64_t other = PAGE_SIZE;
 
 	while (((bt_jump_slot(other, entries) ^ slot) & ~(JUMP_WAYS - 1)) == 0)
 		other += PAGE_SIZE;
+	return other;
+}
+
+static void table_clear(struct vcpu *v, uint32_t table)
+{
+	const uint32_t entries = entries_of(table), slot = bt_jump_slot(0, entries);
+	struct jump_entry *first = &v->jump[bt_jump_first(table)];
+
 	fill_bytes(first, 0, entries * sizeof(*first)); /* runs with live vector registers: no loop that becomes memset */
 	for (unsigned k = 0; k < JUMP_WAYS; k++)
-		first[slot ^ k].key = other;
+		first[slot ^ k].key = other_than_zero(entries);
 }
 
 static uint32_t number_of(const struct vcpu *v, uint32_t table) { return (uint32_t)v->jump[bt_jump_first(table) - 1].key; }
@@ -79,6 +89,34 @@ static void tables_void(struct vcpu *v)
 	for (uint32_t i = 1; i < JUMP_TABLES; i++)
 		BV(v)->context[i].used = false;
 	BV(v)->current = 0;
+}
+
+/* Was host code at this offset dropped since the tables were looked through last? An empty entry's 0 lies among the stubs, whose part's fate is no harm to it. */
+static bool is_evicted(const struct vcpu *v, uint64_t host) { return bt_part_at(BV(v)->bt, (uint32_t)host)->born - BV(v)->generation - 1 < INT32_MAX; }
+
+static void table_forget_evicted(struct vcpu *v, uint32_t table)
+{
+	const uint64_t cache = (uint64_t)(uintptr_t)BV(v)->bt->cache;
+	const uint32_t entries = entries_of(table), zero = bt_jump_slot(0, entries);
+	struct jump_entry *first = &v->jump[bt_jump_first(table)];
+
+	for (uint32_t i = 0; i < entries; i++)
+		if (first[i].host && is_evicted(v, first[i].host - cache))
+			first[i] = (struct jump_entry){ (i ^ zero) < JUMP_WAYS ? other_than_zero(entries) : 0, 0 };
+}
+
+/* Parts of the code cache have been emptied: no table leads there any more. */
+static void forget_evicted(struct vcpu *v)
+{
+	struct bt_vcpu *bv = BV(v);
+
+	for (uint32_t i = 1; i < JUMP_TABLES; i++)
+		if (bv->context[i].used)
+			table_forget_evicted(v, i);
+	for (uint32_t i = 0; i < JUMP_WIDE_ENTRIES; i++)
+		if (v->jump_wide[i].context && is_evicted(v, v->jump_wide[i].host))
+			v->jump_wide[i].context = 0;
+	bv->generation = bv->bt->generation;
 }
 
 void bt_contexts_init(struct vcpu *v)
@@ -140,9 +178,10 @@ void bt_context_refresh(struct vcpu *v)
 	struct bt_vcpu *bv = BV(v);
 	uint32_t fetch_id, mode = bt_mode_of(v);
 
-	if (UNLIKELY(bv->fetch_epoch != v->mmu.fetch_epoch || bv->flush_generation != bv->bt->flush_generation)) {
+	if (UNLIKELY(bv->generation != bv->bt->generation))
+		forget_evicted(v);
+	if (UNLIKELY(bv->fetch_epoch != v->mmu.fetch_epoch)) {
 		bv->fetch_epoch = v->mmu.fetch_epoch;
-		bv->flush_generation = bv->bt->flush_generation;
 		tables_void(v);
 	}
 	fetch_id = v->mmu.fetch_id[vcpu_user(v)];

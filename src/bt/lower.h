@@ -30,6 +30,7 @@ struct tr {
 	struct vcpu *v;
 	struct bt *bt;
 	struct block *b;
+	struct code_part *part;		/* that b is made in */
 	uint32_t index;			/* of b */
 	uint32_t mode;			/* now; differs from b->mode after STAC or CLAC */
 	struct emit e, cold;

@@ -54,17 +54,18 @@ void lower_jump_look_up(struct tr *t, struct emit *e, uint32_t mode, uint32_t si
 
 uint8_t *bt_cross_entry(struct bt *bt, const struct block *b, uint32_t site)
 {
-	uint8_t *start = bt->cold;
+	struct code_part *part = bt_part_of(bt, b);
+	uint8_t *start = part->cold;
 	struct emit e = { start };
 
-	if (!bt_cold_room(bt))
+	if (!bt_cold_room(part))
 		return 0;
 	bt_profile_cold(bt, b, start);
 	if (!bt->site[site].flags_saved)
 		e_save_flags(&e);
 	e_mov_va(&e, b->shared, T0, bt_cross_target(&bt->site[site]));
 	look_up_missed(bt, &e, b->mode, site, look_up(bt, &e, b->mode));
-	bt->cold = e.p;
+	part->cold = e.p;
 	return start;
 }
 

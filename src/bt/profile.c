@@ -112,7 +112,7 @@ static uint64_t site_va(const struct vcpu *v, uint32_t site)
 
 	if (site != NO_SITE && (site & BLOCK_SITE))
 		return bt_block_va(v, &bt->block[site & ~BLOCK_SITE]);
-	if (site >= bt->sites)
+	if (site >= MAX_SITES)
 		return v->rip;
 	return bt_block_va(v, &bt->block[bt->site[site].block]) + bt->site[site].guest_off;
 }
@@ -186,18 +186,27 @@ void bt_profile_count_code_write(struct vcpu *v)
 	profile_add(&v->bt->profile->events, v->rip, profile_space(v), PROFILE_CODE_WRITE);
 }
 
-static void tell_cold(const struct bt *bt)
+/* What is known of part n's cold code. */
+static struct bt_cold *colds_of(const struct bt_profile *p, uint32_t n) { return p->cold + n * (p->cold_room / BT_COLD_PARTS); }
+
+static void tell_part(const struct bt *bt, uint32_t n)
 {
 	struct bt_profile *p = bt->profile;
 
-	for (; p->colds_told < p->colds; p->colds_told++) {
-		const struct bt_cold *c = &p->cold[p->colds_told];
-		uint32_t end = p->colds_told + 1 < p->colds ? c[1].start : (uint32_t)(bt->cold - bt->cache);
+	for (; p->part[n].told < p->part[n].colds; p->part[n].told++) {
+		const struct bt_cold *c = colds_of(p, n) + p->part[n].told;
+		uint32_t end = p->part[n].told + 1 < p->part[n].colds ? c[1].start : (uint32_t)(bt->part[n].cold - bt->cache);
 		const struct block *b = &bt->block[c->block];
 
 		if (end > c->start)
 			p->made(p->opaque, bt->cache + c->start, end - c->start, b->va, (b->mode & MODE_SET) != TLB_USER);
 	}
+}
+
+static void tell_cold(const struct bt *bt)
+{
+	for (uint32_t n = 0; n < CODE_PARTS; n++)
+		tell_part(bt, n);
 }
 
 struct made { const struct bt *bt; const struct block *b; };
@@ -241,24 +250,28 @@ void bt_profile_note_cold(struct bt *bt, const struct block *b, const uint8_t *s
 {
 	struct bt_profile *p = bt->profile;
 
-	if (p->colds < p->cold_room)
-		p->cold[p->colds++] = (struct bt_cold){ (uint32_t)(start - bt->cache), (uint32_t)(b - bt->block) };
+	const uint32_t n = (uint32_t)(b - bt->block) / PART_BLOCKS;
+
+	if (p->part[n].colds < p->cold_room / BT_COLD_PARTS)
+		colds_of(p, n)[p->part[n].colds++] = (struct bt_cold){ (uint32_t)(start - bt->cache), (uint32_t)(b - bt->block) };
 }
 
 static const struct block *block_of_cold(const struct bt *bt, uint32_t host)
 {
 	const struct bt_profile *p = bt->profile;
-	uint32_t lo = 0, hi = p ? p->colds : 0;
+	const uint32_t n = host / PART_SIZE;
+	const struct bt_cold *cold = p ? colds_of(p, n) : NULL;
+	uint32_t lo = 0, hi = p ? p->part[n].colds : 0;
 
 	while (lo < hi) {
 		uint32_t mid = (lo + hi) / 2;
 
-		if (p->cold[mid].start <= host)
+		if (cold[mid].start <= host)
 			lo = mid + 1;
 		else
 			hi = mid;
 	}
-	return lo ? &bt->block[p->cold[lo - 1].block] : NULL;
+	return lo ? &bt->block[cold[lo - 1].block] : NULL;
 }
 
 void bt_profile_place(const struct vcpu *v, uint64_t rip, struct bt_place *out)
@@ -279,7 +292,7 @@ void bt_profile_place(const struct vcpu *v, uint64_t rip, struct bt_place *out)
 		out->va = sited ? site_va(v, (uint32_t)v->bt_scratch[S_SITE]) : v->rip;
 		return;
 	}
-	if (off >= CODE_HOT_SIZE) {
+	if (rip >= (uint64_t)(uintptr_t)bt_part_at(bt, (uint32_t)off)->hot_end) {
 		out->kind = BT_PLACE_COLD;
 		b = block_of_cold(bt, (uint32_t)off);
 	} else {

@@ -64,11 +64,13 @@ struct bt_vcpu_profile {
 	void *opaque;
 };
 
+#define BT_COLD_PARTS 16u /* of the code cache */
 /* Of a VM; written under memory->lock. */
 struct bt_profile {
 	struct profile_table killed;	/* blocks dropped because a store hit their code: va and space (0 or 1: user) of the block; one column */
-	struct bt_cold { uint32_t start, block; } *cold; /* whose cold code begins where, ascending */
-	uint32_t colds, colds_told, cold_room;
+	struct bt_cold { uint32_t start, block; } *cold; /* whose cold code begins where: ascending in each of BT_COLD_PARTS equal parts */
+	struct { uint32_t colds, told; } part[BT_COLD_PARTS];
+	uint32_t cold_room;
 	/* Tells of generated code: `size` bytes at `host`, made for the guest code at va. May be 0; called as cold code (fpu_call_cold). */
 	void (*made)(void *opaque, const void *host, uint32_t size, uint64_t va, bool kernel);
 	void *opaque;

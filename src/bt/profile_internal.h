@@ -49,16 +49,18 @@ static inline void bt_profile_killed(struct bt *bt, const struct block *b)
 	if (UNLIKELY(bt->profile))
 		bt_profile_count_killed(bt, b);
 }
-/* The cold code from start on is b's. To be called in ascending order. */
+/* The cold code from start on is b's. To be called in ascending order for each part of the cache. */
 static inline void bt_profile_cold(struct bt *bt, const struct block *b, const uint8_t *start)
 {
 	if (UNLIKELY(bt->profile))
 		bt_profile_note_cold(bt, b, start);
 }
-static inline void bt_profile_flushed(struct bt *bt)
+/* Part n of the cache is empty. */
+static inline void bt_profile_part(struct bt *bt, uint32_t n)
 {
+	_Static_assert(CODE_PARTS == BT_COLD_PARTS, "the same parts");
 	if (UNLIKELY(bt->profile))
-		bt->profile->colds = bt->profile->colds_told = 0;
+		bt->profile->part[n].colds = bt->profile->part[n].told = 0;
 }
 
 #endif

@@ -332,6 +332,5 @@ void bt_make_stubs(struct bt *bt)
 		e_set_page(&e);
 		e_jmp_gs_index(&e, T1, VOFF(jump[0].host));
 	}
-	bt->hot_start = bt->hot = (uint8_t *)ALIGN_UP((uintptr_t)e.p, 64);
-	bt->cold = bt->cache + CODE_HOT_SIZE;
+	bt->hot_start = (uint8_t *)ALIGN_UP((uintptr_t)e.p, 64);
 }

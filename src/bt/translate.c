@@ -56,9 +56,8 @@ static void (*const lower_of[INSN_CLASS_COUNT])(struct tr *, const struct insn *
 
 uint32_t tr_site(struct tr *t, enum site_kind kind)
 {
-	uint32_t n = t->bt->sites++;
+	uint32_t n = t->part->sites++;
 
-	ASSERT(n < MAX_SITES);
 	t->bt->site[n] = (struct site){ .block = t->index, .kind = kind,
 		.guest_off = t->off[t->i < t->n ? t->i : t->n],
 		.careful = t->i < t->n && (t->insn[t->i].need & NEED_FPU_STATE || t->insn[t->i].mem.size >= 16) };
@@ -84,8 +83,7 @@ void tr_mark(struct tr *t)
 
 	if (tr_cannot_fault(&t->insn[t->i]))
 		return;
-	m = &t->bt->mark[t->bt->marks++];
-	ASSERT(t->bt->marks <= MAX_MARKS);
+	m = &t->bt->mark[t->part->marks++];
 	*m = (struct mark){ .host = tr_offset(t, t->e.p), .guest_off = t->off[t->i],
 		.flags_saved = t->in_slot && !t->in_host };
 	t->b->marks++;
@@ -288,15 +286,18 @@ static void lower_block(struct tr *t)
 	}
 }
 
-static bool room(const struct bt *bt)
+#define MOST_MARKS (4 * MAX_BLOCK_INSNS)
+#define MOST_SITES (8 * MAX_BLOCK_INSNS)
+static bool room(const struct bt *bt, const struct code_part *p)
 {
-	return bt->hot + BLOCK_ROOM < bt->cache + CODE_HOT_SIZE && bt->cold + BLOCK_ROOM < bt->cache + CODE_CACHE_SIZE &&
-	       bt->blocks < MAX_BLOCKS && bt->marks + 4 * MAX_BLOCK_INSNS < MAX_MARKS &&
-	       bt->sites + 8 * MAX_BLOCK_INSNS < MAX_SITES;
+	const uint32_t next = (uint32_t)(p - bt->part) + 1;
+
+	return p->hot + BLOCK_ROOM < p->hot_end && p->cold + BLOCK_ROOM + LATE_ROOM < p->cold_end && p->blocks < next * PART_BLOCKS &&
+	       p->marks + MOST_MARKS < next * PART_MARKS && p->sites + MOST_SITES < next * PART_SITES;
 }
 
-/* The tables grow by whole batches: populating 64 pages costs the host less than six page faults. */
-#define TABLE_BATCH KIB(256)
+/* The tables grow by whole batches: populating 16 pages costs the host less than three page faults. */
+#define TABLE_BATCH KIB(64)
 static void reach(void *table, size_t used, size_t *ready, size_t total)
 {
 	if (LIKELY(used + KIB(16) <= *ready) || *ready >= total)
@@ -305,11 +306,13 @@ static void reach(void *table, size_t used, size_t *ready, size_t total)
 	*ready += TABLE_BATCH;
 }
 
-static void reach_all(struct bt *bt)
+static void reach_all(struct bt *bt, struct code_part *p)
 {
-	reach(bt->block, bt->blocks * sizeof(*bt->block), &bt->ready[0], MAX_BLOCKS * sizeof(*bt->block));
-	reach(bt->mark, bt->marks * sizeof(*bt->mark), &bt->ready[1], MAX_MARKS * sizeof(*bt->mark));
-	reach(bt->site, bt->sites * sizeof(*bt->site), &bt->ready[2], MAX_SITES * sizeof(*bt->site));
+	const uint32_t n = (uint32_t)(p - bt->part), block = n * PART_BLOCKS, mark = n * PART_MARKS, site = n * PART_SITES;
+
+	reach(bt->block + block, (p->blocks - block) * sizeof(*bt->block), &p->ready[0], PART_BLOCKS * sizeof(*bt->block));
+	reach(bt->mark + mark, (p->marks - mark) * sizeof(*bt->mark), &p->ready[1], PART_MARKS * sizeof(*bt->mark));
+	reach(bt->site + site, (p->sites - site) * sizeof(*bt->site), &p->ready[2], PART_SITES * sizeof(*bt->site));
 }
 
 /* An instruction whose bytes cross into the next page: decoded from a copy of both parts. */
@@ -332,18 +335,19 @@ void bt_translate(void *request)
 	struct translate_request *r = request;
 	struct bt *bt = r->bt;
 	unsigned page_off = (unsigned)(r->va & ~PAGE_MASK), avail = PAGE_SIZE - page_off;
+	struct code_part *part = &bt->part[bt->filling];
 	struct tr *t;
 	static __thread struct tr scratch;
 
 	r->out = 0;
-	if (!room(bt))
+	if (!room(bt, part))
 		return;
-	reach_all(bt);
+	reach_all(bt, part);
 	t = &scratch;
-	*t = (struct tr){ .v = r->v, .bt = bt, .mode = r->mode, .singly = r->mode & MODE_SINGLY, .e = { bt->hot }, .cold = { bt->cold } };
-	t->index = bt->blocks;
-	t->b = &bt->block[bt->blocks];
-	*t->b = (struct block){ .va = r->va, .mfn = (uint32_t)r->m.v, .mfn2 = NO_FRAME, .mode = r->mode, .shared = r->shared, .first_mark = bt->marks };
+	*t = (struct tr){ .v = r->v, .bt = bt, .part = part, .mode = r->mode, .singly = r->mode & MODE_SINGLY, .e = { part->hot }, .cold = { part->cold } };
+	t->index = part->blocks;
+	t->b = &bt->block[part->blocks];
+	*t->b = (struct block){ .va = r->va, .mfn = (uint32_t)r->m.v, .mfn2 = NO_FRAME, .mode = r->mode, .shared = r->shared, .first_mark = part->marks, .first_site = part->sites };
 	if (!decode_block(t, (const uint8_t *)pool_ptr(&bt->memory->pool, r->m) + page_off, avail)) {
 		if (!mfn_valid(r->m2)) {
 			r->need_second = true;
@@ -352,20 +356,23 @@ void bt_translate(void *request)
 		decode_crossing(t, r, avail);
 		t->b->mfn2 = (uint32_t)r->m2.v;
 	}
-	bt->blocks++;
+	part->blocks++;
 	compute_liveness(t);
 	lower_find_spans(t);
 	lower_block(t);
-	ASSERT(t->e.p < bt->hot + BLOCK_ROOM && t->cold.p < bt->cold + BLOCK_ROOM);
+	ASSERT(t->e.p < part->hot + BLOCK_ROOM && t->cold.p < part->cold + BLOCK_ROOM);
+	ASSERT(part->marks - t->b->first_mark <= MOST_MARKS && part->sites - t->b->first_site <= MOST_SITES);
 	t->b->len = t->off[t->n];
 	t->b->host_end = tr_offset(t, t->e.p);
 	bt->counters.blocks_translated++;
 	bt->counters.blocks_shared += r->shared;
 	bt->counters.insns_translated += t->n;
 	bt->counters.bytes_guest += t->b->len;
-	bt->counters.bytes_host += (uint64_t)(t->e.p - bt->hot) + (uint64_t)(t->cold.p - bt->cold);
-	bt_profile_cold(bt, t->b, bt->cold);
-	bt->hot = (uint8_t *)ALIGN_UP((uintptr_t)t->e.p, 4);
-	bt->cold = t->cold.p;
+	bt->hot_made += (uint64_t)(t->e.p - part->hot);
+	bt->cold_made += (uint64_t)(t->cold.p - part->cold);
+	bt->counters.bytes_host += (uint64_t)(t->e.p - part->hot) + (uint64_t)(t->cold.p - part->cold);
+	bt_profile_cold(bt, t->b, part->cold);
+	part->hot = (uint8_t *)ALIGN_UP((uintptr_t)t->e.p, 4);
+	part->cold = t->cold.p;
 	r->out = t->b;
 }

@@ -306,6 +306,44 @@ static void test_jump_tables_forget_what_is_mapped_elsewhere(void **state)
 	}
 }
 
+/*
+ * More code than a small cache holds, round and round. Each of its pieces goes one of four ways in each round, which is translated then and linked to the piece's end; and
+ * changes that end, so that its old translations, in other parts of the cache, are dead and lead to the newest one.
+ */
+static void test_a_full_cache_is_emptied_in_part(void **state)
+{
+	enum { PIECE = 256, PIECES = (MIB(2) - 4 * PAGE_SIZE) / PIECE, ROUNDS = 12 };
+	struct bt_machine *b = *state;
+	struct bt *bt = b->state;
+	uint8_t piece[PIECE];
+
+	CODE(b->m, "7: mov %ebx, %ecx; dec %ecx; jz 1f; dec %ecx; jz 2f; dec %ecx; jz 3f; add $8, %rax; jmp 4f\n"
+		   "1: add $1, %rax; jmp 4f; 2: add $2, %rax; jmp 4f; 3: add $4, %rax; jmp 4f\n"
+		   "4: incb 5f+3(%rip); jmp 5f; .balign 64; 5: add $1, %rdx; lea 7b+256(%rip), %rsi; cmp %rdi, %rsi; je 6f; jmp *%rsi; 6: hlt");
+	memory_read(&b->m->memory, gpa(CODE_AT), piece, sizeof(piece));
+	for (unsigned evict = 2; evict-- > 0;) {
+		b->tune.on[TUNE_SMALL_CACHE] = true;
+		b->tune.on[TUNE_EVICT] = evict;
+		bt_flush(bt);
+		for (unsigned i = 0; i < PIECES; i++)
+			poke(b->m, DATA + PIECE * i, piece, sizeof(piece));
+		bt->counters.cache_evictions = bt->counters.cache_flushes = 0;
+		for (unsigned round = 0; round < ROUNDS; round++) {
+			struct vcpu *v = b->m->v;
+
+			v->rip = DATA;
+			v->gpr[RBX] = 1 + round % 4;
+			v->gpr[RDI] = DATA + PIECE * PIECES;
+			v->gpr[RAX] = v->gpr[RDX] = 0;
+			run(b);
+			assert_int_equal(v->gpr[RAX], PIECES << round % 4);
+			assert_int_equal(v->gpr[RDX], PIECES * (2 + round));
+		}
+		assert_true(evict ? bt->counters.cache_evictions > CODE_PARTS : !bt->counters.cache_evictions);
+		assert_true(evict ? !bt->counters.cache_flushes : bt->counters.cache_flushes > 0);
+	}
+}
+
 /* A loop that goes by a jump to the end of its page, where an instruction crosses into the next one: it does not leave each time. */
 static void test_a_jump_to_where_an_instruction_crosses_pages_does_not_leave(void **state)
 {
@@ -476,6 +514,7 @@ int main(void)
 		TEST(test_a_set_of_the_jump_table_holds_as_many_targets_as_it_has_ways),
 		TEST(test_what_the_jump_table_lost_is_found_in_the_wide_table),
 		TEST(test_jump_tables_forget_what_is_mapped_elsewhere),
+		TEST(test_a_full_cache_is_emptied_in_part),
 		TEST(test_a_jump_to_where_an_instruction_crosses_pages_does_not_leave),
 		TEST(test_targets_of_one_hash_do_not_drive_each_other_out),
 		TEST(test_user_code_runs_wherever_it_is_mapped),
