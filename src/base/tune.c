@@ -20,7 +20,7 @@ const struct tune_row tune_rows[TUNE_COUNT] = {
 	[TUNE_INLINE_STRING] = { "inline-string", true, "copy and fill within a page without a call of C" },
 	[TUNE_JUMP_TABLE] = { "jump-table", true, "find targets across pages and of indirect jumps without leaving generated code" },
 	[TUNE_EVICT] = { "evict", true, "drop a part of a full code cache, rather than all of it" },
-	[TUNE_SMALL_CACHE] = { "small-cache", false, "a code cache of 9 MiB, which is full all the time (for tests)" },
+	[TUNE_SMALL_CACHE] = { "small-cache", false, "a code cache of 8 MiB, which is full all the time (for tests)" },
 	[TUNE_JUMP_VICTIM] = { "jump-victim", true, "keep an entry of the jump table that a new one displaces" },
 	[TUNE_JUMP_WIDE] = { "jump-wide", true, "look what a context's jump table has lost up in a wider one of all contexts" },
 };

@@ -231,7 +231,7 @@ static void link_site(struct vcpu *v, uint32_t site, struct block *b)
 	if (site & BLOCK_SITE) {
 		struct block *dead = &bt->block[site & ~BLOCK_SITE];
 
-		if (dead->dead && dead->shared == b->shared && bt_block_key(dead) == bt_block_key(b) && dead->mfn == b->mfn && dead->mfn2 == b->mfn2 && dead->mode == b->mode)
+		if ((site & ~BLOCK_SITE) < bt_part_of(bt, dead)->blocks && dead->dead && dead->shared == b->shared && bt_block_key(dead) == bt_block_key(b) && dead->mfn == b->mfn && dead->mfn2 == b->mfn2 && dead->mode == b->mode)
 			bt_forward(bt, dead, b);
 		return;
 	}

@@ -12,8 +12,8 @@
 #include "bt/lower.h"
 #include "bt/profile_internal.h"
 
-#define SMALL_PART KIB(576) /* --tune small-cache=on */
-#define FIRST_HOT_SHARE 70u /* percent, before anything is known */
+#define SMALL_PART KIB(512) /* --tune small-cache=on */
+#define FIRST_HOT_SHARE 72u /* percent, before anything is known */
 
 void bt_part_begin(struct bt *bt, struct code_part *p)
 {
@@ -23,9 +23,10 @@ void bt_part_begin(struct bt *bt, struct code_part *p)
 
 	if (tune_on(bt->memory->tune, TUNE_SMALL_CACHE))
 		end = start + SMALL_PART;
-	share = share < 50 ? 50 : share > 75 ? 75 : share;
+	share = share < 50 ? 50 : share > 80 ? 80 : share;
 	p->hot = start;
-	p->hot_end = p->cold = start + ALIGN_UP((uint64_t)(end - start) * share / 100, 64);
+	/* Both are to be full at the same time: what each keeps free does not count. */
+	p->hot_end = p->cold = start + BLOCK_ROOM + ALIGN_UP(((uint64_t)(end - start) - 2 * BLOCK_ROOM - LATE_ROOM) * share / 100, 64);
 	p->cold_end = end;
 	p->blocks = n * PART_BLOCKS;
 	p->marks = n * PART_MARKS;

@@ -46,7 +46,7 @@ struct table_reg { uint64_t base; uint16_t limit; };
 #define JUMP_TABLES (JUMP_LARGE_TABLES + JUMP_SMALL_TABLES)
 #define JUMP_HEAD_ENTRIES 4u	/* a line before each, whose last entry is its head */
 #define JUMP_SLOTS (JUMP_LARGE_TABLES * (JUMP_LARGE_ENTRIES + JUMP_HEAD_ENTRIES) + JUMP_SMALL_TABLES * (JUMP_SMALL_ENTRIES + JUMP_HEAD_ENTRIES))
-#define JUMP_WIDE_ENTRIES 65536u	/* of the table behind them, which all contexts share */
+#define JUMP_WIDE_ENTRIES 32768u	/* of the table behind them, which all contexts share */
 
 struct jump_entry { uint64_t key, host; };	/* the head of a table: key is the context's number */
 struct jump_wide { uint64_t key; uint32_t context, host; };
