@@ -42,6 +42,27 @@ static void *probe_stack(struct fuzz *f, uint64_t va, unsigned access)
 	return probe(f, va, access, 8);
 }
 
+/* The same through a window, as user code goes; a miss may make the window anew, or let it take in the page. */
+static void *probe_window(struct fuzz *f, uint64_t va, unsigned access)
+{
+	enum tlb_set set = set_of(f, access);
+	const unsigned n = pick(f, TLB_WINDOWS);
+
+	for (unsigned i = 0; i < TLB_WINDOWS; i++) {
+		const struct tlb_window *w = &f->mmu.window[set][i];
+
+		if (va - w->base < w->limit[0][!!(access & ACC_WRITE)]) {
+			f->windows++;
+			return (void *)(uintptr_t)(va + w->delta);
+		}
+	}
+	if (chance(f, 500))
+		mmu_window_make(&f->mmu, set, n, va);
+	else
+		mmu_window_grow(&f->mmu, set, n, va);
+	return probe(f, va, access, 8);
+}
+
 static void *host_of(struct fuzz *f, uint64_t pa)
 {
 	struct p2m_entry e;
@@ -155,7 +176,7 @@ void access_data(struct fuzz *f)
 			flags = flags_of(f, x.access[i].p.v);
 	hva = NULL;
 	if (!explained && !(access & (ACC_IMPLICIT | ACC_PROBE)) && chance(f, 900))
-		hva = chance(f, 500) ? probe_stack(f, va, access) : probe(f, va, access, 8);
+		hva = chance(f, 300) ? probe_stack(f, va, access) : chance(f, 500) ? probe_window(f, va, access) : probe(f, va, access, 8);
 	if (!hva && !explained && !(access & (ACC_IMPLICIT | ACC_PROBE)) && chance(f, 500) && mmu_refill(&f->mmu, va, set_of(f, access), access & ACC_WRITE)) {
 		hva = probe(f, va, access, 8);
 		if (!hva)

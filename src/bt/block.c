@@ -187,6 +187,48 @@ void bt_invalidate_range(struct bt *bt, mfn_t m, unsigned offset, unsigned len)
 		f->code_granules &= ~(1ull << g);
 }
 
+/* Blocks that begin in the chunk are made anew when somebody comes to them next. */
+static void renew_chunk(struct bt *bt, uint64_t m, unsigned offset)
+{
+	for (uint32_t *link = &pool_frame(&bt->memory->pool, mfn(m))->code_head; *link;) {
+		struct block *b = &bt->block[*link - 1];
+
+		if (b->mfn == m && ((b->va & ~PAGE_MASK) ^ offset) >> CHUNK_SHIFT == 0 && bt_cold_room(bt_part_of(bt, b)))
+			kill_block(bt, b, m, link);
+		else
+			link = frame_link(b, m);
+	}
+}
+
+void bt_window_sample(struct bt *bt, mfn_t m, unsigned offset, int32_t misses)
+{
+	struct chunk_windows *w = bt_windows_of(bt, m.v, offset);
+
+	if (w->misses_left < INT32_MAX / 2)
+		w->misses_left += misses;
+	if (bt_wants_windows(w) || ++w->samples < WINDOW_SAMPLES)
+		return;
+	memory_lock(bt->memory);
+	bt->counters.chunks_windowed++;
+	renew_chunk(bt, m.v, offset);
+	memory_unlock(bt->memory);
+}
+
+void bt_window_missed(struct bt *bt, struct block *b, unsigned window, uint32_t misses)
+{
+	struct chunk_windows *w = bt_windows_of(bt, b->mfn, (unsigned)(b->va & ~PAGE_MASK));
+
+	w->misses_left -= (int32_t)misses;
+	if (w->misses_left >= 0 || b->dead || tune_on(bt->memory->tune, TUNE_ALL_WINDOWS))
+		return;
+	w->misses_left = 0;
+	memory_lock(bt->memory);
+	w->without |= (uint16_t)(1u << window);
+	bt->counters.windows_forsaken++;
+	renew_chunk(bt, b->mfn, (unsigned)(b->va & ~PAGE_MASK));
+	memory_unlock(bt->memory);
+}
+
 void bt_drain_code_writes(struct bt *bt)
 {
 	struct track *track = &bt->memory->track;

@@ -25,6 +25,9 @@
 #define MAX_BLOCKS (1u << 18)
 #define BLOCK_HEADS (1u << 20)
 #define BLOCK_HASH (1u << 18)
+#define WINDOW_CHUNKS (1u << 15)
+#define CHUNK_SHIFT 8
+#define WINDOW_SAMPLES 8
 #define MAX_MARKS (1u << 20)
 #define MAX_SITES (1u << 21)
 #define MAX_BLOCK_INSNS 48
@@ -91,21 +94,34 @@ struct mark {
 };
 
 /* A memory access that may miss the TLB, or an exit: what the cold path must know. */
-enum site_kind { SITE_READ, SITE_WRITE, SITE_STACK_READ, SITE_STACK_WRITE, SITE_ALONE_READ, SITE_ALONE_WRITE, SITE_LINK, SITE_CROSS, SITE_BRANCH, SITE_FAR };
+enum site_kind { SITE_READ, SITE_WRITE, SITE_STACK_READ, SITE_STACK_WRITE, SITE_ALONE_READ, SITE_ALONE_WRITE, SITE_WINDOW_READ, SITE_WINDOW_WRITE, SITE_SPAN_READ, SITE_SPAN_WRITE, SITE_LINK, SITE_CROSS, SITE_BRANCH, SITE_FAR };
 struct site {
 	uint32_t block;
-	uint32_t host;		/* READ, WRITE: where to try again, T0 holding the address; STACK, ALONE: where to go on with the host address; LINK, CROSS: the rel32 to patch, or 0 */
-	uint32_t guest_off : 10; /* of the instruction */
-	uint32_t kind : 4;
-	uint32_t flags_saved : 1; /* as in struct mark */
-	uint32_t singly : 1;	/* LINK: to a block of MODE_SINGLY */
-	uint32_t careful : 1;	/* READ, WRITE: another fault may come before #PF, so let the executor find it */
-	/*
-	 * Of the access; LINK: where in the page the jump goes; BRANCH: what to add to RSP, plus SITE_RSP_MAX, if the target turns out not to be canonical (FAR: then the
-	 * target faults, not the branch).
-	 */
-	uint32_t size : 15;
+	/* READ, WRITE: where to try again, T0 holding the address; STACK, ALONE, WINDOW, SPAN: where to go on with the host address; LINK, CROSS: the rel32 to patch, or 0 */
+	uint32_t host;
+	union {
+		struct {
+			uint32_t guest_off : 10; /* of the instruction */
+			uint32_t kind : 4;
+			uint32_t flags_saved : 1; /* as in struct mark */
+			uint32_t singly : 1;	/* LINK: to a block of MODE_SINGLY */
+			uint32_t careful : 1;	/* an access: another fault may come before #PF, so let the executor find it */
+			/*
+			 * LINK: where in the page the jump goes; BRANCH: what to add to RSP, plus SITE_RSP_MAX, if the target turns out not to be canonical
+			 * (FAR: then the target faults, not the branch); a string instruction: string.c.
+			 */
+			uint32_t more : 15;
+		};
+		struct {
+			uint32_t : 17;
+			uint32_t window : 5;	/* of an access: its window */
+			uint32_t size : 10;	/* of an access; SPAN: of its span */
+		};
+		uint32_t bits;
+	};
 };
+#define SITE_SIZE_SHIFT 22
+/* A span has its second way on in `host` of the next site: where its accesses look up one by one. */
 /* A conditional jump to another page (CROSS) has its target, as e_mov_va takes it, in place of the next site. Its look-up in the jump table is made when it is first taken. */
 static inline void bt_set_cross_target(struct site *s, uint64_t va) { s[1].block = (uint32_t)va, s[1].host = (uint32_t)(va >> 32); }
 static inline uint64_t bt_cross_target(const struct site *s) { return (uint64_t)s[1].host << 32 | s[1].block; }
@@ -120,7 +136,7 @@ _Static_assert(sizeof(struct site) == 12 && MAX_BLOCK_INSNS * 15 < 1u << 10, "th
 enum { S_HOST_RSP, S_SELF, S_TARGET, S_JUMP_BASE /* where the current jump table begins, in words */, S_JUMP_WANT /* the same, never poisoned */,
        S_ODD_RSP, S_ODD_RIP /* see odd_stack */,
        S_RAX, S_RCX, S_TMP0, S_TMP1, S_SITE, S_EA, S_REASON, S_FAULT, S_FLAGS /* AH, AL of lahf; seto al */, S_BACK /* where a stack probe's cold path returns */,
-       S_SITES, S_CACHE /* bt->site, bt->cache */,
+       S_SITES, S_CACHE /* bt->site, bt->cache */, S_LIMIT /* the last offset in a page at which a window's access may begin */, S_FAIL /* where a span goes on without */,
        S_PAGE /* B5 */, S_JUMP_KERNEL, S_JUMP_USER /* what S_JUMP_WANT is after SYSCALL and after SYSRET, or JUMP_NONE: see jump.c */, S_COUNT };
 
 /* Why generated code left. */
@@ -137,7 +153,7 @@ enum leave_reason {
 struct bt_counters {
 	uint64_t blocks_translated, blocks_shared, insns_translated, bytes_guest, bytes_host, blocks_invalidated_write, blocks_invalidated_flush,
 		cache_flushes, cache_evictions, dispatches, dispatch_misses, links, jump_cache_fills, executor_sites, slow_accesses, host_faults,
-		code_writes, contexts, polls, string_runs;
+		chunks_windowed, windows_forsaken, code_writes, contexts, polls, string_runs;
 };
 
 struct code_part {
@@ -164,6 +180,9 @@ struct bt {
 	 * address ([0]) or what the probe's subtraction left of it ([1]).
 	 */
 	uint8_t *stack[TLB_SETS][2][TLB_STACK_SIZES], *stack_missed[TLB_SETS][2][TLB_STACK_SIZES][2];
+	/* Window n of a set missed, at T0 for site T1: [0] an access, [1] a span; window: the same again, S_SITE, S_BACK and S_LIMIT set. */
+	uint8_t *window_missed[2][TLB_SETS][2][TLB_WINDOWS], *window[2][TLB_SETS][2][TLB_WINDOWS];
+	uint8_t *window_make;	/* makes the window of S_SITE the run around T0 */
 	uint8_t *alone[TLB_SETS][2][TLB_STACK_SIZES], *alone_missed[TLB_SETS][2][TLB_STACK_SIZES]; /* the same in level 1, for accesses of a span that the span's look-up does not serve */
 	uint8_t *link[2];	/* a direct jump that is not patched: T1 the site; flags in EFLAGS, in S_FLAGS */
 	uint8_t *poll[2];	/* the same for LEAVE_POLL */
@@ -176,6 +195,11 @@ struct bt {
 	struct block *block;
 	uint32_t *hash;
 	uint64_t *heads;	/* a bit for each hash of a frame and an offset: clear, no block begins there */
+	/*
+	 * By bt_windows_of: of the blocks that begin in 256 bytes of a frame. They try windows (mmu/tlb.h) once so many samples of where time is spent have hit them, but not
+	 * those that missed more often than the time of the samples allows. A hash: who shares a place with others shares their lot.
+	 */
+	struct chunk_windows { uint16_t without; uint8_t samples; int32_t misses_left; } *windows;
 	struct mark *mark;
 	struct site *site;
 	struct memory *memory;
@@ -200,6 +224,7 @@ struct bt_vcpu {
 	uint32_t current, previous;	/* index in context; of the one before */
 	struct { uint32_t fetch_id[2], mode; } ways; /* what S_JUMP_KERNEL and S_JUMP_USER were found for */
 	uint32_t fetch_epoch, generation;	/* what of mmu and bt the jump tables hold for */
+	uint64_t sampled;	/* CPU time of the thread at the last sample, in ns */
 };
 
 /* translate.c: makes a block for the code at va; bytes are in frame m (and m2). Cold: run through fpu_call_cold. */
@@ -233,6 +258,18 @@ static inline bool bt_maybe_head(const struct bt *bt, uint64_t m, unsigned offse
 
 	return bt->heads[bit / 64] >> (bit % 64) & 1;
 }
+static inline struct chunk_windows *bt_windows_of(const struct bt *bt, uint64_t m, unsigned offset)
+{
+	return &bt->windows[bt_head_bit(m, offset >> CHUNK_SHIFT) % WINDOW_CHUNKS];
+}
+static inline bool bt_wants_windows(const struct chunk_windows *w) { return w->samples >= WINDOW_SAMPLES; }
+/*
+ * A sample hit this place of a frame; windows may miss so many times in the time that it stands for. Enough of them, and the blocks there are made anew, with windows, when somebody
+ * comes to them next. And: a window missed so often, as far as the block's chunk is concerned: if that is too often, the block is made anew without. Code of theirs may be
+ * running. Both take memory->lock.
+ */
+void bt_window_sample(struct bt *bt, mfn_t m, unsigned offset, int32_t misses);
+void bt_window_missed(struct bt *bt, struct block *b, unsigned window, uint32_t misses);
 void bt_insert(struct bt *bt, struct block *b);
 void bt_invalidate_range(struct bt *bt, mfn_t m, unsigned offset, unsigned len);
 void bt_flush(struct bt *bt);
@@ -278,6 +315,7 @@ void bt_make_stubs(struct bt *bt);
 uint64_t bt_tlb_miss_read(struct vcpu *v, uint64_t va, uint32_t site);
 uint64_t bt_tlb_miss_write(struct vcpu *v, uint64_t va, uint32_t site);
 uint64_t bt_domain_syscall(struct vcpu *v);
+uint64_t bt_window_make(struct vcpu *v, uint64_t va, uint32_t site);
 
 uint32_t bt_mode_of(const struct vcpu *v);
 

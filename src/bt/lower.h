@@ -191,6 +191,20 @@ struct site *lower_stack_missed(struct tr *t, unsigned size, bool write, bool un
 struct site *lower_look_up_alone(struct tr *t, unsigned size, bool write, struct emit *cold);
 bool lower_stack_has_stub(unsigned size);
 
+/* Which of the TLB's sets the code probes; a site of an access. */
+unsigned lower_set_of(const struct tr *t);
+uint32_t lower_site(struct tr *t, enum site_kind kind, unsigned size);
+
+/* lower_window.c: of the current instruction's operand. All but the first two expect that EFLAGS are free, and clobber T1. */
+bool lower_has_windows(const struct tr *t, unsigned size);
+/* The instruction as it is copied behind lower_window_direct, if it can be: the delta, in T1, is a part of its address. Bytes, or 0. */
+unsigned lower_window_form(const struct tr *t, const struct insn *in, uint8_t *code);
+void lower_window_direct(struct tr *t, const struct insn *in);
+/* T0, an address, becomes a host address. */
+void lower_window(struct tr *t, unsigned size, bool write);
+/* The same for a span; what follows in the cold area does without, T0 the address. */
+struct site *lower_window_span(struct tr *t, unsigned size, bool write);
+
 /* lower_span.c */
 /* Finds the spans of the block, before any lowering. */
 void lower_find_spans(struct tr *t);

@@ -73,7 +73,7 @@ static uint32_t branch_site(struct tr *t, int16_t rsp_undo)
 {
 	uint32_t site = tr_site(t, SITE_BRANCH);
 
-	t->bt->site[site].size = (uint32_t)(rsp_undo + SITE_RSP_MAX) & 0x7fff;
+	t->bt->site[site].more = (uint32_t)(rsp_undo + SITE_RSP_MAX) & 0x7fff;
 	return site;
 }
 
@@ -84,7 +84,7 @@ static struct site *cold_link(struct tr *t, enum site_kind kind, uint64_t va, ui
 	struct site *site = &t->bt->site[n];
 	uint8_t *own;
 
-	site->size = (uint16_t)(va & ~PAGE_MASK);
+	site->more = (uint16_t)(va & ~PAGE_MASK);
 	site->flags_saved = saved;
 	e_mov_imm(&t->cold, T1, n);
 	own = e_jmp(&t->cold);

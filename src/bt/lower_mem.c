@@ -114,9 +114,9 @@ static void plain_memory(struct tr *t, const struct insn *in)
 	struct emit *e = &t->e;
 	uint16_t named = 0; /* R10 or R11 as a register operand */
 	uint8_t temp = INSN_NO_REG;
-	uint8_t code[24];
+	uint8_t code[24], code_direct[24];
 	bool swapped = false;
-	unsigned n;
+	unsigned n, direct;
 
 	if (in->reg_gpr && in->modrm_off) {
 		uint8_t r = (uint8_t)((in->modrm >> 3) & 7);
@@ -152,8 +152,19 @@ static void plain_memory(struct tr *t, const struct insn *in)
 		return;
 	}
 	if (!lower_span(t)) {
+		const bool on_stack = in->mem.base == RSP && in->mem.index == INSN_NO_REG && !in->seg_prefix;
+
+		/* T1 must be free until the instruction. */
+		direct = on_stack || temp != INSN_NO_REG || swapped || wants_flags(t, in) ? 0 : lower_window_form(t, in, code_direct);
+		if (direct) {
+			lower_window_direct(t, in);
+			tr_mark(t);
+			e_bytes(e, code_direct, direct);
+			note_flags(t, in);
+			return;
+		}
 		lower_address(t, in, 0);
-		if (in->mem.base == RSP && in->mem.index == INSN_NO_REG && !in->seg_prefix)
+		if (on_stack)
 			lower_probe_stack(t, in->mem.size, in->mem.write);
 		else
 			lower_probe(t, in->mem.size, in->mem.write);

@@ -14,20 +14,21 @@
  */
 #include "bt/lower.h"
 
-static unsigned set_of(const struct tr *t) { return (t->mode & MODE_SET) + (t->mode & MODE_GUEST ? TLB_WORLD : 0); }
-static int32_t l1_of(const struct tr *t) { return VOFF(mmu.l1) + (int32_t)(set_of(t) * sizeof(struct tlb_entry) * TLB_L1_LARGE); }
+unsigned lower_set_of(const struct tr *t) { return (t->mode & MODE_SET) + (t->mode & MODE_GUEST ? TLB_WORLD : 0); }
+static int32_t l1_of(const struct tr *t) { return VOFF(mmu.l1) + (int32_t)(lower_set_of(t) * sizeof(struct tlb_entry) * TLB_L1_LARGE); }
 static int32_t tag_of(const struct tr *t, bool write)
 {
 	return l1_of(t) + (int32_t)(write ? offsetof(struct tlb_entry, tag_write) : offsetof(struct tlb_entry, tag_read));
 }
-static int32_t stack_of(const struct tr *t) { return VOFF(mmu.stack) + (int32_t)(set_of(t) * sizeof(struct tlb_stack)); }
+static int32_t stack_of(const struct tr *t) { return VOFF(mmu.stack) + (int32_t)(lower_set_of(t) * sizeof(struct tlb_stack)); }
 
-static uint32_t probe_site(struct tr *t, enum site_kind kind, unsigned size)
+uint32_t lower_site(struct tr *t, enum site_kind kind, unsigned size)
 {
 	const uint32_t n = tr_site(t, kind);
 
 	t->bt->site[n].flags_saved = t->in_slot;
-	t->bt->site[n].size = (uint16_t)size;
+	ASSERT(size < 1u << 10);
+	t->bt->site[n].size = size & 1023;
 	return n;
 }
 
@@ -36,7 +37,7 @@ uint8_t *lower_lookup(struct tr *t, unsigned size, bool write, struct emit *e)
 	uint8_t *miss;
 
 	e_rorx32(e, T1, T0, PAGE_SHIFT - TLB_ENTRY_SHIFT);
-	e_op_gs(e, false, 0x23, T1, VOFF(mmu.l1_mask) + (int32_t)(set_of(t) * sizeof(uint32_t)));
+	e_op_gs(e, false, 0x23, T1, VOFF(mmu.l1_mask) + (int32_t)(lower_set_of(t) * sizeof(uint32_t)));
 	e_op_gs_base(e, true, 0x2b, T0, T1, NO_BASE, 1, tag_of(t, write));
 	e_alu_imm(e, true, 7, T0, 4096 - (int32_t)size);
 	miss = e_jcc(e, CC_A);
@@ -48,7 +49,7 @@ void lower_lookup_undo(struct tr *t, bool write, struct emit *e) { e_op_gs_base(
 
 struct probe lower_probe_begin(struct tr *t, unsigned size, bool write, struct emit *e)
 {
-	struct probe p = { .site = probe_site(t, write ? SITE_WRITE : SITE_READ, size), .write = write };
+	struct probe p = { .site = lower_site(t, write ? SITE_WRITE : SITE_READ, size), .write = write };
 
 	t->bt->site[p.site].host = tr_offset(t, e->p);
 	p.miss = lower_lookup(t, size, write, e);
@@ -68,6 +69,10 @@ void lower_probe(struct tr *t, unsigned size, bool write)
 	struct probe p;
 
 	tr_before_clobber(t);
+	if (lower_has_windows(t, size)) {
+		lower_window(t, size, write);
+		return;
+	}
 	p = lower_probe_begin(t, size, write, &t->e);
 	lower_probe_missed(t, &p, &t->cold);
 }
@@ -93,19 +98,19 @@ bool lower_stack_has_stub(unsigned size) { return !(size & (size - 1)) && size <
 
 struct site *lower_stack_missed(struct tr *t, unsigned size, bool write, bool undo, struct emit *cold)
 {
-	const uint32_t site = probe_site(t, write ? SITE_STACK_WRITE : SITE_STACK_READ, size);
+	const uint32_t site = lower_site(t, write ? SITE_STACK_WRITE : SITE_STACK_READ, size);
 
 	e_mov_imm(cold, T1, site);
-	e_jmp_to(cold, t->bt->stack_missed[set_of(t)][write][__builtin_ctz(size)][undo]);
+	e_jmp_to(cold, t->bt->stack_missed[lower_set_of(t)][write][__builtin_ctz(size)][undo]);
 	return &t->bt->site[site];
 }
 
 struct site *lower_look_up_alone(struct tr *t, unsigned size, bool write, struct emit *cold)
 {
-	const uint32_t site = probe_site(t, write ? SITE_ALONE_WRITE : SITE_ALONE_READ, size);
+	const uint32_t site = lower_site(t, write ? SITE_ALONE_WRITE : SITE_ALONE_READ, size);
 
 	e_mov_imm(cold, T1, site);
-	e_jmp_to(cold, t->bt->alone_missed[set_of(t)][write][__builtin_ctz(size)]);
+	e_jmp_to(cold, t->bt->alone_missed[lower_set_of(t)][write][__builtin_ctz(size)]);
 	return &t->bt->site[site];
 }
 

@@ -148,6 +148,15 @@ static void look_up_alone(struct tr *t, const uint8_t *after)
 		lower_probe_missed(t, &p, c);
 }
 
+/* Cold: T0 is the span's begin, which was not found. */
+static void without(struct tr *t, int32_t slot, int32_t offset)
+{
+	e_store_gs_imm(&t->cold, slot, 0);
+	if (offset)
+		e_lea(&t->cold, tr_wide(t), T0, T0, NO_BASE, 1, offset);
+	look_up_alone(t, t->e.p);
+}
+
 static void first_access(struct tr *t, const struct span *s)
 {
 	const struct insn *in = &t->insn[t->i];
@@ -158,6 +167,12 @@ static void first_access(struct tr *t, const struct span *s)
 
 	lower_address(t, in, -offset);
 	tr_before_clobber(t);
+	if (!on_stack(in) && lower_has_windows(t, size)) {
+		lower_window_span(t, size, s->write);
+		e_store_gs(e, slot, T0);
+		without(t, slot, offset);
+		return;
+	}
 	if (on_stack(in)) {
 		lower_stack_lookup(t, (int32_t)size, miss);
 		e_patch(miss[1], c->p);
@@ -170,10 +185,7 @@ static void first_access(struct tr *t, const struct span *s)
 		lower_stack_lookup_undo(t, c);
 	else
 		lower_lookup_undo(t, s->write, c);
-	e_store_gs_imm(c, slot, 0);
-	if (offset)
-		e_lea(c, tr_wide(t), T0, T0, NO_BASE, 1, offset);
-	look_up_alone(t, e->p);
+	without(t, slot, offset);
 }
 
 static void later_access(struct tr *t, const struct span *s)

@@ -82,9 +82,9 @@ uint64_t bt_string(struct vcpu *v, uint64_t unused, uint32_t site)
 {
 	struct bt *bt = v->bt->bt;
 	const struct site *s = &bt->site[site];
-	unsigned kind = s->size & STRING_KIND, shift = s->size >> STRING_SHIFT & 3;
-	bool rep = s->size & STRING_REP, loads = kind != STRING_STOS, stores = kind != STRING_LODS, down = v->rflags & FL_DF;
-	const uint64_t mask = s->size & STRING_32 ? UINT32_MAX : UINT64_MAX;
+	unsigned kind = s->more & STRING_KIND, shift = s->more >> STRING_SHIFT & 3;
+	bool rep = s->more & STRING_REP, loads = kind != STRING_STOS, stores = kind != STRING_LODS, down = v->rflags & FL_DF;
+	const uint64_t mask = s->more & STRING_32 ? UINT32_MAX : UINT64_MAX;
 	uint64_t left = rep ? v->gpr[RCX] & mask : 1, budget = STRING_BUDGET >> shift;
 
 	(void)unused;
@@ -208,7 +208,7 @@ void lower_string(struct tr *t, const struct insn *in)
 	tr_before_clobber(t);
 	site = tr_site(t, SITE_READ);
 	t->bt->site[site].flags_saved = t->in_slot;
-	t->bt->site[site].size = (uint16_t)(kind | (in->rep || in->repne ? STRING_REP : 0) | shift << STRING_SHIFT | (tr_wide(t) ? 0 : STRING_32));
+	t->bt->site[site].more = (uint16_t)(kind | (in->rep || in->repne ? STRING_REP : 0) | shift << STRING_SHIFT | (tr_wide(t) ? 0 : STRING_32));
 	if (tr_wide(t) && kind != STRING_LODS && tune_on(t->bt->memory->tune, TUNE_INLINE_STRING)) {
 		lower_inline(t, kind == STRING_MOVS, in->rep || in->repne, shift, t->cold.p);
 		e = &t->cold;

@@ -179,6 +179,107 @@ static void make_alone(struct bt *bt, struct emit *e, unsigned set, bool write, 
 	e_jmp_to(e, bt->slow_sited[write]);
 }
 
+/* Where in the code cache the site at T1 says, to a slot. Clobbers T0. */
+static void make_site_host(struct emit *e, int32_t site, int32_t slot)
+{
+	e_op_mem(e, false, 0x8b, T0, T1, NO_BASE, 1, site * (int32_t)sizeof(struct site) + (int32_t)offsetof(struct site, host));
+	e_op_gs(e, true, 0x03, T0, SLOT(S_CACHE));
+	e_store_gs(e, slot, T0);
+}
+
+/* All limits of the window at w, to what they are for one page. */
+static void make_limits(struct emit *e, int32_t w, bool write, bool none)
+{
+	for (unsigned c = 0; c < TLB_WINDOW_CLASSES; c++)
+		e_store_gs_imm(e, w + (int32_t)offsetof(struct tlb_window, limit[c][write]), none ? 0 : (int32_t)PAGE_SIZE - tlb_window_size[c] + 1);
+}
+
+/*
+ * Window n missed, at T0 for site T1: level 1 is asked. An empty window, or one of a page, becomes the page; a longer one stays, until its misses have used up
+ * its credit and C makes it anew. Goes on at the site's host with T0 the host address and T1 what leads from the address there. What level 1 does not have
+ * C puts there, but for a span: that goes on at the other place, T0 the address.
+ */
+static void make_window(struct bt *bt, struct emit *e, bool span, unsigned set, bool write, unsigned n)
+{
+	const int32_t l1 = VOFF(mmu.l1) + (int32_t)(set * sizeof(struct tlb_entry) * TLB_L1_LARGE), host = l1 + (int32_t)offsetof(struct tlb_entry, host);
+	const int32_t tag_read = l1 + (int32_t)offsetof(struct tlb_entry, tag_read), tag_write = l1 + (int32_t)offsetof(struct tlb_entry, tag_write);
+	const int32_t w = VOFF(mmu.window) + (int32_t)((set * TLB_WINDOWS + n) * sizeof(struct tlb_window)), base = w + (int32_t)offsetof(struct tlb_window, base);
+	const int32_t delta = w + (int32_t)offsetof(struct tlb_window, delta), tag = write ? tag_write : tag_read;
+	uint8_t *miss, *spent, *longer, *read_only = 0;
+
+	bt->window_missed[span][set][write][n] = e->p;
+	e_op_gs(e, false, 0x89, T1, SLOT(S_SITE));
+	e_store_gs(e, SLOT(S_EA), T0);
+	e_lea(e, true, T1, T1, T1, 2, 0);
+	BYTES(e, "\x49\xc1\xe3\x02");	/* shl T1, 2 */
+	e_op_gs(e, true, 0x03, T1, SLOT(S_SITES));
+	e_op_mem(e, false, 0x8b, T0, T1, NO_BASE, 1, (int32_t)offsetof(struct site, bits));
+	BYTES(e, "\x41\xc1\xea"), e_u8(e, SITE_SIZE_SHIFT); /* shr T0d, the size */
+	BYTES(e, "\x49\xf7\xda");	/* neg T0 */
+	e_alu_imm(e, true, 0, T0, (int32_t)PAGE_SIZE);
+	e_store_gs(e, SLOT(S_LIMIT), T0);
+	make_site_host(e, 0, SLOT(S_BACK));
+	if (span)
+		make_site_host(e, 1, SLOT(S_FAIL));
+	e_load_gs(e, T0, SLOT(S_EA));
+	bt->window[span][set][write][n] = e->p;
+	e_op_gs(e, true, 0xff, 0, VOFF(mmu.counters.tlb_window_misses)); /* inc */
+	e_rorx32(e, T1, T0, PAGE_SHIFT - TLB_ENTRY_SHIFT);
+	e_op_gs(e, false, 0x23, T1, VOFF(mmu.l1_mask[set]));
+	e_op_gs_base(e, true, 0x2b, T0, T1, NO_BASE, 1, tag);
+	e_op_gs(e, true, 0x3b, T0, SLOT(S_LIMIT));
+	miss = e_jcc(e, CC_A);
+	e_op_gs(e, false, 0xff, 1, w + (int32_t)offsetof(struct tlb_window, credit)); /* dec */
+	spent = e_jcc(e, CC_S);
+	e_op_gs_base(e, true, 0x03, T0, T1, NO_BASE, 1, host);
+	e_store_gs(e, SLOT(S_EA), T0);
+	e_op_gs_base(e, true, 0x8b, T0, T1, NO_BASE, 1, host);
+	e_op_gs_base(e, true, 0x2b, T0, T1, NO_BASE, 1, tag);
+	e_op_gs(e, true, 0x81, 7, w + (int32_t)offsetof(struct tlb_window, limit[0][0])); /* cmp */
+	e_u32(e, (uint32_t)PAGE_SIZE);
+	longer = e_jcc(e, CC_A);
+	e_store_gs(e, delta, T0);
+	e_op_gs_base(e, true, 0x8b, T0, T1, NO_BASE, 1, tag);
+	e_store_gs(e, base, T0);
+	make_limits(e, w, false, false);
+	e_op_gs(e, false, 0xc6, 0, VOFF(mmu.window_live) + (int32_t)(set * TLB_WINDOWS + n)), e_u8(e, 1);
+	if (!write) {
+		e_op_gs_base(e, true, 0x3b, T0, T1, NO_BASE, 1, tag_write);
+		read_only = e_jcc(e, CC_NE);
+	}
+	e_load_gs(e, T1, delta);
+	make_limits(e, w, true, false);
+	e_load_gs(e, T0, SLOT(S_EA));
+	e_jmp_gs(e, SLOT(S_BACK));
+	if (!write) {
+		e_patch(read_only, e->p);
+		e_load_gs(e, T1, delta);
+		make_limits(e, w, true, true);
+		e_load_gs(e, T0, SLOT(S_EA));
+		e_jmp_gs(e, SLOT(S_BACK));
+	}
+	e_patch(longer, e->p);
+	e_mov_rr(e, T1, T0);
+	e_load_gs(e, T0, SLOT(S_EA));
+	e_jmp_gs(e, SLOT(S_BACK));
+	e_patch(spent, e->p);
+	e_op_gs_base(e, true, 0x03, T0, T1, NO_BASE, 1, tag);
+	e_jmp_to(e, bt->window_make);
+	e_patch(miss, e->p);
+	e_op_gs_base(e, true, 0x03, T0, T1, NO_BASE, 1, tag);
+	if (span)
+		e_jmp_gs(e, SLOT(S_FAIL));
+	else
+		e_jmp_to(e, bt->slow_sited[write]);
+}
+
+static void make_windows(struct bt *bt, struct emit *e, unsigned set)
+{
+	for (unsigned n = 0; n < TLB_WINDOWS; n++)
+		for (unsigned k = 0; k < 4; k++)
+			make_window(bt, e, k & 1, set, k & 2, n);
+}
+
 /*
  * Stack probe that missed the stack entry: T0 is the address. If the level-1 TLB has the page writable, it becomes the stack entry; a
  * read from a page that is not writable is served without. On a miss C fills level 1 and comes back to the start.
@@ -293,6 +394,11 @@ void bt_make_stubs(struct bt *bt)
 	e_op_gs(&e, false, 0x89, T1, SLOT(S_SITE));
 	bt->slow_sited[1] = e.p;
 	make_slow(&e, (uint64_t)(uintptr_t)bt_tlb_miss_write, bt->leave[LEAVE_SLOW]);
+	bt->window_make = e.p;
+	make_slow(&e, (uint64_t)(uintptr_t)bt_window_make, bt->leave[LEAVE_SLOW]);
+	for (unsigned set = 0; set < TLB_SETS; set++)
+		if (tlb_set_is_user(set))
+			make_windows(bt, &e, set);
 	for (unsigned set = 0; set < TLB_SETS; set++)
 		for (unsigned n = 0; n < TLB_STACK_SIZES; n++) {
 			make_stack(bt, &e, set, false, n);

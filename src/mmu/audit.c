@@ -168,6 +168,30 @@ static int audit_spans(struct mmu *mmu, char *msg, size_t size)
 	return bad;
 }
 
+static int audit_window(struct mmu *mmu, unsigned set, unsigned n, char *msg, size_t size)
+{
+	const struct tlb_window *w = &mmu->window[set][n];
+	const uint64_t length = tlb_window_length(w);
+	int bad = 0;
+
+	for (unsigned c = 0; c < TLB_WINDOW_CLASSES; c++)
+		for (unsigned write = 0; write < 2; write++)
+			if (w->limit[c][write] && w->limit[c][write] != length - tlb_window_size[c] + 1)
+				FAIL("T9: set %u window %u has a limit of %#lx for %u bytes, its run is %#lx", set, n, w->limit[c][write], tlb_window_size[c], length);
+	if (!length)
+		return 0;
+	if (!mmu->window_live[set][n] || (w->base & ~PAGE_MASK) || (length & ~PAGE_MASK))
+		FAIL("T9: set %u window %u at va %#lx is %#lx long, live %u", set, n, w->base, length, mmu->window_live[set][n]);
+	for (uint64_t va = w->base; va - w->base < length && !bad; va += PAGE_SIZE) {
+		mfn_t m = pool_mfn_of(&mmu->memory->pool, (void *)(uintptr_t)(va + w->delta));
+
+		bad = audit_frame(mmu, "T9", va, m, msg, size);
+		if (!bad && w->limit[0][1] && (pool_frame(&mmu->memory->pool, m)->flags & (FRAME_TRACKED | FRAME_VMM)))
+			FAIL("T9: set %u window %u is writable at va %#lx, its frame %#lx is watched", set, n, va, m.v);
+	}
+	return bad;
+}
+
 static int audit_tlb(struct mmu *mmu, char *msg, size_t size)
 {
 	const struct tlb2 *t = &mmu->priv->tlb2;
@@ -175,6 +199,9 @@ static int audit_tlb(struct mmu *mmu, char *msg, size_t size)
 
 	for (unsigned s = 0; s < mmu->sets && !bad; s++)
 		bad = audit_stack(mmu, s, msg, size);
+	for (unsigned s = 0; s < mmu->sets && !bad; s++)
+		for (unsigned n = 0; n < TLB_WINDOWS && !bad; n++)
+			bad = audit_window(mmu, s, n, msg, size);
 	for (unsigned s = 0; s < mmu->sets && !bad; s++)
 		for (unsigned i = 0; i < tlb1_entries(mmu, s) && !bad; i++)
 			bad = audit_level1(mmu, s, i, msg, size);

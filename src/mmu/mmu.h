@@ -54,7 +54,7 @@ struct mmu_result {
 };
 
 struct mmu_counters {
-	uint64_t tlb_l1_misses, tlb_l2_hits, tlb_l2_misses, tlb_fills, tlb_fills_large;
+	uint64_t tlb_l1_misses, tlb_l2_hits, tlb_l2_misses, tlb_fills, tlb_fills_large, tlb_window_misses, tlb_windows_made;
 	uint64_t flush_cr3, flush_cr4, flush_invlpg, flush_invpcid, flush_frames, flush_p2m, flush_write_protect, flush_id_wrap, cr3_noflush, world_switches, flush_asid;
 	uint64_t walks, walk_refs_guest, walk_refs_nested, walk_refs_shadow, walk_refs_hardware, walk_cache_hits;
 	uint64_t nest_faults, guest_faults, hidden_not_present, hidden_not_backed, hidden_write_protected, hidden_dirty, hidden_moved, hidden_logged, hidden_swapped, hidden_shared;
@@ -67,6 +67,8 @@ struct mmu {
 	struct tlb_entry l1[TLB_SETS][TLB_L1_LARGE];	/* of each, as many as l1_mask tells are in use; the host has not given memory to the rest */
 	struct tlb_stack stack[TLB_SETS];
 	uint64_t span[TLB_SPANS];
+	struct tlb_window window[TLB_SETS][TLB_WINDOWS];
+	uint8_t window_live[TLB_SETS][TLB_WINDOWS];	/* 1: perhaps not empty */
 	uint32_t l1_mask[TLB_SETS];	/* TLB_L1_MASK(entries) */
 	uint32_t world;			/* first of the sets in use: 0, in guest mode TLB_WORLD */
 	uint32_t sets;			/* how many there are: TLB_SETS as soon as there was a guest */
@@ -118,6 +120,13 @@ enum mmu_kind mmu_access(struct mmu *mmu, gva_t va, unsigned access, struct mmu_
  * in level 1 afterwards. False: nothing has happened, ask mmu_access. va is any 64-bit number.
  */
 bool mmu_refill(struct mmu *mmu, uint64_t va, enum tlb_set set, bool write);
+
+/*
+ * Generated code's window n of the set has missed often: it becomes the run of pages around va, as far as level 1 has them. Returns how many misses that
+ * level 1 served have led here. And: level 1 has just got va's page, which the window takes in if its run goes on there.
+ */
+uint32_t mmu_window_make(struct mmu *mmu, enum tlb_set set, unsigned n, uint64_t va);
+void mmu_window_grow(struct mmu *mmu, enum tlb_set set, unsigned n, uint64_t va);
 
 /* Instruction fetch from the page of va. MMU_MAPPED, MMU_INJECT, MMU_MMIO (no code there) or MMU_HOST_ERROR. Fast when repeated. */
 enum mmu_kind mmu_fetch(struct mmu *mmu, gva_t va, bool user, struct mmu_result *out);

@@ -22,8 +22,9 @@
  *  T5  every entry that can be found names a frame that is handed out and is the p2m's frame for the gfn in its record; a
  *      large entry, 512 of them
  *  T6  a stack entry is invalid, or a copy of a writable level-1 entry made since anything was last dropped or changed
- *  T7  a span is 0, or lies in the page of a level-1 entry, writable if it is written through, that was valid since anything was last
+ *  T7  a span is 0, or lies in the page of a level-1 entry or in a window, writable if it is written through, that was valid since anything was last
  *      dropped or changed; it is read only in the run of the block that wrote it
+ *  T9  a window is empty, or every page in it is as a level-1 entry of its set, made or met since anything was last dropped or changed, had it
  */
 #ifndef MMU_TLB_H
 #define MMU_TLB_H
@@ -62,6 +63,23 @@ struct tlb_stack { uint64_t tag, host, limit[TLB_STACK_SIZES]; };
  * again. Written by the first access, cleared whenever level-1 entries are dropped or changed (T7).
  */
 #define TLB_SPANS 8
+
+/*
+ * Windows: runs of pages that are contiguous in virtual and in host memory and have the same rights, each the last that some of the accesses of generated code
+ * found in level 1 (by base register, bt/lower_window.c). An access at va hits if va - base < limit[class][write], with class the first for which it
+ * is no larger than tlb_window_size[class]; it is then at va + delta. Empty: all limits 0 (T9). Whoever drops or changes level-1 entries
+ * empties them all.
+ */
+#define TLB_WINDOWS 16
+#define TLB_WINDOW_CLASSES 4
+#define TLB_WINDOW_PAGES 8192
+static const uint16_t tlb_window_size[TLB_WINDOW_CLASSES] = { 8, 32, 64, 256 };
+struct tlb_window {
+	uint64_t base, delta, limit[TLB_WINDOW_CLASSES][2 /* read, write */];
+	int32_t credit;		/* so many misses that level 1 serves until the run is made anew (window.c) */
+	int32_t granted;	/* credit that it began with */
+} __attribute__((aligned(64)));
+static inline uint64_t tlb_window_length(const struct tlb_window *w) { return w->limit[0][0] ? w->limit[0][0] + tlb_window_size[0] - 1 : 0; }
 
 #define TLB_ENTRY_SHIFT 5
 _Static_assert(sizeof(struct tlb_entry) == 1 << TLB_ENTRY_SHIFT, "masks are of byte offsets");

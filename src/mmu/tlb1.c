@@ -15,7 +15,29 @@
 #define SWEEPS_MAX 64
 #define DROPS_MAX 64
 
-/* The copies of level-1 entries: T6 and T7. */
+/* Soon after entries were dropped, windows grow again. */
+#define CREDIT_EMPTY 8
+
+static void windows_empty(struct mmu *mmu, unsigned set)
+{
+	uint8_t *live = mmu->window_live[set];
+
+	if (LIKELY(!(load_u64(live) | load_u64(live + 8))))
+		return;
+	for (unsigned n = 0; n < TLB_WINDOWS; n++) {
+		struct tlb_window *w = &mmu->window[set][n];
+
+		if (!live[n])
+			continue;
+		live[n] = 0;
+		w->credit = CREDIT_EMPTY;
+		w->granted = 0;
+		for (unsigned c = 0; c < TLB_WINDOW_CLASSES; c++)
+			w->limit[c][0] = w->limit[c][1] = 0;
+	}
+}
+
+/* The copies of level-1 entries: T6, T7 and T9. */
 static void copies_drop(struct mmu *mmu)
 {
 	for (unsigned i = 0; i < TLB_SPANS; i++)
@@ -23,6 +45,8 @@ static void copies_drop(struct mmu *mmu)
 	for (unsigned s = 0; s < mmu->sets; s++)
 		for (unsigned n = 0; n < TLB_STACK_SIZES; n++)
 			mmu->stack[s].limit[n] = 0;
+	for (unsigned s = 0; s < mmu->sets; s++)
+		windows_empty(mmu, s);
 }
 
 static void invalidate(struct mmu *mmu, unsigned set, unsigned i)

@@ -7,8 +7,10 @@
  */
 #include "x86/insn.h"
 
-/* Where the operand goes: a base register, or RIP-relative when base is INSN_BASE_RIP. */
-struct target { uint8_t base; int32_t disp; uint8_t from, to; };
+/* Where the operand goes: a base register and perhaps an index, or RIP-relative when base is INSN_BASE_RIP. */
+struct target { uint8_t base; int32_t disp; uint8_t from, to, index, scale; };
+
+static uint8_t high(uint8_t reg) { return reg == INSN_BASE_RIP || reg == INSN_NO_REG ? 0 : reg >> 3; }
 
 static bool is_address_prefix(uint8_t b)
 {
@@ -63,9 +65,14 @@ static unsigned put_modrm(uint8_t *out, const struct target *t, uint8_t reg)
 	/* rbp, r13: mod 0 would mean RIP-relative. */
 	const uint8_t mod = !t->disp && (t->base & 7) != 5 ? 0 : small ? 0x40 : 0x80;
 
-	out[n++] = (uint8_t)(mod | low | (t->base & 7));
-	if ((t->base & 7) == 4) /* rsp, r12 need a SIB byte */
-		out[n++] = 0x24;
+	if (t->index != INSN_NO_REG) {
+		out[n++] = mod | low | 4;
+		out[n++] = (uint8_t)(__builtin_ctz(t->scale) << 6 | (t->index & 7) << 3 | (t->base & 7));
+	} else {
+		out[n++] = (uint8_t)(mod | low | (t->base & 7));
+		if ((t->base & 7) == 4) /* rsp, r12 need a SIB byte */
+			out[n++] = 0x24;
+	}
 	if (mod == 0x40) {
 		out[n++] = (uint8_t)t->disp;
 	} else if (mod == 0x80) {
@@ -80,7 +87,6 @@ static unsigned put_vex(uint8_t *out, const struct insn *in, const struct target
 	const uint8_t *v = in->bytes + in->vex_off - 1;
 	uint8_t r, vvvv, last, mmmmm, b1;
 	unsigned n = 0;
-	uint8_t base_hi = t->base == INSN_BASE_RIP ? 0 : t->base >> 3;
 
 	/* Legacy prefixes before VEX can only be address ones; a REX among them, followed by another prefix, means nothing. */
 	for (int i = 0; i < in->vex_off - 1; i++)
@@ -100,7 +106,7 @@ static unsigned put_vex(uint8_t *out, const struct insn *in, const struct target
 		last &= 0x7f;
 	r = mapped(t, (uint8_t)(r << 3 | ((in->modrm >> 3) & 7)), in->reg_gpr);
 	vvvv = mapped(t, vvvv, in->vvvv_gpr);
-	b1 = (uint8_t)((r >> 3 ? 0 : 0x80) | 0x40 | (base_hi ? 0 : 0x20) | mmmmm);
+	b1 = (uint8_t)((r >> 3 ? 0 : 0x80) | (high(t->index) ? 0 : 0x40) | (high(t->base) ? 0 : 0x20) | mmmmm);
 	out[n++] = 0xc4;
 	out[n++] = b1;
 	out[n++] = (uint8_t)((last & 0x87) | ((~vvvv & 15) << 3));
@@ -112,7 +118,7 @@ static unsigned put_vex(uint8_t *out, const struct insn *in, const struct target
 static unsigned put_legacy(uint8_t *out, const struct insn *in, const struct target *t)
 {
 	uint8_t rex = in->rex_off ? in->bytes[in->rex_off - 1] : 0;
-	uint8_t reg = 0, opcode = in->opcode, base_hi = t->base == INSN_BASE_RIP ? 0 : t->base >> 3;
+	uint8_t reg = 0, opcode = in->opcode, address_hi = (uint8_t)(high(t->index) << 1 | high(t->base));
 	bool moffs = !in->modrm_off;
 	unsigned n = 0, i = 0;
 
@@ -136,10 +142,10 @@ static unsigned put_legacy(uint8_t *out, const struct insn *in, const struct tar
 			opcode = 0x80;
 		reg = mapped(t, (uint8_t)((rex & 4) << 1 | ((in->modrm >> 3) & 7)), in->reg_gpr);
 	}
-	if (rex || (reg >> 3) || base_hi) {
+	if (rex || (reg >> 3) || address_hi) {
 		if (in->gpr_high)
 			return 0;
-		out[n++] = (uint8_t)(0x40 | (rex & 8) | (reg >> 3) << 2 | base_hi);
+		out[n++] = (uint8_t)(0x40 | (rex & 8) | (reg >> 3) << 2 | address_hi);
 	} else if (in->reg_gpr && reg >= 4 && in->opsize == 1 && !in->gpr_high) {
 		out[n++] = 0x40; /* a byte register that was mapped to SPL..DIL */
 	}
@@ -168,14 +174,21 @@ static unsigned put(uint8_t *out, const struct insn *in, const struct target *t)
 
 unsigned insn_emit_rip(uint8_t *out, const struct insn *in, int32_t disp)
 {
-	struct target t = { INSN_BASE_RIP, disp, INSN_NO_REG, INSN_NO_REG };
+	struct target t = { INSN_BASE_RIP, disp, INSN_NO_REG, INSN_NO_REG, INSN_NO_REG, 1 };
 
 	return put(out, in, &t);
 }
 
 unsigned insn_emit_base(uint8_t *out, const struct insn *in, uint8_t host_base, int32_t disp, uint8_t map_from, uint8_t map_to)
 {
-	struct target t = { host_base, disp, map_from, map_to };
+	struct target t = { host_base, disp, map_from, map_to, INSN_NO_REG, 1 };
+
+	return put(out, in, &t);
+}
+
+unsigned insn_emit_index(uint8_t *out, const struct insn *in, uint8_t host_base, uint8_t index, uint8_t scale, int32_t disp)
+{
+	struct target t = { host_base, disp, INSN_NO_REG, INSN_NO_REG, index, scale };
 
 	return put(out, in, &t);
 }

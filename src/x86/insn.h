@@ -151,6 +151,7 @@ bool insn_ends_block(const struct insn *in);
  * insn_emit_rip: the operand becomes [rip + rel32]; `disp` is the distance from the END of the emitted instruction.
  * insn_emit_base: the operand becomes [host_base + disp] (GPR number), and guest GPR operands (ModRM.reg, VEX.vvvv) that equal
  * map_from are replaced by map_to (pass INSN_NO_REG for no replacement).
+ * insn_emit_index: the operand becomes [host_base + index * scale + disp], index not RSP.
  * insn_emit_reg: no memory operand (or only an address); the same instruction with register operands as they are. What 16- or 32-bit
  * code writes differently, or does less of (VZEROUPPER: eight registers), may become other instructions with the same effect.
  */
@@ -158,6 +159,7 @@ bool insn_ends_block(const struct insn *in);
 unsigned insn_emit_reg(uint8_t *out, const struct insn *in);
 unsigned insn_emit_rip(uint8_t *out, const struct insn *in, int32_t disp);
 unsigned insn_emit_base(uint8_t *out, const struct insn *in, uint8_t host_base, int32_t disp, uint8_t map_from, uint8_t map_to);
+unsigned insn_emit_index(uint8_t *out, const struct insn *in, uint8_t host_base, uint8_t index, uint8_t scale, int32_t disp);
 
 /* PAUSE, among the other instructions that do nothing. */
 static inline bool insn_is_pause(const struct insn *in)

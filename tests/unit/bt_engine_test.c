@@ -440,6 +440,127 @@ static void test_shared_code_at_the_end_of_the_lower_half_has_its_own_translatio
 	}
 }
 
+/* User code that adds up [rbx], [rbx + rcx * 8] and [rcx * 8 + constant], and stores off RDI, while RBX and RDI go on by RDX bytes, round and round. */
+static struct vcpu *walk_pages(struct bt_machine *b, uint64_t turns, uint64_t step, uint64_t room)
+{
+	struct vcpu *v = b->m->v;
+
+	for (unsigned i = 0; i < room / 8; i++)
+		poke64(b->m, DATA + 0x20000 + 8 * i, i);
+	CODE(b->m, "1: mov (%rbx), %r8; add (%rbx,%rcx,8), %r8; add 0x420000(,%rcx,8), %r8; add %r8, %rax; mov %rax, 0x10(%rdi)\n"
+		   "add %rdx, %rbx; and %rbp, %rbx; or %r12, %rbx; lea 0x20000(%rbx), %rdi; dec %rsi; jnz 1b; hlt");
+	set_page(b->m, DATA, CODE_AT | PTE_P | PTE_U);
+	v->gpr[RAX] = v->gpr[RCX] = 0;
+	v->gpr[RBX] = v->gpr[R12] = DATA + 0x20000;
+	v->gpr[RDI] = DATA + 0x40000;
+	v->gpr[RBP] = (room - 1) | DATA;
+	v->gpr[RDX] = step;
+	v->gpr[RSI] = turns;
+	run_user(b, DATA, true);
+	return v;
+}
+
+static uint64_t sum_of_walk(uint64_t turns, uint64_t step, uint64_t room)
+{
+	uint64_t sum = 0;
+
+	for (uint64_t i = 0; i < turns; i++)
+		sum += 2 * (i * step % room / 8);
+	return sum;
+}
+
+/* T9: what stays in a run of pages is served by windows, to the last access. */
+static void test_accesses_of_user_code_within_a_run_of_pages_stay_in_its_window(void **state)
+{
+	struct bt_machine *b = *state;
+	const uint64_t turns = 100000;
+	struct vcpu *v;
+
+	b->tune.on[TUNE_ALL_WINDOWS] = true;
+	v = walk_pages(b, turns, 8, 0x1000);
+
+	assert_int_equal(v->gpr[RAX], sum_of_walk(turns, 8, 0x1000));
+	assert_int_equal(peek64(b->m, DATA + 0x40000 + 0x10 + (turns - 1) * 8 % 0x1000), v->gpr[RAX]);
+	assert_true(v->mmu.counters.tlb_window_misses > 0);
+	assert_true(v->mmu.counters.tlb_window_misses < turns / 10);
+}
+
+/* The same for a span, whose first access reads. */
+static void test_what_a_window_reads_it_writes_only_if_the_page_may_be_written(void **state)
+{
+	struct bt_machine *b = *state;
+	struct vcpu *v = b->m->v;
+
+	b->tune.on[TUNE_ALL_WINDOWS] = true;
+	CODE(b->m, "7: mov (%rbx), %eax; lea (%rbx), %rbx; 1: mov %ecx, (%rbx); hlt; .skip 32 - (. - 7b)\n"
+		   "mov 4(%rbx), %eax; 2: mov %ecx, 8(%rbx); hlt");
+	set_page(b->m, DATA, CODE_AT | PTE_P | PTE_U);
+	for (unsigned code = 0; code < 4; code++) /* twice: the first window is C's, later ones are the stub's */
+		for (unsigned writable = 0; writable < 2; writable++) {
+			const bool span = code & 1;
+
+			set_page(b->m, DATA + 0x20000, (DATA + 0x20000) | PTE_P | PTE_U | (writable ? PTE_W : 0));
+			poke64(b->m, DATA + 0x20000, 7);
+			poke64(b->m, DATA + 0x20008, 7);
+			v->gpr[RBX] = DATA + 0x20000;
+			v->gpr[RCX] = 1;
+			/* The HLT faults, or the store before it, with its rights in the error code. */
+			assert_int_equal(run_user(b, DATA + 32 * span, true), DATA + (span ? 35 : 5) + (writable ? (span ? 3 : 2) : 0));
+			assert_int_equal(peek64(b->m, v->gpr[RSP]), writable ? 0 : PF_P | PF_W | PF_U);
+			assert_int_equal((uint32_t)peek64(b->m, DATA + 0x20000 + 8 * span), writable ? v->gpr[RCX] : 7);
+		}
+}
+
+/* A sample of where time is spent that hit the code at DATA. */
+static void sample(struct bt_machine *b, int32_t misses)
+{
+	struct p2m_entry e;
+
+	assert_true(p2m_lookup(&b->m->memory, gpa(CODE_AT), &e));
+	bt_window_sample(b->state, e.m, 0, misses);
+}
+
+/* Frames are scattered here, so that each turn is in another run. */
+static void test_code_has_windows_when_it_takes_time_and_loses_those_that_miss_too_often(void **state)
+{
+	struct bt_machine *b = *state;
+	const struct bt_counters *c = &((struct bt *)b->state)->counters;
+	const uint64_t turns = 50000, step = 0x3000 + 8, room = 0x10000;
+	struct vcpu *v = walk_pages(b, turns, step, room);
+	uint64_t misses;
+
+	for (unsigned i = 0; i < WINDOW_SAMPLES; i++) {
+		assert_int_equal(v->mmu.counters.tlb_window_misses, 0);
+		assert_int_equal(c->chunks_windowed, 0);
+		sample(b, 1000);
+		v = walk_pages(b, turns, step, room);
+		assert_int_equal(v->gpr[RAX], sum_of_walk(turns, step, room));
+	}
+	assert_int_equal(c->chunks_windowed, 1);
+	misses = v->mmu.counters.tlb_window_misses;
+	assert_true(misses >= 1000 * WINDOW_SAMPLES);
+	assert_true(misses < turns);
+	assert_true(c->windows_forsaken > 0);
+	/* What is left does not miss; more samples do not bring back the others. */
+	for (unsigned i = 0; i < 3; i++) {
+		sample(b, 1000);
+		v = walk_pages(b, turns, step, room);
+		assert_int_equal(v->gpr[RAX], sum_of_walk(turns, step, room));
+	}
+	assert_true(v->mmu.counters.tlb_window_misses < misses + turns / 4);
+	assert_int_equal(c->chunks_windowed, 1);
+}
+
+static void test_without_the_switch_nothing_has_windows(void **state)
+{
+	struct bt_machine *b = *state;
+
+	b->tune.on[TUNE_WINDOWS] = false;
+	b->tune.on[TUNE_ALL_WINDOWS] = true;
+	assert_int_equal(walk_pages(b, 10000, 8, 0x1000)->gpr[RAX], sum_of_walk(10000, 8, 0x1000));
+	assert_int_equal(b->m->v->mmu.counters.tlb_window_misses, 0);
+}
+
 /* Copies of 64 bytes, every other one across the end of a page: the others are done without a call of C. */
 static void test_short_copies_within_a_page_stay_in_generated_code(void **state)
 {
@@ -508,6 +629,10 @@ int main(void)
 		TEST(test_division_fault_names_the_division),
 		TEST(test_short_copies_within_a_page_stay_in_generated_code),
 		TEST(test_runs_of_the_stack_across_pages_stay_in_generated_code),
+		TEST(test_accesses_of_user_code_within_a_run_of_pages_stay_in_its_window),
+		TEST(test_what_a_window_reads_it_writes_only_if_the_page_may_be_written),
+		TEST(test_code_has_windows_when_it_takes_time_and_loses_those_that_miss_too_often),
+		TEST(test_without_the_switch_nothing_has_windows),
 		TEST(test_precise_flags_keep_what_nobody_reads),
 		TEST(test_instruction_across_pages_runs_translated),
 		TEST(test_switches_that_are_off_change_no_result),

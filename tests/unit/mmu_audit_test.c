@@ -96,6 +96,24 @@ IN_BOTH_MODES(damage_to_level_2_and_to_stack_entries_is_found)
 	guest_free(g);
 }
 
+IN_BOTH_MODES(damage_to_windows_is_found)
+{
+	struct guest *g = guest_in_use(mode);
+	struct tlb_window *w = &g->mmu.window[TLB_USER][7], *read_only = &g->mmu.window[TLB_USER][8];
+
+	mmu_window_make(&g->mmu, TLB_USER, 7, V);
+	mmu_window_make(&g->mmu, TLB_USER, 8, W);
+	BREAKS(g, "T9", w->delta, w->delta + (g->memory.pool.frames << PAGE_SHIFT));
+	BREAKS(g, "T9", w->limit[2][1], w->limit[2][1] + 1);
+	BREAKS(g, "T9", w->limit[1][0], w->limit[0][0]);
+	BREAKS(g, "T9", w->base, w->base + 8);
+	BREAKS(g, "T9", g->mmu.window_live[TLB_USER][7], 0);
+	frame_of(g, 0x6000)->flags |= FRAME_CODE;
+	BREAKS(g, "T9", read_only->limit[0][1], read_only->limit[0][0]); /* watched since */
+	frame_of(g, 0x6000)->flags &= ~(uint32_t)FRAME_CODE;
+	guest_free(g);
+}
+
 IN_BOTH_MODES(damage_to_the_p2m_is_found)
 {
 	struct guest *g = guest_in_use(mode);
@@ -145,6 +163,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(damage_to_level_1_is_found),
 		cmocka_unit_test(damage_to_level_2_and_to_stack_entries_is_found),
+		cmocka_unit_test(damage_to_windows_is_found),
 		cmocka_unit_test(damage_to_the_p2m_is_found),
 		cmocka_unit_test(damage_to_shadow_tables_is_found),
 	};

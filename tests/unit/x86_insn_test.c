@@ -169,6 +169,45 @@ static void test_redirected_operand_keeps_the_rest(void **state)
 			check_redirect(codes[i], disps[k]);
 }
 
+static void test_redirected_operand_can_have_an_index(void **state)
+{
+	static const uint8_t codes[][15] = {
+		{ 0x48, 0x8b, 0x05, 1, 2, 3, 4 },			/* mov rax, [rip+...] */
+		{ 0xf0, 0x48, 0x0f, 0xb1, 0x0e },			/* lock cmpxchg [rsi], rcx */
+		{ 0x40, 0x8a, 0x7b, 0x04 },				/* mov dil, [rbx+4] */
+		{ 0xc5, 0xf9, 0x6f, 0x04, 0x24 },			/* vmovdqa xmm0, [rsp] */
+		{ 0xc4, 0xe2, 0xfb, 0xf6, 0x08 },			/* mulx rcx, rax, [rax] */
+		{ 0x66, 0x0f, 0x3a, 0x63, 0x08, 0x42 },			/* pcmpistri xmm1, [rax], 0x42 */
+	};
+	struct insn in, out;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(codes); i++)
+		for (unsigned k = 0; k < 16 * 16 * 4; k++) {
+			const uint8_t base = k & 15, index = k >> 4 & 15, scale = (uint8_t)(1u << (k >> 8));
+			const int32_t disp = k % 3 ? (int32_t)k * 3 - 600 : 0;
+			uint8_t bytes[24] = { 0 };
+			unsigned n;
+
+			if (index == RSP)
+				continue;
+			assert_int_equal(insn_decode(&in, codes[i], 15, INSN_MODE_64), 0);
+			n = insn_emit_index(bytes, &in, base, index, scale, disp);
+			assert_int_not_equal(n, 0);
+			assert_int_equal(insn_decode(&out, bytes, 15, INSN_MODE_64), 0);
+			assert_int_equal(out.len, n);
+			assert_int_equal(out.mnemonic, in.mnemonic);
+			assert_int_equal(out.mem.base, base);
+			assert_int_equal(out.mem.index, index);
+			assert_int_equal(out.mem.scale, scale);
+			assert_int_equal(out.mem.disp, disp);
+			assert_int_equal(out.imm, in.imm);
+			assert_int_equal(out.gpr_write, in.gpr_write);
+		}
+	DECODE(in, 0x8a, 0x63, 0x04); /* mov ah, [rbx+4] */
+	assert_int_equal(insn_emit_index((uint8_t[24]){ 0 }, &in, RBX, R11, 1, 4), 0);
+}
+
 static void test_register_operand_can_be_replaced(void **state)
 {
 	struct insn in, out;
@@ -195,6 +234,7 @@ int main(void)
 		cmocka_unit_test(test_flags_that_may_stay_are_not_killed),
 		cmocka_unit_test(test_system_instructions_have_classes_of_their_own),
 		cmocka_unit_test(test_redirected_operand_keeps_the_rest),
+		cmocka_unit_test(test_redirected_operand_can_have_an_index),
 		cmocka_unit_test(test_register_operand_can_be_replaced),
 	};
 
