@@ -34,8 +34,11 @@ def choose_variant(system, round_number, known):
     return min(known, key=lambda v: min(known[v]), default=choices[0])
 
 
-def command(system, variant, initrd, append="", memory="512M", kernel="cloud", extra=()):
-    """The command line that boots a guest on a system."""
+MICROVM = "microvm,acpi=off,pit=on,pic=on,rtc=on"  # boots fastest of QEMU's machines; it has no more devices than Trifold
+
+
+def command(system, variant, initrd, append="", memory="512M", kernel="cloud", extra=(), machine=MICROVM):
+    """The command line that boots a guest on a system; machine: QEMU's."""
     if system == "xen":
         # By multiboot: the hypervisor is the kernel, and its modules are the domain's kernel with its command line, and the initramfs. The domain has
         # as much memory as the guests of the other systems.
@@ -47,7 +50,6 @@ def command(system, variant, initrd, append="", memory="512M", kernel="cloud", e
     append = (f"console={'hvc0' if system == 'direct' else 'ttyS0'} quiet panic=-1 " + ("reboot=t " if system == "qemu" else "") + append).strip()
     image = ["-kernel" if system == "qemu" else "--kernel", str(KERNELS[kernel]), "-initrd" if system == "qemu" else "--initrd", str(initrd)]
     if system == "qemu":
-        # microvm boots fastest of its machines; it has no more devices than Trifold.
-        return [QEMU, "-accel", "tcg", "-cpu", variant, "-M", "microvm,acpi=off,pit=on,pic=on,rtc=on", "-m", memory, "-nographic", "-no-reboot",
+        return [QEMU, "-accel", "tcg", "-cpu", variant, "-M", machine, "-m", memory, "-nographic", "-no-reboot",
                 "-device", "isa-debug-exit,iobase=0xf4,iosize=1", *image, "-append", append, *extra]
     return [str(BUILD / "trifold"), "run", "-m", memory, "--debug-exit", "--paging", system, *image, "--append", append, *extra]

@@ -265,7 +265,10 @@ int lapic_read(struct vcpu *v, uint32_t offset, uint64_t *value)
 	case R_ESR: *value = l->esr; break;
 	case R_ICR: *value = x2apic(l) ? l->icr_low | (uint64_t)l->icr_high << 32 : l->icr_low; break;
 	case R_INITIAL: *value = l->timer_initial; break;
-	case R_CURRENT: *value = lapic_timer_count(l); break;
+	case R_CURRENT:
+		*value = lapic_timer_count(l);
+		lapic_timer_settle(v); /* a count of 0 that is seen has fired */
+		break;
 	case R_DIVIDE: *value = l->timer_divide; break;
 	case R_DFR:
 		if (x2apic(l))
@@ -296,6 +299,8 @@ static int write_lvt(struct vcpu *v, uint32_t offset, uint32_t value)
 
 	if (x2apic(l) && (value & ~(mask | 1u << 12 | 1u << 14)))
 		return -1;
+	if (i == LVT_TIMER)
+		lapic_timer_settle(v);
 	value &= mask;
 	if (!(l->svr & SVR_ENABLE))
 		value |= LVT_MASKED;
@@ -351,15 +356,19 @@ int lapic_write(struct vcpu *v, uint32_t offset, uint64_t value)
 		l->tpr = (uint32_t)value & 0xff;
 		exec_irq_recheck(v);
 		return 0;
-	case R_SVR: return write_svr(l, (uint32_t)value);
+	case R_SVR:
+		lapic_timer_settle(v);
+		return write_svr(l, (uint32_t)value);
 	case R_ICR: return write_icr(v, value);
 	case R_INITIAL:
+		lapic_timer_settle(v);
 		if ((l->lvt[LVT_TIMER] & LVT_TIMER_MODE) != LVT_DEADLINE)
 			lapic_timer_start(v, (uint32_t)value);
 		return 0;
 	case R_DIVIDE:
 		if (x2 && (value & ~0xbull))
 			return -1;
+		lapic_timer_settle(v);
 		lapic_timer_divide(v, (uint32_t)value);
 		return 0;
 	case R_ESR:

@@ -22,6 +22,8 @@ enum { DELIVER_FIXED, DELIVER_LOWEST, DELIVER_SMI, DELIVER_NMI = 4, DELIVER_INIT
 void lapic_raise(struct vcpu *v, uint8_t vector);
 
 /* The timer's registers. */
+/* What was due before the guest looked at the timer, or changed it, has come, though nobody may have looked yet. On the vcpu's thread. */
+void lapic_timer_settle(struct vcpu *v);
 void lapic_timer_disarm(struct lapic *l);
 void lapic_timer_start(struct vcpu *v, uint32_t initial);
 uint32_t lapic_timer_count(const struct lapic *l);

@@ -108,40 +108,59 @@ static uint64_t deadline_left_ns(const struct vcpu *v)
 	return left > 0 ? clock_tsc_to_ns((uint64_t)left) + 1 : 0;
 }
 
-uint64_t lapic_timer_poll(struct vcpu *v, uint64_t now_ns)
+/* The vector if the deadline has been reached and its interrupt is to come, which is the caller's to send; else -1. *next: the deadline from now on. */
+static int reached(struct vcpu *v, uint64_t now_ns, uint64_t *next)
 {
 	struct lapic *l = &v->lapic;
 	uint64_t deadline = atomic_load(&l->deadline_ns);
 
-	if (v->personality->timer)
-		return v->personality->timer(v, now_ns);
 	while (deadline <= now_ns) {
 		uint32_t lvt = l->lvt[LVT_TIMER];
-		uint64_t next = NEVER;
 
+		*next = NEVER;
 		if ((lvt & LVT_TIMER_MODE) == LVT_PERIODIC && l->timer_initial) {
 			uint64_t period = (uint64_t)l->timer_initial * divisor(l);
 
-			next = deadline + period;
-			if (next <= now_ns) /* missed periods collapse into one interrupt */
-				next = now_ns + period - (now_ns - deadline) % period;
+			*next = deadline + period;
+			if (*next <= now_ns) /* missed periods collapse into one interrupt */
+				*next = now_ns + period - (now_ns - deadline) % period;
 		}
 		if ((lvt & LVT_TIMER_MODE) == LVT_DEADLINE) {
 			uint64_t left = deadline_left_ns(v);
 
 			if (left)
-				next = now_ns + left;
+				*next = now_ns + left;
 		}
-		if (!atomic_compare_exchange_strong(&l->deadline_ns, &deadline, next))
-			continue; /* the vcpu's thread has set another one */
-		if (((lvt & LVT_TIMER_MODE) != LVT_DEADLINE || next == NEVER) && !(lvt & LVT_MASKED)) {
-			struct irq_message msg = { .vector = (uint8_t)lvt, .delivery_mode = DELIVER_FIXED };
-
-			lapic_post(v, &msg);
-		}
-		return next;
+		if (atomic_compare_exchange_strong(&l->deadline_ns, &deadline, *next)) /* else the vcpu's thread has set another one */
+			return ((lvt & LVT_TIMER_MODE) != LVT_DEADLINE || *next == NEVER) && !(lvt & LVT_MASKED) ? (uint8_t)lvt : -1;
 	}
-	return deadline;
+	*next = deadline;
+	return -1;
+}
+
+uint64_t lapic_timer_poll(struct vcpu *v, uint64_t now_ns)
+{
+	uint64_t next;
+	int vector;
+
+	if (v->personality->timer)
+		return v->personality->timer(v, now_ns);
+	vector = reached(v, now_ns, &next);
+	if (vector >= 0) {
+		struct irq_message msg = { .vector = (uint8_t)vector, .delivery_mode = DELIVER_FIXED };
+
+		lapic_post(v, &msg);
+	}
+	return next;
+}
+
+void lapic_timer_settle(struct vcpu *v)
+{
+	uint64_t next;
+	int vector = atomic_load(&v->lapic.deadline_ns) == NEVER ? -1 : reached(v, clock_ns(), &next);
+
+	if (vector >= 0)
+		lapic_raise(v, (uint8_t)vector);
 }
 
 void lapic_timer_divide(struct vcpu *v, uint32_t value)

@@ -273,6 +273,33 @@ static void the_one_shot_timer_counts_down_and_fires_once(void **state)
 	assert_int_equal(lapic_pending(m->v), -1);
 }
 
+/* Whoever looks at deadlines may come late: what counts is what the registers said then. */
+static void what_was_due_before_a_write_comes_as_it_was_then(void **state)
+{
+	struct machine *m = *state;
+
+	lapic_write(m->v, R_DIVIDE, 0xb);
+	for (unsigned masked = 0; masked < 2; masked++) {
+		lapic_write(m->v, R_TIMER, masked ? 0x10041 : 0x41);
+		lapic_write(m->v, R_INITIAL, 1000);
+		while (clock_ns() < atomic_load(&m->v->lapic.deadline_ns))
+			;
+		lapic_write(m->v, R_TIMER, masked ? 0x42 : 0x10042);
+		assert_int_equal(lapic_timer_poll(m->v, ~0ull - 1), ~0ull);
+		assert_int_equal(lapic_pending(m->v), masked ? -1 : 0x41);
+		if (!masked) {
+			assert_int_equal(lapic_ack(m->v), 0x41);
+			lapic_write(m->v, R_EOI, 0);
+		}
+	}
+	/* A count of 0 that is seen has fired. */
+	lapic_write(m->v, R_TIMER, 0x41);
+	lapic_write(m->v, R_INITIAL, 1000);
+	while (get(m, R_CURRENT))
+		;
+	assert_int_equal(lapic_ack(m->v), 0x41);
+}
+
 static void the_periodic_timer_rearms_and_collapses_what_it_missed(void **state)
 {
 	struct machine *m = *state;
@@ -451,6 +478,7 @@ int main(void)
 		TEST(an_nmi_that_the_shadow_holds_back_ends_hlt),
 		TEST(hlt_waits_unless_something_is_deliverable),
 		TEST(the_one_shot_timer_counts_down_and_fires_once),
+		TEST(what_was_due_before_a_write_comes_as_it_was_then),
 		TEST(the_periodic_timer_rearms_and_collapses_what_it_missed),
 		TEST(a_tsc_deadline_in_the_past_fires_at_once),
 		TEST(the_deadline_is_where_the_tsc_will_be),
