@@ -44,7 +44,7 @@ def measure_boot(system, variant, npt, limit):
     times = None
     while found := session.line():
         line, wall, cpu = found
-        if line == "QEMU begins":
+        if line.endswith("QEMU begins"):  # SeaBIOS, before it, clears the screen
             begin = wall, cpu
         elif line.startswith("QEMU ended with 0") and begin:
             times = {"boot-wall": wall - begin[0], "boot-cpu": cpu - begin[1]}
