@@ -5,7 +5,6 @@
  *
  * Every case is made from (seed, case) and starts from the same registers, tables and VMCB; the rest of memory is as earlier cases left it.
  */
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +14,7 @@
 #include "cpu/host_fault.h"
 #include "cpu/lapic.h"
 #include "svm/svm_internal.h"
+#include "options.h"
 #include "random.h"
 
 #define RAM MIB(16)
@@ -241,40 +241,31 @@ static void one(struct vcpu *v, uint64_t n, struct tally *t)
 
 int main(int argc, char **argv)
 {
-	static const struct option options[] = { { "cases", 1, 0, 'c' }, { "seed", 1, 0, 's' }, { "first", 1, 0, 'f' }, { "paging", 1, 0, 'p' }, { 0, 0, 0, 0 } };
-	uint64_t cases = 10000, seed = 1, first = 0;
-	enum paging_mode mode = PAGING_NESTED;
+	struct fuzz_options o = { .cases = 10000, .seed = 1, .mode = PAGING_NESTED };
 	struct memory memory;
 	struct bus bus;
 	struct tally t = { 0 };
 	struct vcpu *v = aligned_alloc(64, ALIGN_UP(sizeof(*v), 64));
 	char text[300];
 
-	for (int o; (o = getopt_long(argc, argv, "", options, 0)) != -1;) {
-		switch (o) {
-		case 'c': cases = strtoull(optarg, 0, 0); break;
-		case 's': seed = strtoull(optarg, 0, 0); break;
-		case 'f': first = strtoull(optarg, 0, 0); break;
-		case 'p': mode = !strcmp(optarg, "shadow") ? PAGING_SHADOW : !strcmp(optarg, "auto") ? PAGING_AUTO : PAGING_NESTED; break;
-		default: return 2;
-		}
-	}
+	if (!fuzz_options(&o, NULL, argc, argv))
+		return 2;
 	bus_init(&bus);
-	if (!v || host_fault_thread_start() || memory_init(&memory, RAM, PLACEMENT_SCATTER, seed) || vcpu_init(v, &memory, &bus, mode, 0))
+	if (!v || host_fault_thread_start() || memory_init(&memory, RAM, PLACEMENT_SCATTER, o.seed) || vcpu_init(v, &memory, &bus, o.mode, 0))
 		return 2;
 	vcpu_offer(v, 1u << CPU_OFFER_SVM);
 	v->xcr0 = v->cpuid->xcr0;
 	if (svm_attach(v))
 		return 2;
 	make_image();
-	for (uint64_t n = first; n < first + cases; n++) {
-		rng = seed * 0x9e3779b97f4a7c15ull ^ n << 20;
+	for (uint64_t n = o.first; n < o.first + o.cases; n++) {
+		rng = o.seed * 0x9e3779b97f4a7c15ull ^ n << 20;
 		one(v, n, &t);
 		if (n % AUDIT_EVERY == 0 && mmu_audit(&v->mmu, text, sizeof(text)))
 			fail(n, text);
 	}
-	printf("%s: %llu VMRUNs: %llu refused, %llu exits, %llu of them made to, %llu nested faults; %llu instructions, %llu stops\n", mode == PAGING_SHADOW ? "shadow" : mode == PAGING_AUTO ? "auto" : "nested",
-	       (unsigned long long)cases, (unsigned long long)t.invalid, (unsigned long long)t.exits, (unsigned long long)t.forced, (unsigned long long)t.nested_faults,
+	printf("%s: %llu VMRUNs: %llu refused, %llu exits, %llu of them made to, %llu nested faults; %llu instructions, %llu stops\n", o.mode == PAGING_SHADOW ? "shadow" : o.mode == PAGING_AUTO ? "auto" : "nested",
+	       (unsigned long long)o.cases, (unsigned long long)t.invalid, (unsigned long long)t.exits, (unsigned long long)t.forced, (unsigned long long)t.nested_faults,
 	       (unsigned long long)t.steps, (unsigned long long)t.stops);
 	svm_detach(v);
 	vcpu_destroy(v);

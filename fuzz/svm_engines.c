@@ -6,7 +6,6 @@
  * Every case is made from (seed, case); the memory that svm_case.image does not cover is as earlier cases left it, on both machines. A case that does not end within STEPS instructions is
  * not run by the translator, which cannot be stopped at a given instruction.
  */
-#include <getopt.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -20,6 +19,7 @@
 #include "cpu/exec.h"
 #include "cpu/lapic.h"
 #include "svm/svm_internal.h"
+#include "options.h"
 #include "svm_engines/case.h"
 
 #define STEPS 4000
@@ -262,31 +262,21 @@ static void one(uint64_t seed)
 
 int main(int argc, char **argv)
 {
-	static const struct option options[] = { { "cases", 1, 0, 'c' }, { "seed", 1, 0, 's' }, { "first", 1, 0, 'f' }, { "paging", 1, 0, 'p' }, { "trace", 0, 0, 't' }, { 0, 0, 0, 0 } };
-	uint64_t cases = 10000, seed = 1, first = 0;
-	enum paging_mode mode = PAGING_NESTED;
+	struct fuzz_options o = { .cases = 10000, .seed = 1, .mode = PAGING_NESTED };
 	struct sigaction action = { .sa_handler = on_alarm, .sa_flags = SA_ONSTACK | SA_RESTART };
 	struct tune tune;
 	char text[300];
 
-	for (int o; (o = getopt_long(argc, argv, "", options, 0)) != -1;) {
-		switch (o) {
-		case 'c': cases = strtoull(optarg, 0, 0); break;
-		case 's': seed = strtoull(optarg, 0, 0); break;
-		case 'f': first = strtoull(optarg, 0, 0); break;
-		case 't': tracing = true; break;
-		case 'p': mode = !strcmp(optarg, "shadow") ? PAGING_SHADOW : !strcmp(optarg, "auto") ? PAGING_AUTO : PAGING_NESTED; break;
-		default: return 2;
-		}
-	}
+	if (!fuzz_options(&o, &tracing, argc, argv))
+		return 2;
 	tune_defaults(&tune);
 	if (tune_parse(&tune, "precise-flags=on"))
 		return 2;
-	machine_start(&machines[0], "exec", &engine_exec, mode, &tune);
-	machine_start(&machines[1], "bt", &engine_bt, mode, &tune);
+	machine_start(&machines[0], "exec", &engine_exec, o.mode, &tune);
+	machine_start(&machines[1], "bt", &engine_bt, o.mode, &tune);
 	sigaction(SIGALRM, &action, NULL);
-	for (number = first; number < first + cases; number++) {
-		one(seed);
+	for (number = o.first; number < o.first + o.cases; number++) {
+		one(o.seed);
 		if (number % AUDIT_EVERY == 0 && mmu_audit(&machines[1].v->mmu, text, sizeof(text)))
 			fail("%s", text);
 	}

@@ -28,11 +28,12 @@ static uint64_t other_than_zero(uint32_t entries)
 static void table_clear(struct vcpu *v, uint32_t table)
 {
 	const uint32_t entries = entries_of(table), slot = bt_jump_slot(0, entries);
+	const uint64_t other = other_than_zero(entries);
 	struct jump_entry *first = &v->jump[bt_jump_first(table)];
 
 	fill_bytes(first, 0, entries * sizeof(*first)); /* runs with live vector registers: no loop that becomes memset */
 	for (unsigned k = 0; k < JUMP_WAYS; k++)
-		first[slot ^ k].key = other_than_zero(entries);
+		first[slot ^ k].key = other;
 }
 
 static uint32_t number_of(const struct vcpu *v, uint32_t table) { return (uint32_t)v->jump[bt_jump_first(table) - 1].key; }
