@@ -13,6 +13,7 @@
  *     may have had no use for what they were); the generator makes no sequence that reads them
  *   in translated code, the eight bytes below RSP after a CALL to a non-canonical address: the link is there already
  *   which of several faults comes first, where the order is the processor's: see may_fault_so
+ *   what vendor.c knows, if the host's vendor is another than the guests'
  *   where the host says that INT1 is, if its hypervisor takes the trap for a fault
  */
 #include <stdio.h>
@@ -66,8 +67,7 @@ static bool loses_flags(const struct icase *c, const struct outcome *host, unsig
 	}
 }
 
-/* The instruction that faulted natively, as its bytes were in the end. */
-static bool insn_at_fault(const struct outcome *host, struct insn *in)
+bool compare_insn_at_fault(const struct outcome *host, struct insn *in)
 {
 	uint64_t at = host->end.rip - VA_CODE;
 	uint8_t b[15] = { 0 };
@@ -98,6 +98,20 @@ static uint64_t effective_address(const struct insn *in, const struct state *s)
 static bool touches_hole(const struct outcome *o)
 {
 	return o->vector == VEC_PF && (o->cr2 - ((1ull << 47) - 1024) < 1024 || o->cr2 - (~0ull << 47) < 1024);
+}
+
+/* Is there such an instruction in the case, as it was or as it became? */
+bool compare_has_insn(const struct icase *c, const struct outcome *h, bool (*is)(const struct insn *in))
+{
+	uint8_t b[2][15 + CODE_MAX] = { { 0 } };
+	struct insn in;
+
+	memcpy(b[0], c->code, c->code_len);
+	memcpy(b[1], h->mem[PAGE_CODE0] + c->code_at, c->code_len);
+	for (unsigned i = 0; i < 2u * c->insns; i++)
+		if (!insn_decode(&in, b[i & 1] + c->insn_at[i / 2], 15, INSN_MODE_64) && is(&in))
+			return true;
+	return false;
 }
 
 /*
@@ -141,7 +155,7 @@ static bool int1_as_fault(const struct outcome *h, const struct outcome *g)
 {
 	struct insn in;
 
-	return h->vector == VEC_DB && g->vector == VEC_DB && insn_at_fault(h, &in) && in.cls == INSN_INT1 && g->end.rip == h->end.rip + in.len;
+	return h->vector == VEC_DB && g->vector == VEC_DB && compare_insn_at_fault(h, &in) && in.cls == INSN_INT1 && g->end.rip == h->end.rip + in.len;
 }
 
 /*
@@ -153,7 +167,7 @@ static bool may_fault_so(const struct outcome *h, const struct outcome *g)
 	struct insn in;
 	uint64_t ea;
 
-	if (h->vector == NO_VECTOR || g->vector == NO_VECTOR || h->end.rip != g->end.rip || !insn_at_fault(h, &in))
+	if (h->vector == NO_VECTOR || g->vector == NO_VECTOR || h->end.rip != g->end.rip || !compare_insn_at_fault(h, &in))
 		return false;
 	if (h->end.rflags & FL_AC && h->vector == VEC_AC && (in.cls == INSN_FXSAVE || in.cls == INSN_FXRSTOR || in.cls == INSN_RET_FAR || in.cls == INSN_IRET))
 		return true;
@@ -201,7 +215,7 @@ static uint64_t undefined_flags(const struct icase *c, const uint8_t *code)
 
 	memcpy(b, code, c->code_len);
 	for (unsigned i = 0; i < c->insns; i++)
-		if (!insn_decode(&in, b + c->insn_at[i], 15, INSN_MODE_64) && insn_multiplies(&in))
+		if (!insn_decode(&in, b + c->insn_at[i], 15, INSN_MODE_64) && insn_keeps_undefined(&in))
 			flags |= in.fl_undef;
 	return flags;
 }
@@ -226,10 +240,10 @@ static bool say(char *what, size_t size, const char *fmt, ...)
 	return true;
 }
 
-static bool in_hole(uint64_t hole, int offset)
+static bool in_hole(const struct leeway *l, int offset)
 {
-	for (unsigned i = 0; hole && i < 8; i++)
-		if (sandbox_offset(hole + i) == offset)
+	for (unsigned i = 0; i < l->hole_size; i++)
+		if (sandbox_offset(l->hole + i) == offset)
 			return true;
 	return false;
 }
@@ -262,20 +276,19 @@ static bool copied_onto_itself(const struct icase *c, const struct outcome *h)
 	return false;
 }
 
-/* hole: eight bytes at this address need not agree. */
-static bool memory_differs(const struct icase *c, const struct outcome *h, const struct outcome *g, uint64_t hole, char *what, size_t size)
+static bool memory_differs(const struct icase *c, const struct outcome *h, const struct outcome *g, const struct leeway *l, char *what, size_t size)
 {
 	const uint8_t *a = h->mem[0], *b = g->mem[0];
 
 	if (!memcmp(a, b, sizeof(h->mem)))
 		return false;
 	for (int i = 0; i < (int)sizeof(h->mem); i++)
-		if (a[i] != b[i] && !masked(c, i) && !in_hole(hole, i))
+		if (a[i] != b[i] && !masked(c, i) && !in_hole(l, i))
 			return say(what, size, "memory page %d+%#x: host %02x guest %02x", i / (int)PAGE_SIZE, i % (int)PAGE_SIZE, a[i], b[i]);
 	return false;
 }
 
-static bool fpu_differs(const struct outcome *h, const struct outcome *g, char *what, size_t size)
+static bool fpu_differs(const struct outcome *h, const struct outcome *g, const struct leeway *l, char *what, size_t size)
 {
 	uint8_t a[FPU_AREA_SIZE], b[FPU_AREA_SIZE];
 
@@ -289,7 +302,7 @@ static bool fpu_differs(const struct outcome *h, const struct outcome *g, char *
 		int index = i < 32 ? 0 : i < 160 ? (i - 32) / 16 : i < 512 ? (i - 160) / 16 : (i - 576) / 16;
 		char x[40] = "", y[40] = "";
 
-		if (a[i] == b[i])
+		if (a[i] == b[i] || (l->fsw && ((i >= 2 && i < 5) || (i >= 32 && i < 160))) || (l->mxcsr && i == 24) || (l->vectors && i >= 160))
 			continue;
 		for (int k = n - 1; k >= 0; k--) {
 			snprintf(x + strlen(x), 4, "%02x", a[at + k]);
@@ -319,18 +332,19 @@ static bool faults_differ(const struct outcome *h, const struct outcome *g, char
 static bool states_differ(const struct icase *c, const struct outcome *h, const struct outcome *g, unsigned engine,
 		     const struct compare_options *opt, char *what, size_t size)
 {
-	uint64_t flag_mask = ~(uint64_t)FL_RF, hole = 0;
+	struct leeway l = vendor_leeway(h);
+	uint64_t flag_mask = ~(uint64_t)FL_RF & ~l.flags;
 	struct insn in;
 
 	/*
 	 * Under a hypervisor that enters the kernel for the first FPU instruction after a switch, none can be run with an RSP that
 	 * is not canonical: the kernel's return fails every time, with the number of an earlier trap.
 	 */
-	if (h->vector != NO_VECTOR && !host_canonical(h->end.gpr[RSP]) && insn_at_fault(h, &in) && in.need & NEED_FPU_STATE)
+	if (h->vector != NO_VECTOR && !host_canonical(h->end.gpr[RSP]) && compare_insn_at_fault(h, &in) && in.need & NEED_FPU_STATE)
 		return false;
 	if (g->kind != OUTCOME_DONE)
 		return say(what, size, "%s: %s", g->kind == OUTCOME_TIMEOUT ? "endless in the guest" : "engine gave up", g->why);
-	if (faults_differ(h, g, what, size) && !may_fault_so(h, g) && !int1_as_fault(h, g))
+	if (faults_differ(h, g, what, size) && !may_fault_so(h, g) && !int1_as_fault(h, g) && !vendor_orders_faults_so(h, g))
 		return true;
 	for (int i = 0; i < 16; i++)
 		if (h->end.gpr[i] != g->end.gpr[i])
@@ -347,9 +361,9 @@ static bool states_differ(const struct icase *c, const struct outcome *h, const 
 	/* After a signal Linux has put null into DS and ES. */
 	if (h->vector == NO_VECTOR && (h->end.ds != g->end.ds || h->end.es != g->end.es || h->end.ss != g->end.ss))
 		return say(what, size, "ds es ss: host %x %x %x guest %x %x %x", h->end.ds, h->end.es, h->end.ss, g->end.ds, g->end.es, g->end.ss);
-	if (engine == RUN_BT && h->vector == VEC_GP && insn_at_fault(h, &in) && (in.cls == INSN_CALL || in.cls == INSN_CALL_IND))
-		hole = h->end.gpr[RSP] - 8;
-	return memory_differs(c, h, g, hole, what, size) || fpu_differs(h, g, what, size);
+	if (engine == RUN_BT && h->vector == VEC_GP && compare_insn_at_fault(h, &in) && (in.cls == INSN_CALL || in.cls == INSN_CALL_IND))
+		l.hole = h->end.gpr[RSP] - 8, l.hole_size = 8;
+	return memory_differs(c, h, g, &l, what, size) || fpu_differs(h, g, &l, what, size);
 }
 
 /* Has the case done something whose outcome is not the same on all processors, or not the sandbox's to compare? */
@@ -362,13 +376,14 @@ static bool is_beyond_compare(const struct icase *c, const struct outcome *h, co
 		return true;
 
 	/* Code that writes its own next instruction may come upon one that only the executor has. */
-	if (h->vector == VEC_UD && insn_at_fault(h, &in) && in.feature & ~cpuid_policy_get(0)->host_features)
+	if (h->vector == VEC_UD && compare_insn_at_fault(h, &in) && in.feature & ~cpuid_policy_get(0)->host_features)
 		return true;
 	for (unsigned i = 0; i < c->masks; i++) /* bytes that need not agree may have been executed */
 		if (sandbox_offset(c->mask[i].va) >= PAGE_CODE0 * (int)PAGE_SIZE)
 			return true;
 	/* A damaged final jump: the exit page holds other code natively. */
-	return h->end.rip - VA_EXIT - 1 < PAGE_SIZE - 1 || rep_rewrote_itself(c, h) || copied_onto_itself(c, h);
+	return h->end.rip - VA_EXIT - 1 < PAGE_SIZE - 1 || rep_rewrote_itself(c, h) || copied_onto_itself(c, h) ||
+	       vendor_is_beyond_compare(c, h, g);
 }
 
 bool compare_differs(const struct icase *c, const struct outcome *h, const struct outcome *g, unsigned engine,

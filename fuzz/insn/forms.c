@@ -5,7 +5,6 @@
  * and whether the operand is memory. Forms are sorted by mnemonic, so that generate.c can pick a mnemonic first.
  * Which classes may be part of a case is one table; its reasons are printed by --coverage.
  */
-#include <cpuid.h>
 #include <stdlib.h>
 #include <string.h>
 #include <Zydis/Zydis.h>
@@ -19,7 +18,6 @@ static struct form *table;
 static size_t table_room;
 static struct mnemonic *names;
 static uint64_t offered;
-static bool host_is_amd;
 
 #define SAME_TWICE "does not give the same answer twice"
 #define HOST_STATE "shows state of the host's kernel"
@@ -48,10 +46,7 @@ static const struct class_rule { enum form_use use; const char *reason; } class_
 	[INSN_INVALID] = { USE_FIRST, 0 }, [INSN_TOO_LONG] = { USE_FIRST, 0 },
 };
 
-static bool has_prefix(const struct insn *in, uint8_t prefix)
-{
-	return memchr(in->bytes, prefix, in->opcode_off) != 0;
-}
+bool insn_has_prefix(const struct insn *in, uint8_t prefix) { return memchr(in->bytes, prefix, in->opcode_off) != 0; }
 
 enum form_use form_use_of(const struct insn *in, const char **reason)
 {
@@ -60,6 +55,10 @@ enum form_use form_use_of(const struct insn *in, const char **reason)
 	if (!reason)
 		reason = &none;
 	*reason = 0;
+	if (vendor_never_compares(in)) {
+		*reason = "differs between vendors; guests are AMD's";
+		return USE_NEVER;
+	}
 	if (in->cls == INSN_INVALID || in->cls == INSN_TOO_LONG)
 		return USE_FIRST;
 	if ((in->need & NEED_NEVER) || (in->feature & ~offered)) {
@@ -87,20 +86,14 @@ enum form_use form_use_of(const struct insn *in, const char **reason)
 		}
 		break;
 	case INSN_LOOP:
-		if (has_prefix(in, 0xf2) || has_prefix(in, 0xf3)) {
+		if (insn_has_prefix(in, 0xf2) || insn_has_prefix(in, 0xf3)) {
 			*reason = "repeat prefixes turn LOOPE and LOOPNE around on some processors";
 			return USE_NEVER;
 		}
 		break;
 	case INSN_NOP:
-		if (in->opcode == 0x90 && has_prefix(in, 0xf3) && in->rex_off && in->bytes[in->rex_off - 1] & 1) {
+		if (in->opcode == 0x90 && insn_has_prefix(in, 0xf3) && in->rex_off && in->bytes[in->rex_off - 1] & 1) {
 			*reason = "PAUSE with REX.B is half an XCHG on some processors";
-			return USE_NEVER;
-		}
-		break;
-	case INSN_SYSENTER: case INSN_SYSEXIT: case INSN_VMX:
-		if (!host_is_amd) {
-			*reason = "differs between vendors; guests are AMD's";
 			return USE_NEVER;
 		}
 		break;
@@ -118,9 +111,9 @@ bool form_allowed(const struct insn *in, bool first)
 	return use == USE_ANYWHERE || (use == USE_FIRST && first);
 }
 
-bool insn_multiplies(const struct insn *in)
+bool insn_keeps_undefined(const struct insn *in)
 {
-	return in->mnemonic == ZYDIS_MNEMONIC_MUL || in->mnemonic == ZYDIS_MNEMONIC_IMUL;
+	return in->mnemonic == ZYDIS_MNEMONIC_MUL || in->mnemonic == ZYDIS_MNEMONIC_IMUL || vendor_rotates_keep_flags(in);
 }
 
 bool form_always_faults(const struct insn *in)
@@ -286,10 +279,6 @@ static void name_mnemonics(void)
 
 void forms_init(uint64_t features)
 {
-	uint32_t a, b, c, d;
-
-	__cpuid(0, a, b, c, d);
-	host_is_amd = c == 0x444d4163 || c == 0x656e6975; /* "cAMD", "uine" of HygonGenuine */
 	offered = features;
 	for (unsigned map = 0; map < 4; map++)
 		for (unsigned op = 0; op < 256; op++) {

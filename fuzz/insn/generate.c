@@ -211,7 +211,7 @@ static bool make_insn(struct plan *p, struct rng *r, const struct mnemonic *forc
 			continue;
 		if (p->c.insns && form_use_of(in, 0) != USE_ANYWHERE)
 			continue;
-		if (in->fl_read & p->undefined || (p->loop && insn_multiplies(in)))
+		if (in->fl_read & p->undefined || (p->loop && insn_keeps_undefined(in)))
 			continue;
 		if (p->loop && (in->gpr_write & 1u << RCX || in->cls == INSN_LOOP))
 			continue;
@@ -233,7 +233,7 @@ static bool append(struct plan *p, const uint8_t *bytes, const struct insn *in)
 	memcpy(c->code + c->code_len, bytes, in->len);
 	c->code_len = (uint16_t)(c->code_len + in->len);
 	/* Jumps may skip what defines a flag again, so only what is never skipped would do: nothing is forgotten. */
-	if (insn_multiplies(in))
+	if (insn_keeps_undefined(in))
 		p->undefined |= in->fl_undef;
 	return true;
 }

@@ -140,8 +140,9 @@ extern unsigned form_count, mnemonic_count;
 enum form_use { USE_ANYWHERE, USE_FIRST, USE_NEVER };
 enum form_use form_use_of(const struct insn *in, const char **reason);
 bool form_allowed(const struct insn *in, bool first);
-/* MUL and IMUL: real processors leave their undefined flags alone, the translator need not (compare.c). */
-bool insn_multiplies(const struct insn *in);
+bool insn_has_prefix(const struct insn *in, uint8_t prefix);
+/* Real processors leave its undefined flags alone, the translator need not (compare.c): MUL and IMUL; on Intel's rotates. */
+bool insn_keeps_undefined(const struct insn *in);
 /* True for classes that no case can complete: privileged, undefined... */
 bool form_always_faults(const struct insn *in);
 
@@ -186,6 +187,25 @@ bool compare_differs(const struct icase *c, const struct outcome *host, const st
 bool compare_rewrote(const struct icase *c, const struct outcome *host);
 void compare_report(const struct icase *c, const struct outcome *host, const struct outcome *guest, const char *name);
 void fpu_canonicalise(uint8_t *area);
+
+/* The instruction that faulted natively, as its bytes were in the end; false if there is none. */
+bool compare_insn_at_fault(const struct outcome *host, struct insn *in);
+bool compare_has_insn(const struct icase *c, const struct outcome *host, bool (*is)(const struct insn *in));
+
+/* vendor.c: where the host's vendor is not the guests' and its processors are known to do otherwise. All is strict on AMD's. */
+struct leeway {
+	uint64_t flags;		/* RFLAGS that need not agree */
+	uint64_t hole;		/* memory: `hole_size` bytes at this address need not agree */
+	unsigned hole_size;
+	bool fsw, mxcsr;	/* nor need the x87's registers, status flags of MXCSR */
+	bool vectors;		/* nor the vector registers */
+};
+bool vendor_rotates_keep_flags(const struct insn *in);
+bool vendor_never_compares(const struct insn *in);
+bool vendor_lacks_state(const struct icase *c);	/* the case's start cannot be loaded here */
+bool vendor_orders_faults_so(const struct outcome *host, const struct outcome *guest);
+bool vendor_is_beyond_compare(const struct icase *c, const struct outcome *host, const struct outcome *guest);
+struct leeway vendor_leeway(const struct outcome *host);
 
 /* casefile.c: cases as text. */
 int casefile_read(const char *path, struct icase *c, char *error, size_t size);
