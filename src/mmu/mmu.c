@@ -93,7 +93,7 @@ const struct stat_row mmu_stat_rows[] = {
 	ROW(tlb_l1_misses, "data accesses that level 1 of the TLB did not serve"),
 	ROW(tlb_window_misses, "accesses of user code that no window served, so that level 1 was asked"),
 	ROW(tlb_windows_made, "times that a window became the run of pages around an address"),
-	ROW(tlb_l1_grown, "times that a set of level 1 was made large, because its pages were used over and over"),
+	ROW(tlb_l1_grown, "times that a set of level 1 was made larger, because its pages were used over and over"),
 	ROW(tlb_l1_shrunk, "times that it was made small again"),
 	ROW(host_large, "2 MiB of guest memory that became a large page of the host's, because a large set of level 1 came to hold much of it"),
 	ROW(tlb_l2_hits, "accesses and fetches that level 2 served"),

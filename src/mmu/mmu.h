@@ -64,7 +64,7 @@ struct mmu_counters {
 
 struct mmu {
 	/* Known to generated code. */
-	struct tlb_entry l1[TLB_SETS][TLB_L1_LARGE];	/* of each, as many as l1_mask tells are in use; the host has not given memory to the rest */
+	struct tlb_entry l1[TLB_SETS][TLB_L1_WIDE];	/* of each, as many as l1_mask tells are in use; the host has not given memory to the rest */
 	struct tlb_stack stack[TLB_SETS];
 	uint64_t span[TLB_SPANS];
 	struct tlb_window window[TLB_SETS][TLB_WINDOWS];

@@ -45,12 +45,13 @@ struct tlb2 {
 /* tlb1.c: beside each set of level 1. */
 #define TLB1_FRAMES (1u << 18)	/* 1 GiB */
 struct tlb1 {
-	uint64_t local[TLB_L1_LARGE / 64];		/* slots that hold entries which are not global */
-	uint64_t local_words[TLB_L1_LARGE / 64 / 64];	/* words of local that may have bits */
+	uint64_t local[TLB_L1_WIDE / 64];		/* slots that hold entries which are not global */
+	uint64_t local_words[TLB_L1_WIDE / 64 / 64];	/* words of local that may have bits */
 	uint32_t crowded;	/* misses that level 2 served, since entries were last dropped */
-	uint32_t limit;		/* so many make the set large */
-	uint32_t sweeps;	/* of the large set */
-	/* While the set is large: frames, modulo so many, that entries may allow writes to. Others need no sweep when they become watched. */
+	uint32_t limit;		/* so many make the set larger */
+	uint32_t patience;	/* the limit of a small set; larger ones' are in proportion */
+	uint32_t sweeps;	/* since it was last small */
+	/* While the set is not small: frames, modulo so many, that entries may allow writes to. Others need no sweep when they become watched. */
 	uint64_t writable[TLB1_FRAMES / 64];
 };
 
@@ -142,7 +143,7 @@ struct mmu_private {
 	struct direct_changes direct_seen;	/* of memory->direct, at the last flush */
 	struct tlb2 tlb2;
 	struct tlb1 tlb1[TLB_SETS];
-	uint32_t tlb1_large;	/* entries of a large set, more than those of a small one: TLB_L1_LARGE but in tests */
+	uint32_t tlb1_size[3];	/* entries of a set: TLB_L1_SMALL, _LARGE and _WIDE but in tests */
 	struct psc psc;
 	struct walk_space space;
 	struct walk_space guest_space;	/* of an L2 with nested paging: reads through nest, from space */

@@ -2,7 +2,7 @@
  * tlb.h - the software TLB of one vcpu: two levels, tagged by address space.
  *
  * Level 1 is what generated code probes inline: direct-mapped, one array for each way of accessing (enum tlb_set),
- * 4 KiB entries of the current address space only. An array has TLB_L1_SMALL entries, or TLB_L1_LARGE while its guest uses many pages over
+ * 4 KiB entries of the current address space only. An array has TLB_L1_SMALL entries, or TLB_L1_LARGE or TLB_L1_WIDE while its guest uses many pages over
  * and over (tlb1.c); l1_mask[set] says which. The probe for an access of `size` bytes at va is
  *
  *     entry  = l1[set] + (va >> 7 & l1_mask[set]) bytes
@@ -38,8 +38,10 @@ static inline bool tlb_set_is_user(enum tlb_set set) { return set % TLB_WORLD ==
 
 #define TLB_L1_SMALL_SHIFT 10
 #define TLB_L1_LARGE_SHIFT 15
+#define TLB_L1_WIDE_SHIFT 17
 #define TLB_L1_SMALL (1u << TLB_L1_SMALL_SHIFT)
 #define TLB_L1_LARGE (1u << TLB_L1_LARGE_SHIFT)	/* 128 MiB */
+#define TLB_L1_WIDE (1u << TLB_L1_WIDE_SHIFT)	/* 512 MiB */
 #define TLB_INVALID_TAG(i) ((uint64_t)((i) ^ 1u) << PAGE_SHIFT)
 
 /* Layout known to generated code (bt/). 32 bytes. */

@@ -2,7 +2,7 @@
  * tlb1.c - level 1 of the software TLB: what is dropped from it, and how large its sets are.
  *
  * A set is small, so that it takes little memory and is swept fast, until level 2 has served so many misses since entries were last dropped (far more than it has
- * slots) that a large set pays: then random accesses to 128 MiB hit in generated code. Loads of CR3 cost no more by that, since only what was filled is
+ * slots) that a large set pays: then random accesses to 128 MiB hit in generated code; in time, and in the same way, a wide one, for 512 MiB. Loads of CR3 cost no more by that, since only what was filled is
  * dropped, by a list. What must sweep a whole set (a frame becomes watched that it may hold as writable, frames are left) does cost more: after SWEEPS_MAX sweeps the set is small again, and must
  * be crowded twice as long as before to grow. So the time lost in sweeps stays a fraction of what the misses cost that came before.
  *
@@ -10,8 +10,8 @@
  */
 #include "mmu/tlb_lookup.h"
 
-#define LIMIT_FIRST (4 * TLB_L1_SMALL)
-#define LIMIT_MAX (256 * TLB_L1_SMALL)
+#define PATIENCE_FIRST (4 * TLB_L1_SMALL)
+#define PATIENCE_MAX (256 * TLB_L1_SMALL)
 #define SWEEPS_MAX 64
 #define DROPS_MAX 64
 
@@ -60,7 +60,7 @@ static void drop_local(struct mmu *mmu, unsigned set)
 {
 	struct tlb1 *t = &mmu->priv->tlb1[set];
 
-	for (unsigned k = 0; k < ARRAY_LEN(t->local_words); k++) {
+	for (unsigned k = 0; k < (tlb1_entries(mmu, set) + 64 * 64 - 1) / (64 * 64); k++) {
 		uint64_t words = t->local_words[k];
 
 		for (; words; words &= words - 1) {
@@ -78,9 +78,12 @@ static void drop_local(struct mmu *mmu, unsigned set)
 /* All slots of another size are invalid. The caller drops the copies. */
 static void set_size(struct mmu *mmu, unsigned set, unsigned entries)
 {
+	struct tlb1 *t = &mmu->priv->tlb1[set];
+
 	drop_local(mmu, set);
 	mmu->l1_mask[set] = TLB_L1_MASK(entries);
-	mmu->priv->tlb1[set].sweeps = 0;
+	t->limit = entries == mmu->priv->tlb1_size[2] ? UINT32_MAX : t->patience * (entries / TLB_L1_SMALL);
+	t->sweeps = 0;
 	for (unsigned i = 0; i < entries; i++)
 		invalidate(mmu, set, i);
 }
@@ -89,11 +92,10 @@ static bool is_large(const struct mmu *mmu, unsigned set) { return tlb1_entries(
 
 void tlb1_grow(struct mmu *mmu, enum tlb_set set)
 {
-	mmu->priv->tlb1[set].crowded = 0;
-	if (is_large(mmu, set))
-		return;
+	const uint32_t *size = mmu->priv->tlb1_size;
+
 	copies_drop(mmu);
-	set_size(mmu, set, mmu->priv->tlb1_large);
+	set_size(mmu, set, is_large(mmu, set) ? size[2] : size[1]);
 	fill_bytes(mmu->priv->tlb1[set].writable, 0, sizeof(mmu->priv->tlb1[set].writable));
 	mmu->counters.tlb_l1_grown++;
 }
@@ -123,9 +125,9 @@ static bool sweep(struct mmu *mmu, unsigned set)
 
 	if (LIKELY(!is_large(mmu, set)) || ++t->sweeps < SWEEPS_MAX)
 		return true;
+	if (t->patience < PATIENCE_MAX)
+		t->patience *= 2;
 	shrink(mmu, set);
-	if (t->limit < LIMIT_MAX)
-		t->limit *= 2;
 	return false;
 }
 
@@ -260,11 +262,13 @@ void tlb1_write_protect_all(struct mmu *mmu)
 
 void tlb1_init(struct mmu *mmu)
 {
-	mmu->priv->tlb1_large = TLB_L1_LARGE;
+	mmu->priv->tlb1_size[0] = TLB_L1_SMALL;
+	mmu->priv->tlb1_size[1] = TLB_L1_LARGE;
+	mmu->priv->tlb1_size[2] = TLB_L1_WIDE;
 	mmu->world = 0;
 	mmu->sets = TLB_WORLD;
 	for (unsigned s = 0; s < TLB_SETS; s++) {
-		mmu->priv->tlb1[s].limit = LIMIT_FIRST;
+		mmu->priv->tlb1[s].patience = PATIENCE_FIRST;
 		mmu->l1_mask[s] = TLB_L1_MASK(TLB_L1_SMALL);
 	}
 	tlb1_clear(mmu);

@@ -20,7 +20,7 @@ IN_BOTH_MODES(an_invalid_slot_can_never_hit_not_even_for_non_canonical_addresses
 {
 	struct guest *g = guest_new(mode, PLACEMENT_LINEAR);
 
-	for (unsigned i = 0; i < TLB_L1_LARGE; i++) { /* T1 */
+	for (unsigned i = 0; i < TLB_L1_WIDE; i++) { /* T1 */
 		uint64_t page = (uint64_t)i << PAGE_SHIFT;
 
 		for (unsigned s = 0; s < TLB_WORLD; s++) {
@@ -608,6 +608,36 @@ IN_BOTH_MODES(a_crowded_set_of_level_1_becomes_large_and_small_again_when_it_is_
 	guest_free(g);
 }
 
+IN_BOTH_MODES(a_large_set_that_is_crowded_in_turn_becomes_wide)
+{
+	const uint64_t pages = 3 * TLB_L1_SMALL;
+	struct guest *g = guest_new(mode, PLACEMENT_LINEAR);
+	uint64_t misses;
+	char msg[256];
+
+	g->mmu.priv->tlb1_size[1] = 2 * TLB_L1_SMALL;
+	g->mmu.priv->tlb1_size[2] = 4 * TLB_L1_SMALL;
+	for (uint64_t i = 0; i < pages; i++)
+		guest_map(g, V + i * PAGE_SIZE, (MIB(4) + i * PAGE_SIZE) | PWU);
+	for (unsigned turn = 0; turn < 4; turn++)
+		touch_pages(g, pages);
+	assert_int_equal(tlb1_entries(&g->mmu, TLB_USER), 2 * TLB_L1_SMALL);
+	for (unsigned turn = 0; turn < 4; turn++) /* the upper third displaces the lower: two in three miss */
+		touch_pages(g, pages);
+	assert_int_equal(tlb1_entries(&g->mmu, TLB_USER), 4 * TLB_L1_SMALL);
+	assert_int_equal(g->mmu.counters.tlb_l1_grown, 2);
+	touch_pages(g, pages);
+	misses = g->mmu.counters.tlb_l1_misses;
+	touch_pages(g, pages);
+	assert_int_equal(g->mmu.counters.tlb_l1_misses, misses);
+	assert_int_equal(mmu_audit(&g->mmu, msg, sizeof(msg)), 0);
+	mmu_set_cr3(&g->mmu, g->root); /* all of them are local */
+	for (uint64_t i = 0; i < pages; i++)
+		assert_false(probe_hits(g, TLB_USER, V + i * PAGE_SIZE, false));
+	assert_int_equal(tlb1_entries(&g->mmu, TLB_USER), 4 * TLB_L1_SMALL);
+	guest_free(g);
+}
+
 IN_BOTH_MODES(invlpg_drops_all_of_a_large_page_and_soon_forgets_that_there_was_one)
 {
 	struct guest *g = guest_new(mode, PLACEMENT_LINEAR);
@@ -701,6 +731,7 @@ int main(void)
 		cmocka_unit_test(addresses_of_57_bits_are_told_apart_in_every_cache),
 		cmocka_unit_test(a_refill_serves_what_level_2_has_with_all_rights_and_nothing_else),
 		cmocka_unit_test(a_crowded_set_of_level_1_becomes_large_and_small_again_when_it_is_swept_often),
+		cmocka_unit_test(a_large_set_that_is_crowded_in_turn_becomes_wide),
 		cmocka_unit_test(invlpg_drops_all_of_a_large_page_and_soon_forgets_that_there_was_one),
 		cmocka_unit_test(memory_that_a_large_set_holds_becomes_large_pages_of_the_host),
 	};
