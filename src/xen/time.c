@@ -71,10 +71,16 @@ static uint64_t host_deadline(const struct xen_vcpu *xv, uint64_t when, uint64_t
 	return when == NEVER || left > NEVER - 1 - now_ns ? NEVER : now_ns + left;
 }
 
-/* The vcpu's thread, xen->lock held. */
-static void rearm(struct xen_vcpu *xv)
+/*
+ * The vcpu's thread, xen->lock held: it is not when this returns, since arming takes timer_lock, which comes first (docs/locking.md). Only this thread makes the
+ * earliest of the timers earlier, so what the other does in between leaves a deadline that is too early at worst.
+ */
+static void rearm_and_unlock(struct xen_vcpu *xv)
 {
-	lapic_timer_arm(xv->v, host_deadline(xv, earliest(xv), clock_ns()));
+	const uint64_t deadline = host_deadline(xv, earliest(xv), clock_ns());
+
+	pthread_mutex_unlock(xv->xen->lock);
+	lapic_timer_arm(xv->v, deadline);
 }
 
 static void virq_timer(struct xen_vcpu *xv)
@@ -83,7 +89,7 @@ static void virq_timer(struct xen_vcpu *xv)
 		xen_port_raise(xv->xen, xv->virq_port[VIRQ_TIMER]);
 }
 
-/* Any thread. */
+/* Any thread; the I/O thread holds timer_lock. */
 uint64_t xen_timer(struct vcpu *v, uint64_t now_ns)
 {
 	struct xen_vcpu *xv = xen_vcpu_of(v);
@@ -126,8 +132,7 @@ static void set_timer(struct xen_vcpu *xv, uint64_t *timer, uint64_t when)
 		*timer = NEVER;
 		virq_timer(xv);
 	}
-	rearm(xv);
-	pthread_mutex_unlock(xv->xen->lock);
+	rearm_and_unlock(xv);
 }
 
 void xen_timers_init(struct xen_vcpu *xv) { xv->singleshot = xv->periodic = xv->poll_timeout = NEVER; }
@@ -139,24 +144,21 @@ void xen_set_periodic(struct xen_vcpu *xv, uint64_t period)
 	pthread_mutex_lock(xv->xen->lock);
 	xv->period = period && period < PERIOD_MIN_NS ? PERIOD_MIN_NS : period;
 	xv->periodic = period ? xen_time_now(xv) + xv->period : NEVER;
-	rearm(xv);
-	pthread_mutex_unlock(xv->xen->lock);
+	rearm_and_unlock(xv);
 }
 
 void xen_set_poll_timeout(struct xen_vcpu *xv, uint64_t when)
 {
 	pthread_mutex_lock(xv->xen->lock);
 	xv->poll_timeout = when;
-	rearm(xv);
-	pthread_mutex_unlock(xv->xen->lock);
+	rearm_and_unlock(xv);
 }
 
 void xen_set_watchdog(struct xen *xen, unsigned n, uint64_t when)
 {
 	pthread_mutex_lock(xen->lock);
 	xen->watchdog[n] = when;
-	rearm(&xen->vcpu[0]);
-	pthread_mutex_unlock(xen->lock);
+	rearm_and_unlock(&xen->vcpu[0]);
 }
 
 /* arg[0]: system time in ns, 0 to stop. */

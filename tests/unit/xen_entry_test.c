@@ -7,8 +7,10 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/clock.h"
 #include "base/trace.h"
@@ -659,6 +661,60 @@ static void stores_to_level_1_tables_change_their_entries_if_they_may(void **sta
 		rig->xen->pages->budget = PV_BUDGET;
 }
 
+/*
+ * The I/O thread holds timer_lock when it looks at a domain's timers (vm/wake.c), and the vcpu's thread takes that to arm what it has set. A mutex stands for
+ * timer_lock here; whoever waits for it for seconds waits forever.
+ */
+static struct { pthread_mutex_t lock; bool stuck; _Atomic bool end; } timer_thread = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+static bool take_timer_lock(void)
+{
+	struct timespec until;
+
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += 10;
+	if (pthread_mutex_timedlock(&timer_thread.lock, &until))
+		return timer_thread.stuck = true, false;
+	return true;
+}
+
+static void timer_changed(void *unused)
+{
+	(void)unused;
+	if (take_timer_lock())
+		pthread_mutex_unlock(&timer_thread.lock);
+}
+
+static void *io_thread(void *unused)
+{
+	(void)unused;
+	while (!timer_thread.end && take_timer_lock()) {
+		xen_timer(rig->v, ~0ull - 1); /* always a deadline that has passed */
+		pthread_mutex_unlock(&timer_thread.lock);
+	}
+	return NULL;
+}
+
+static void timers_are_set_while_the_other_thread_looks_at_them(void **state)
+{
+	pthread_t thread;
+
+	(void)state;
+	rig->v->lapic.timer_changed = timer_changed;
+	timer_thread.end = timer_thread.stuck = false;
+	assert_int_equal(pthread_create(&thread, NULL, io_thread, NULL), 0);
+	for (unsigned i = 0; i < 20000 && !timer_thread.stuck; i++) {
+		xen_set_singleshot(rig->xv, xen_time_now(rig->xv) + 1000000);
+		xen_set_periodic(rig->xv, i % 3 ? 2000000 : 0);
+		xen_set_poll_timeout(rig->xv, xen_time_now(rig->xv) + 3000000);
+		xen_set_watchdog(rig->xen, 1, xen_time_now(rig->xv) + 1000000000);
+	}
+	timer_thread.end = true;
+	pthread_join(thread, NULL);
+	assert_false(timer_thread.stuck);
+	xen_set_watchdog(rig->xen, 1, 0);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 int main(void)
 {
@@ -671,6 +727,7 @@ int main(void)
 		T(a_watchdog_that_is_not_poked_ends_the_domain), T(a_reason_that_was_latched_is_the_one_that_counts),
 		T(a_multicall_makes_each_call_and_keeps_its_result), T(privileged_instructions_of_the_kernel_are_emulated_and_only_the_listed_ones),
 		T(a_trace_tells_bounces_hypercalls_and_returns), T(guest_pointers_into_the_hypervisors_hole_are_refused),
+		T(timers_are_set_while_the_other_thread_looks_at_them),
 		T(stores_to_level_1_tables_change_their_entries_if_they_may),
 	};
 
