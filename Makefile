@@ -123,7 +123,11 @@ UNIT := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/*_test.
 FUZZERS := $(patsubst fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard fuzz/*.c))
 JOBS ?= 2
 
-unit: $(UNIT)
+unit: $(UNIT) $(BUILD)/tests/lockorder.so
+# Preloaded by tests/e2e/lockorder.sh; runs with the guest's vector registers live.
+$(BUILD)/tests/lockorder.so: tests/e2e/lib/lockorder.c | $(SETUP)build
+	@mkdir -p $(@D)
+	$(call say,LD,$@)$(CC) -std=gnu11 -O2 -g -Wall -Wextra -Werror -mgeneral-regs-only -ftls-model=initial-exec -fPIC -shared -o $@ $<
 fuzzers: $(FUZZERS)
 
 # Bare-metal guests: tests/guest/NAME.c and the runtime in tests/guest/lib become $(BUILD)/bare/NAME.elf.
