@@ -19,6 +19,7 @@ const struct tune_row tune_rows[TUNE_COUNT] = {
 	[TUNE_CODE32] = { "code32", true, "translate 32-bit code with flat segments" },
 	[TUNE_SHARE_BLOCKS] = { "share-blocks", true, "translate a page of user code once for all addresses that it is mapped at" },
 	[TUNE_INLINE_SYSCALL] = { "inline-syscall", true, "do SYSCALL and SYSRET without leaving generated code" },
+	[TUNE_INLINE_IRET] = { "inline-iret", true, "do a 64-bit kernel's IRETQ without leaving generated code" },
 	[TUNE_INLINE_STRING] = { "inline-string", true, "copy and fill within a page without a call of C" },
 	[TUNE_JUMP_TABLE] = { "jump-table", true, "find targets across pages and of indirect jumps without leaving generated code" },
 	[TUNE_EVICT] = { "evict", true, "drop a part of a full code cache, rather than all of it" },

@@ -132,6 +132,8 @@ _Static_assert(sizeof(struct site) == 12 && MAX_BLOCK_INSNS * 15 < 1u << 10, "th
 
 /* Spill slots: offsets in struct vcpu. */
 #define VOFF(member) ((int32_t)offsetof(struct vcpu, member))
+/* The entries of a set of level 1. */
+static inline int32_t bt_l1_of(unsigned set) { return VOFF(mmu.l1) + (int32_t)(set * sizeof(struct tlb_entry) * TLB_L1_WIDE); }
 #define SLOT(n) ((int32_t)(offsetof(struct vcpu, bt_scratch) + 8 * (n)))
 enum { S_HOST_RSP, S_SELF, S_TARGET, S_JUMP_BASE /* where the current jump table begins, in words */, S_JUMP_WANT /* the same, never poisoned */,
        S_ODD_RSP, S_ODD_RIP /* see odd_stack */,
@@ -188,6 +190,7 @@ struct bt {
 	uint8_t *poll[2];	/* the same for LEAVE_POLL */
 	uint8_t *string;	/* MOVS, STOS, LODS: S_SITE set */
 	uint8_t *domain_syscall; /* SYSCALL where a hypervisor's interface takes it: rip set, flags in S_FLAGS */
+	uint8_t *iret[TLB_KERNEL_AC + 1]; /* IRETQ, by set: T1 the site, rip set, flags in S_FLAGS */
 	uint8_t *odd_stack;	/* goes on with S_ODD_RSP at S_ODD_RIP: what a signal handler cannot return to */
 	uint8_t *jump_miss;	/* T0 the target, T1 the site, flags in S_FLAGS */
 	uint8_t *jump_other[2];	/* the same, after a look at the other entries of the set and into the wide table; by bt_jump_small */

@@ -251,6 +251,11 @@ void lower_state_image(struct tr *t, const struct insn *in);
 void lower_syscall(struct tr *t, const struct insn *in);
 void lower_sysret(struct tr *t, const struct insn *in);
 
+/* lower_iret.c */
+void lower_iret(struct tr *t, const struct insn *in);
+/* bt->iret; after all that it jumps to. */
+void bt_make_iret(struct bt *bt, struct emit *e);
+
 /* lower_system.c */
 /* On the condition, the executor does this instruction; flags that are live are in the slot. */
 void lower_executor_if(struct tr *t, uint8_t cc);

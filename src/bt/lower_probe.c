@@ -15,7 +15,7 @@
 #include "bt/lower.h"
 
 unsigned lower_set_of(const struct tr *t) { return (t->mode & MODE_SET) + (t->mode & MODE_GUEST ? TLB_WORLD : 0); }
-static int32_t l1_of(const struct tr *t) { return VOFF(mmu.l1) + (int32_t)(lower_set_of(t) * sizeof(struct tlb_entry) * TLB_L1_WIDE); }
+static int32_t l1_of(const struct tr *t) { return bt_l1_of(lower_set_of(t)); }
 static int32_t tag_of(const struct tr *t, bool write)
 {
 	return l1_of(t) + (int32_t)(write ? offsetof(struct tlb_entry, tag_write) : offsetof(struct tlb_entry, tag_read));

@@ -160,7 +160,7 @@ static void make_back(struct emit *e)
 /* Look-up in level 1 of 1 << n bytes at T0 for site T1; goes on at the site's host. */
 static void make_alone(struct bt *bt, struct emit *e, unsigned set, bool write, unsigned n)
 {
-	const int32_t l1 = VOFF(mmu.l1) + (int32_t)(set * sizeof(struct tlb_entry) * TLB_L1_WIDE);
+	const int32_t l1 = bt_l1_of(set);
 	const int32_t tag = l1 + (int32_t)(write ? offsetof(struct tlb_entry, tag_write) : offsetof(struct tlb_entry, tag_read));
 	uint8_t *miss;
 
@@ -201,7 +201,7 @@ static void make_limits(struct emit *e, int32_t w, bool write, bool none)
  */
 static void make_window(struct bt *bt, struct emit *e, bool span, unsigned set, bool write, unsigned n)
 {
-	const int32_t l1 = VOFF(mmu.l1) + (int32_t)(set * sizeof(struct tlb_entry) * TLB_L1_WIDE), host = l1 + (int32_t)offsetof(struct tlb_entry, host);
+	const int32_t l1 = bt_l1_of(set), host = l1 + (int32_t)offsetof(struct tlb_entry, host);
 	const int32_t tag_read = l1 + (int32_t)offsetof(struct tlb_entry, tag_read), tag_write = l1 + (int32_t)offsetof(struct tlb_entry, tag_write);
 	const int32_t w = VOFF(mmu.window) + (int32_t)((set * TLB_WINDOWS + n) * sizeof(struct tlb_window)), base = w + (int32_t)offsetof(struct tlb_window, base);
 	const int32_t delta = w + (int32_t)offsetof(struct tlb_window, delta), tag = write ? tag_write : tag_read;
@@ -286,7 +286,7 @@ static void make_windows(struct bt *bt, struct emit *e, unsigned set)
  */
 static void make_stack(struct bt *bt, struct emit *e, unsigned set, bool write, unsigned n)
 {
-	int32_t l1 = VOFF(mmu.l1) + (int32_t)(set * sizeof(struct tlb_entry) * TLB_L1_WIDE);
+	int32_t l1 = bt_l1_of(set);
 	int32_t entry = VOFF(mmu.stack) + (int32_t)(set * sizeof(struct tlb_stack));
 	int32_t tag[2] = { (int32_t)offsetof(struct tlb_entry, tag_write), (int32_t)offsetof(struct tlb_entry, tag_read) };
 	uint8_t *miss;
@@ -438,5 +438,6 @@ void bt_make_stubs(struct bt *bt)
 		e_set_page(&e);
 		e_jmp_gs_index(&e, T1, VOFF(jump[0].host));
 	}
+	bt_make_iret(bt, &e);
 	bt->hot_start = (uint8_t *)ALIGN_UP((uintptr_t)e.p, 64);
 }

@@ -41,6 +41,7 @@ static void (*const lower_of[INSN_CLASS_COUNT])(struct tr *, const struct insn *
 	[INSN_SWAPGS] = lower_swapgs,
 	[INSN_SYSCALL] = lower_syscall,
 	[INSN_SYSRET] = lower_sysret,
+	[INSN_IRET] = lower_iret,
 	[INSN_RDTSC] = lower_rdtsc,
 	[INSN_RDTSCP] = lower_rdtsc,
 	[INSN_RDFSBASE] = lower_fsgsbase,
@@ -201,7 +202,7 @@ static enum flags_in flags_wanted(const struct tr *t)
 		bool probes = (in->mem.present && in->mem.size) || in->cls == INSN_PUSH || in->cls == INSN_POP ||
 			      in->cls == INSN_LEAVE || in->cls == INSN_CALL || in->cls == INSN_RET || in->cls == INSN_JMP_IND ||
 			      in->cls == INSN_CALL_IND || in->cls == INSN_MOVS || in->cls == INSN_STOS ||
-			      in->cls == INSN_LODS || in->cls == INSN_PUSHF || in->cls == INSN_SYSCALL || in->cls == INSN_CLI ||
+			      in->cls == INSN_LODS || in->cls == INSN_PUSHF || in->cls == INSN_SYSCALL || in->cls == INSN_IRET || in->cls == INSN_CLI ||
 			      in->cls == INSN_STI || in->cls == INSN_CLD || in->cls == INSN_STD || in->cls == INSN_STAC ||
 			      in->cls == INSN_CLAC;
 
