@@ -104,7 +104,7 @@ struct site {
 			uint32_t guest_off : 10; /* of the instruction */
 			uint32_t kind : 4;
 			uint32_t flags_saved : 1; /* as in struct mark */
-			uint32_t singly : 1;	/* LINK: to a block of MODE_SINGLY */
+			uint32_t singly : 1;	/* LINK: to a block of MODE_SINGLY; CROSS: AC, and so the mode, is not as the block was entered with */
 			uint32_t careful : 1;	/* an access: another fault may come before #PF, so let the executor find it */
 			/*
 			 * LINK: where in the page the jump goes; BRANCH: what to add to RSP, plus SITE_RSP_MAX, if the target turns out not to be canonical
@@ -122,7 +122,7 @@ struct site {
 };
 #define SITE_SIZE_SHIFT 22
 /* A span has its second way on in `host` of the next site: where its accesses look up one by one. */
-/* A conditional jump to another page (CROSS) has its target, as e_mov_va takes it, in place of the next site. Its look-up in the jump table is made when it is first taken. */
+/* A conditional jump to another page or in another mode (CROSS) has its target, as e_mov_va takes it, in place of the next site. Its look-up in the jump table is made when it is first taken. */
 static inline void bt_set_cross_target(struct site *s, uint64_t va) { s[1].block = (uint32_t)va, s[1].host = (uint32_t)(va >> 32); }
 static inline uint64_t bt_cross_target(const struct site *s) { return (uint64_t)s[1].host << 32 | s[1].block; }
 #define SITE_RSP_MAX 16000
@@ -139,7 +139,8 @@ enum { S_HOST_RSP, S_SELF, S_TARGET, S_JUMP_BASE /* where the current jump table
        S_ODD_RSP, S_ODD_RIP /* see odd_stack */,
        S_RAX, S_RCX, S_TMP0, S_TMP1, S_SITE, S_EA, S_REASON, S_FAULT, S_FLAGS /* AH, AL of lahf; seto al */, S_BACK /* where a stack probe's cold path returns */,
        S_SITES, S_CACHE /* bt->site, bt->cache */, S_LIMIT /* the last offset in a page at which a window's access may begin */, S_FAIL /* where a span goes on without */,
-       S_PAGE /* B5 */, S_JUMP_KERNEL, S_JUMP_USER /* what S_JUMP_WANT is after SYSCALL and after SYSRET, or JUMP_NONE: see jump.c */, S_COUNT };
+       S_PAGE /* B5 */, S_JUMP_KERNEL, S_JUMP_AC, S_JUMP_USER /* what S_JUMP_WANT is after SYSCALL or CLAC, after STAC, and after SYSRET, or JUMP_NONE: see jump.c */, S_COUNT };
+_Static_assert(S_COUNT <= sizeof(((struct vcpu *)0)->bt_scratch) / sizeof(uint64_t), "room");
 
 /* Why generated code left. */
 enum leave_reason {
@@ -346,6 +347,8 @@ static inline uint32_t bt_flags_unpack(uint64_t slot)
 /* Jump tables (vcpu.h): entries that an address may be in, in a row, a line of the host's cache; which size a mode uses, the first entry of table i, and the hash that generated code computes too. */
 #define JUMP_WAYS 4u
 #define JUMP_WORDS (uint32_t)(sizeof(struct jump_entry) / sizeof(uint64_t))
+/* The mode of kernel code after STAC or CLAC has changed AC, with CR4.SMAP set. */
+static inline uint32_t bt_mode_ac(uint32_t mode, bool ac) { return (mode & ~(uint32_t)MODE_SET) | (ac ? TLB_KERNEL_AC : TLB_KERNEL); }
 static inline bool bt_jump_small(uint32_t mode) { return (mode & MODE_SET) == TLB_USER; }
 static inline uint32_t bt_jump_entries(uint32_t mode) { return bt_jump_small(mode) ? JUMP_SMALL_ENTRIES : JUMP_LARGE_ENTRIES; }
 static inline uint32_t bt_jump_first(uint32_t table)

@@ -235,7 +235,9 @@ static struct block *find_block(struct vcpu *v, bool singly, bool *stop)
 /* Does the link ask for a block of MODE_SINGLY? */
 static bool asks_singly(const struct bt *bt, uint32_t site)
 {
-	return site != NO_SITE && (site & BLOCK_SITE ? bt->block[site & ~BLOCK_SITE].mode & MODE_SINGLY : bt->site[site].singly);
+	if (site == NO_SITE)
+		return false;
+	return site & BLOCK_SITE ? bt->block[site & ~BLOCK_SITE].mode & MODE_SINGLY : bt->site[site].kind == SITE_LINK && bt->site[site].singly;
 }
 
 /* Patches the link that generated code left through, so that it goes to b from now on. */

@@ -40,8 +40,8 @@ static uint32_t number_of(const struct vcpu *v, uint32_t table) { return (uint32
 static void set_number(struct vcpu *v, uint32_t table, uint32_t number) { v->jump[bt_jump_first(table) - 1].key = number; }
 
 /*
- * The ways between user and kernel: SYSCALL and SYSRET go on in the table of the other side's context without leaving generated code. Its place is kept in
- * S_JUMP_KERNEL and S_JUMP_USER; without such a context it is that of table 0, which is empty, and the look-up there leaves as any other that misses.
+ * The ways between user and kernel, and between a kernel's contexts with AC set and clear: SYSCALL, SYSRET, IRETQ, and what follows STAC or CLAC in a block go on in
+ * the table of the other context without leaving generated code. Its place is kept in S_JUMP_KERNEL, S_JUMP_AC and S_JUMP_USER; without such a context it is that of table 0, which is empty, and the look-up there leaves as any other that misses.
  * What the two modes share comes from control registers, which change in C only.
  */
 #define WAYS_NONE UINT32_MAX
@@ -73,6 +73,7 @@ static void ways_refresh(struct vcpu *v, uint32_t mode)
 	v->bt_scratch[S_JUMP_USER] = wide ? base_of(v, v->mmu.fetch_id[1], both | TLB_USER) : JUMP_NONE;
 	/* AC is clear after a SYSCALL that is done inline. */
 	v->bt_scratch[S_JUMP_KERNEL] = wide ? base_of(v, v->mmu.fetch_id[0], both | MODE_CPL0 | (smap ? MODE_SMAP | TLB_KERNEL : TLB_KERNEL_AC)) : JUMP_NONE;
+	v->bt_scratch[S_JUMP_AC] = wide && smap ? base_of(v, v->mmu.fetch_id[0], both | MODE_CPL0 | MODE_SMAP | TLB_KERNEL_AC) : JUMP_NONE;
 }
 
 static bool ways_current(const struct vcpu *v, uint32_t mode)

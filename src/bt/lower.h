@@ -240,6 +240,8 @@ void lower_link_singly(struct tr *t);
 void lower_executor(struct tr *t);
 /* T0 is the target, the table in force is that of `mode`, flags are in S_FLAGS; `e` is not the cold area, which takes the miss. Clobbers T1. */
 void lower_jump_look_up(struct tr *t, struct emit *e, uint32_t mode, uint32_t site);
+/* The same in the table whose place is in the slot, which becomes the one in force. */
+void lower_jump_elsewhere(struct tr *t, struct emit *e, int32_t slot, uint32_t mode, uint32_t site);
 
 /* string.c */
 void lower_string(struct tr *t, const struct insn *in);

@@ -6,6 +6,7 @@
  * the flag state at this edge (or to its polling entry if the jump goes backward, so that every loop polls).
  * At a jump-table look-up the flags are in S_FLAGS, so the look-up is free to use EFLAGS; the target's jump_entry expects them there.
  */
+#include "bt/emit_state.h"
 #include "bt/lower.h"
 #include "bt/profile_internal.h"
 
@@ -15,15 +16,23 @@ static bool can_link(const struct tr *t, uint64_t va)
 	return (va & PAGE_MASK) == (bt_block_key(t->b) & PAGE_MASK) && (va & ~PAGE_MASK) <= PAGE_SIZE - 15;
 }
 
+/* Where the jump table of a mode of kernel code with SMAP is kept. */
+static int32_t table_of(uint32_t mode) { return SLOT((mode & MODE_SET) == TLB_KERNEL_AC ? S_JUMP_AC : S_JUMP_KERNEL); }
+
+/* Has the code another table than the block was entered with, which edges change to? (32-bit code leaves.) */
+static bool elsewhere(const struct tr *t) { return t->mode != t->b->mode && tr_wide(t); }
+
 /* T0 is the target; flags must be in S_FLAGS. Uses `e` for the look-up and the cold area for the miss. */
 static void jump_table(struct tr *t, struct emit *e, uint32_t site)
 {
-	if (t->mode != t->b->mode) { /* the jump table belongs to another mode */
+	if (t->mode == t->b->mode) {
+		lower_jump_look_up(t, e, t->mode, site);
+	} else if (tr_wide(t)) { /* after STAC or CLAC */
+		lower_jump_elsewhere(t, e, table_of(t->mode), t->mode, site);
+	} else {
 		e_mov_imm(e, T1, site);
 		e_jmp_to(e, t->bt->jump_miss);
-		return;
 	}
-	lower_jump_look_up(t, e, t->mode, site);
 }
 
 /* Returns the jump of a miss, to be patched. */
@@ -52,11 +61,33 @@ void lower_jump_look_up(struct tr *t, struct emit *e, uint32_t mode, uint32_t si
 	look_up_missed(t->bt, &t->cold, mode, site, look_up(t->bt, e, mode));
 }
 
+/* Returns the jump, to be patched, for when something is pending: to jump_miss. */
+static uint8_t *change_table(struct emit *e, int32_t slot)
+{
+	e_load_gs(e, T1, slot);
+	return e_change_table(e);
+}
+
+static void table_pending(const struct bt *bt, struct emit *cold, uint32_t site, uint8_t *pending)
+{
+	e_patch(pending, cold->p);
+	e_mov_imm(cold, T1, site);
+	e_jmp_to(cold, bt->jump_miss);
+}
+
+void lower_jump_elsewhere(struct tr *t, struct emit *e, int32_t slot, uint32_t mode, uint32_t site)
+{
+	table_pending(t->bt, &t->cold, site, change_table(e, slot));
+	lower_jump_look_up(t, e, mode, site);
+}
+
 uint8_t *bt_cross_entry(struct bt *bt, const struct block *b, uint32_t site)
 {
 	struct code_part *part = bt_part_of(bt, b);
 	uint8_t *start = part->cold;
 	struct emit e = { start };
+	uint32_t mode = b->mode;
+	uint8_t *pending = 0;
 
 	if (!bt_cold_room(part))
 		return 0;
@@ -64,7 +95,13 @@ uint8_t *bt_cross_entry(struct bt *bt, const struct block *b, uint32_t site)
 	if (!bt->site[site].flags_saved)
 		e_save_flags(&e);
 	e_mov_va(&e, b->shared, T0, bt_cross_target(&bt->site[site]));
-	look_up_missed(bt, &e, b->mode, site, look_up(bt, &e, b->mode));
+	if (bt->site[site].singly) {
+		mode = bt_mode_ac(mode, (mode & MODE_SET) == TLB_KERNEL);
+		pending = change_table(&e, table_of(mode));
+	}
+	look_up_missed(bt, &e, mode, site, look_up(bt, &e, mode));
+	if (pending)
+		table_pending(bt, &e, site, pending);
 	part->cold = e.p;
 	return start;
 }
@@ -89,8 +126,9 @@ static struct site *cold_link(struct tr *t, enum site_kind kind, uint64_t va, ui
 	e_mov_imm(&t->cold, T1, n);
 	own = e_jmp(&t->cold);
 	e_patch(own, t->bt->link[saved]);
-	site->host = t->mode == t->b->mode ? tr_offset(t, rel32 ? rel32 : own) : 0;
+	site->host = t->mode == t->b->mode || kind == SITE_CROSS ? tr_offset(t, rel32 ? rel32 : own) : 0;
 	if (kind == SITE_CROSS) {
+		site->singly = t->mode != t->b->mode;
 		tr_site(t, SITE_CROSS);
 		bt_set_cross_target(site, va);
 	}
@@ -104,7 +142,7 @@ static uint8_t *cold_exit(struct tr *t, uint64_t va, uint8_t *rel32, bool saved)
 {
 	uint8_t *start = t->cold.p;
 
-	cold_link(t, can_link(t, va) ? SITE_LINK : SITE_CROSS, va, rel32, saved);
+	cold_link(t, can_link(t, va) && !elsewhere(t) ? SITE_LINK : SITE_CROSS, va, rel32, saved);
 	return start;
 }
 
@@ -112,7 +150,7 @@ void lower_exit(struct tr *t, uint64_t va)
 {
 	struct emit *e = &t->e;
 
-	if (can_link(t, va) && !(t->i == t->n && t->next_crosses)) { /* a crossing block is never linked to */
+	if (can_link(t, va) && !elsewhere(t) && !(t->i == t->n && t->next_crosses)) { /* a crossing block is never linked to */
 		uint8_t *rel32 = e_jmp(e);
 
 		e_patch(rel32, cold_exit(t, va, rel32, t->in_slot));

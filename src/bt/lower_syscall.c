@@ -16,14 +16,7 @@ static bool inline_allowed(const struct tr *t) { return allowed(t) && t->v->pers
 /* On to T0 in the context whose table is in `slot`; `mode` need only tell its size and whether blocks move. */
 static void go(struct tr *t, int32_t slot, uint32_t mode)
 {
-	struct emit *e = &t->e;
-	const uint32_t site = tr_site(t, SITE_FAR);
-
-	e_load_gs(e, T1, slot);
-	e_patch(e_change_table(e), t->cold.p);
-	e_mov_imm(&t->cold, T1, site);
-	e_jmp_to(&t->cold, t->bt->jump_miss);
-	lower_jump_look_up(t, e, mode, site);
+	lower_jump_elsewhere(t, &t->e, slot, mode, tr_site(t, SITE_FAR));
 	t->ended = true;
 }
 

@@ -3,8 +3,8 @@
  * PUSHF, CLD, STAC, CLAC), SWAPGS, the segment bases, and the time-stamp counter.
  *
  * Conditions that rarely fail are tested inline and lead to the executor, which then raises what there is to raise. STAC and
- * CLAC change the table that probes use: the rest of the block is translated for the new one, and exits from there go
- * through C, since links and the jump table belong to the mode at the block's entry.
+ * CLAC change the table that probes use: the rest of the block is translated for the new one, and exits from there change to the jump table of
+ * the new mode, since links and the jump table in force belong to the mode at the block's entry (lower_flow.c).
  */
 #include "bt/lower.h"
 
@@ -105,7 +105,7 @@ void lower_stac(struct tr *t, const struct insn *in)
 	else
 		clear_flag(t, FL_AC);
 	if (t->mode & MODE_SMAP)
-		t->mode = (t->mode & ~(uint32_t)MODE_SET) | (set ? TLB_KERNEL_AC : TLB_KERNEL);
+		t->mode = bt_mode_ac(t->mode, set);
 }
 
 /* The image: virtual flags from vcpu.rflags, arithmetic ones from S_FLAGS; RF and VM read as clear. */
