@@ -153,6 +153,9 @@ enum leave_reason {
 	LEAVE_DONE,		/* bt_domain_syscall has done the instruction; rip is set, or v->exit */
 };
 
+/* Of jumps that the jump table is asked for. */
+enum jump_kind { JUMP_DIRECT, JUMP_INDIRECT, JUMP_RETURN, JUMP_KINDS };
+
 struct bt_counters {
 	uint64_t blocks_translated, blocks_shared, insns_translated, bytes_guest, bytes_host, blocks_invalidated_write, blocks_invalidated_flush,
 		cache_flushes, cache_evictions, dispatches, dispatch_misses, links, jump_cache_fills, executor_sites, slow_accesses, host_faults,
@@ -178,6 +181,7 @@ struct bt {
 	uint8_t *leave[8];	/* stubs by leave_reason */
 	uint8_t *slow[2];	/* TLB miss, read and write: T0 the address, T1 the site */
 	uint8_t *slow_sited[2];	/* the same, S_SITE set */
+	uint8_t *missed[TLB_SETS][2]; /* the same: T0 what a look-up in level 1 left, T1 its entry's offset, and in the bits below an entry's size what to add to S_SITE */
 	/*
 	 * Stack probe of 1 << n bytes, read and write, that missed its entry: T0 the address, S_SITE and S_BACK set; and with T1 the site, T0 the
 	 * address ([0]) or what the probe's subtraction left of it ([1]).
@@ -194,7 +198,12 @@ struct bt {
 	uint8_t *iret[TLB_KERNEL_AC + 1]; /* IRETQ, by set: T1 the site, rip set, flags in S_FLAGS */
 	uint8_t *odd_stack;	/* goes on with S_ODD_RSP at S_ODD_RIP: what a signal handler cannot return to */
 	uint8_t *jump_miss;	/* T0 the target, T1 the site, flags in S_FLAGS */
-	uint8_t *jump_other[2];	/* the same, after a look at the other entries of the set and into the wide table; by bt_jump_small */
+	uint8_t *jump_other[2], *jump_other_sited[2]; /* the same (S_SITE set), after a look at the other entries of the set and into the wide table; by bt_jump_small */
+	/*
+	 * The whole look-up, for code that has none of its own; by kind, so that the host's processor tells them apart, and bt_jump_small. A call has T1 the address that it pushes and S_SITE set,
+	 * a STACK_WRITE site; by set.
+	 */
+	uint8_t *jump[JUMP_KINDS][2], *call[TLB_SETS];
 	void (*enter)(struct vcpu *v, uint8_t *host);
 	struct block *block;
 	uint32_t *hash;

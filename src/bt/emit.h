@@ -206,6 +206,11 @@ static inline uint8_t *e_jrcxz(struct emit *e)
 	e_u8(e, 0);
 	return e->p - 1;
 }
+static inline void e_jmp8_to(struct emit *e, const uint8_t *target) /* at most 128 bytes away */
+{
+	e_u8(e, 0xeb);
+	e_u8(e, (uint8_t)(target - (e->p + 1)));
+}
 static inline void e_patch8(uint8_t *rel8, const uint8_t *target) { *rel8 = (uint8_t)(target - (rel8 + 1)); }
 static inline void e_jmp_gs(struct emit *e, int32_t disp) /* jmp qword gs:[disp] */
 {

@@ -300,7 +300,7 @@ static void note_time(struct vcpu *v)
 	struct mmu_result out;
 	uint64_t now, ns;
 
-	if (!vcpu_user(v) || !vcpu_canonical(v, v->rip) || !tune_on(v->memory->tune, TUNE_WINDOWS) || syscall(SYS_clock_gettime, CLOCK_THREAD_CPUTIME_ID, &t))
+	if (!vcpu_user(v) || !vcpu_canonical(v, v->rip) || (!tune_on(v->memory->tune, TUNE_WINDOWS) && !tune_on(v->memory->tune, TUNE_COMPACT_JUMPS)) || syscall(SYS_clock_gettime, CLOCK_THREAD_CPUTIME_ID, &t))
 		return;
 	now = (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
 	ns = now - BV(v)->sampled;

@@ -42,6 +42,8 @@ struct tr {
 	bool ended;			/* an unconditional exit has been emitted */
 	bool next_crosses;		/* what follows the block begins in this page and ends in the next */
 	bool singly;			/* MODE_SINGLY, and still in the run that the block begins with */
+	/* Cold code that the misses of look-ups go on in: those of sites from `first` on, of a set. */
+	struct { uint8_t *at; uint32_t first; unsigned set; } missed[2];
 	struct span span[MAX_SPANS];
 	unsigned spans;
 	uint8_t span_of[MAX_BLOCK_INSNS];

@@ -22,10 +22,22 @@ static int32_t table_of(uint32_t mode) { return SLOT((mode & MODE_SET) == TLB_KE
 /* Has the code another table than the block was entered with, which edges change to? (32-bit code leaves.) */
 static bool elsewhere(const struct tr *t) { return t->mode != t->b->mode && tr_wide(t); }
 
-/* T0 is the target; flags must be in S_FLAGS. Uses `e` for the look-up and the cold area for the miss. */
-static void jump_table(struct tr *t, struct emit *e, uint32_t site)
+/*
+ * Look-ups of their own make code large, and are worth it only where time is spent: a program that is spread over much code, such as a compiler, waits for the host's caches.
+ * The kernel keeps them: nobody samples where it spends its time.
+ */
+static bool is_compact(const struct bt *bt, const struct block *b)
 {
-	if (t->mode == t->b->mode) {
+	return bt_jump_small(b->mode) && tune_on(bt->memory->tune, TUNE_COMPACT_JUMPS) && !bt_wants_windows(bt_windows_of(bt, b->mfn, (unsigned)(b->va & ~PAGE_MASK)));
+}
+
+/* T0 is the target; flags must be in S_FLAGS. Uses `e` for the look-up and the cold area for the miss. */
+static void jump_table(struct tr *t, struct emit *e, uint32_t site, enum jump_kind kind)
+{
+	if (t->mode == t->b->mode && is_compact(t->bt, t->b)) {
+		e_mov_imm(e, T1, site);
+		e_jmp_to(e, t->bt->jump[kind][bt_jump_small(t->mode)]);
+	} else if (t->mode == t->b->mode) {
 		lower_jump_look_up(t, e, t->mode, site);
 	} else if (tr_wide(t)) { /* after STAC or CLAC */
 		lower_jump_elsewhere(t, e, table_of(t->mode), t->mode, site);
@@ -95,13 +107,18 @@ uint8_t *bt_cross_entry(struct bt *bt, const struct block *b, uint32_t site)
 	if (!bt->site[site].flags_saved)
 		e_save_flags(&e);
 	e_mov_va(&e, b->shared, T0, bt_cross_target(&bt->site[site]));
-	if (bt->site[site].singly) {
-		mode = bt_mode_ac(mode, (mode & MODE_SET) == TLB_KERNEL);
-		pending = change_table(&e, table_of(mode));
+	if (is_compact(bt, b)) {
+		e_mov_imm(&e, T1, site);
+		e_jmp_to(&e, bt->jump[JUMP_DIRECT][bt_jump_small(b->mode)]);
+	} else {
+		if (bt->site[site].singly) {
+			mode = bt_mode_ac(mode, (mode & MODE_SET) == TLB_KERNEL);
+			pending = change_table(&e, table_of(mode));
+		}
+		look_up_missed(bt, &e, mode, site, look_up(bt, &e, mode));
+		if (pending)
+			table_pending(bt, &e, site, pending);
 	}
-	look_up_missed(bt, &e, mode, site, look_up(bt, &e, mode));
-	if (pending)
-		table_pending(bt, &e, site, pending);
 	part->cold = e.p;
 	return start;
 }
@@ -159,7 +176,7 @@ void lower_exit(struct tr *t, uint64_t va)
 
 		tr_before_clobber(t);
 		e_mov_va(e, t->b->shared, T0, va);
-		jump_table(t, e, site);
+		jump_table(t, e, site, JUMP_DIRECT);
 	}
 	t->ended = true;
 }
@@ -228,12 +245,31 @@ void lower_jmp(struct tr *t, const struct insn *in)
 		lower_exit(t, target);
 }
 
+/* The stub pushes, too. A push that faults finds all as it was before the call. */
+static void compact_call(struct tr *t, const struct insn *in)
+{
+	struct emit *e = &t->e;
+	uint32_t site;
+
+	tr_before_clobber(t);
+	site = lower_site(t, SITE_STACK_WRITE, 8);
+	e_mov_va(e, t->b->shared, T1, tr_next_va(t));
+	e_lea(e, true, T0, T1, NO_BASE, 1, (int32_t)in->imm);
+	e_store_gs_imm32(e, SLOT(S_SITE), site);
+	e_jmp_to(e, t->bt->call[lower_set_of(t)]);
+	t->ended = true;
+}
+
 void lower_call(struct tr *t, const struct insn *in)
 {
 	uint64_t target = tr_target(t, in);
 
 	if (in->opsize == 2 || !tr_canonical(t, target)) {
 		lower_executor(t);
+		return;
+	}
+	if (tr_wide(t) && t->mode == t->b->mode && !can_link(t, target) && is_compact(t->bt, t->b)) {
+		compact_call(t, in);
 		return;
 	}
 	lower_push_next(t);
@@ -246,7 +282,7 @@ void lower_ret_to(struct tr *t, int32_t pop)
 
 	tr_before_clobber(t);
 	tr_move_rsp(t, pop);
-	jump_table(t, &t->e, site);
+	jump_table(t, &t->e, site, JUMP_RETURN);
 	t->ended = true;
 }
 
@@ -292,6 +328,6 @@ void lower_indirect(struct tr *t, const struct insn *in)
 		lower_push_next(t);
 		e_load_gs(e, T0, SLOT(S_TMP0));
 	}
-	jump_table(t, e, site);
+	jump_table(t, e, site, JUMP_INDIRECT);
 	t->ended = true;
 }

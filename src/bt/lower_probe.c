@@ -8,11 +8,13 @@
  *     cmp  T0, 4096 - size ; ja cold             tag and page crossing in one compare
  *     add  T0, gs:[l1 + T1 + host]
  *
- * The cold part puts the address back together, names its site and calls the TLB-miss stub, which returns to the rorx
- * when the entry has been filled. The stack entry needs no index; what misses it goes to a stub that looks in level 1 and
+ * The cold part names its site and goes to a stub, which puts the address back together and calls C, and returns to the rorx when the entry has been filled. A block's cold
+ * parts share most of that: each but the first adds a number to T1, where an entry's offset leaves bits, and joins the first. The stack entry needs no index; what misses it goes to a stub that looks in level 1 and
  * makes the page the stack entry.
  */
 #include "bt/lower.h"
+
+#include "base/tune.h"
 
 unsigned lower_set_of(const struct tr *t) { return (t->mode & MODE_SET) + (t->mode & MODE_GUEST ? TLB_WORLD : 0); }
 static int32_t l1_of(const struct tr *t) { return bt_l1_of(lower_set_of(t)); }
@@ -58,10 +60,24 @@ struct probe lower_probe_begin(struct tr *t, unsigned size, bool write, struct e
 
 void lower_probe_missed(struct tr *t, const struct probe *p, struct emit *cold)
 {
+	const unsigned set = lower_set_of(t), n = p->site - t->missed[p->write].first;
+	const uint8_t *at = t->missed[p->write].at;
+
 	e_patch(p->miss, cold->p);
-	lower_lookup_undo(t, p->write, cold);
-	e_mov_imm(cold, T1, p->site);
-	e_jmp_to(cold, t->bt->slow[p->write]);
+	if (!tune_on(t->bt->memory->tune, TUNE_COMPACT_MISSES)) {
+		lower_lookup_undo(t, p->write, cold);
+		e_mov_imm(cold, T1, p->site);
+		e_jmp_to(cold, t->bt->slow[p->write]);
+	} else if (at && t->missed[p->write].set == set && n < 1u << TLB_ENTRY_SHIFT && cold->p - at < 120) {
+		e_u8(cold, 0x41), e_u8(cold, 0x80), e_u8(cold, 0xcb), e_u8(cold, (uint8_t)n); /* or T1b, n */
+		e_jmp8_to(cold, at);
+	} else {
+		t->missed[p->write].at = cold->p;
+		t->missed[p->write].first = p->site;
+		t->missed[p->write].set = set;
+		e_store_gs_imm32(cold, SLOT(S_SITE), p->site);
+		e_jmp_to(cold, t->bt->missed[set][p->write]);
+	}
 }
 
 void lower_probe(struct tr *t, unsigned size, bool write)

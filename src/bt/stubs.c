@@ -144,6 +144,20 @@ static void make_slow(struct emit *e, uint64_t fn, const uint8_t *leave_slow)
 	e_jmp_to(e, leave_slow);
 }
 
+static void make_missed(struct bt *bt, struct emit *e, unsigned set, bool write)
+{
+	const int32_t tag = (int32_t)(write ? offsetof(struct tlb_entry, tag_write) : offsetof(struct tlb_entry, tag_read));
+
+	bt->missed[set][write] = e->p;
+	e_store_gs(e, SLOT(S_EA), T1);
+	e_alu_imm(e, false, 4, T1, (1 << TLB_ENTRY_SHIFT) - 1);
+	e_op_gs(e, false, 0x01, T1, SLOT(S_SITE));
+	e_load_gs(e, T1, SLOT(S_EA));
+	e_alu_imm(e, false, 4, T1, -(1 << TLB_ENTRY_SHIFT));
+	e_op_gs_base(e, true, 0x03, T0, T1, NO_BASE, 1, VOFF(mmu.l1) + (int32_t)(set * sizeof(struct tlb_entry) * TLB_L1_LARGE) + tag);
+	e_jmp_to(e, bt->slow_sited[write]);
+}
+
 /* S_SITE and S_BACK for site T1. */
 static void make_back(struct emit *e)
 {
@@ -372,6 +386,45 @@ static void make_jump_wide(struct emit *e, bool small, const uint8_t *missed)
 	e_jmp_to(e, missed);
 }
 
+/* T0 looked up in the jump table; S_SITE is set. */
+static void make_look_up(struct bt *bt, struct emit *e, bool small)
+{
+	e_jump_entry(e, small ? TLB_USER : TLB_KERNEL);
+	e_jump_compare(e);
+	e_jcc_to(e, CC_NE, bt->jump_other_sited[small]);
+	e_set_page(e);
+	e_jmp_gs_index(e, T1, VOFF(jump[0].host));
+}
+
+/* Pushes T1 and goes to T0. What misses the stack entry comes back to the push, or the executor does the whole call. */
+static void make_call(struct bt *bt, struct emit *e, unsigned set)
+{
+	const int32_t entry = VOFF(mmu.stack) + (int32_t)(set * sizeof(struct tlb_stack));
+	uint8_t *miss, *push, *back;
+
+	bt->call[set] = e->p;
+	e_store_gs(e, SLOT(S_TMP0), T0);
+	e_lea(e, true, T0, RSP, NO_BASE, 1, -8);
+	e_op_gs(e, true, 0x2b, T0, entry + (int32_t)offsetof(struct tlb_stack, tag));
+	e_op_gs(e, true, 0x3b, T0, entry + (int32_t)offsetof(struct tlb_stack, limit[3]));
+	miss = e_jcc(e, CC_AE);
+	e_op_gs(e, true, 0x03, T0, entry + (int32_t)offsetof(struct tlb_stack, host));
+	push = e->p;
+	e_store(e, T0, T1);
+	e_lea(e, true, RSP, RSP, NO_BASE, 1, -8);
+	e_load_gs(e, T0, SLOT(S_TMP0));
+	make_look_up(bt, e, tlb_set_is_user(set));
+	back = e->p;
+	e_load_gs(e, T1, SLOT(S_TMP1));
+	e_jmp_to(e, push);
+	e_patch(miss, e->p);
+	e_op_gs(e, true, 0x03, T0, entry + (int32_t)offsetof(struct tlb_stack, tag));
+	e_store_gs(e, SLOT(S_TMP1), T1);
+	e_mov_imm(e, T1, (uint64_t)(uintptr_t)back);
+	e_store_gs(e, SLOT(S_BACK), T1);
+	e_jmp_to(e, bt->stack[set][1][3]);
+}
+
 void bt_make_stubs(struct bt *bt)
 {
 	struct emit e = { bt->cache };
@@ -406,6 +459,8 @@ void bt_make_stubs(struct bt *bt)
 			make_alone(bt, &e, set, false, n);
 			make_alone(bt, &e, set, true, n);
 		}
+	for (unsigned n = 0; n < 2 * TLB_SETS; n++)
+		make_missed(bt, &e, n / 2, n % 2);
 	bt->string = e.p;
 	make_slow(&e, (uint64_t)(uintptr_t)bt_string, bt->leave[LEAVE_SLOW]);
 	bt->domain_syscall = e.p;
@@ -426,6 +481,7 @@ void bt_make_stubs(struct bt *bt)
 	for (unsigned small = 0; small < 2; small++) {
 		bt->jump_other[small] = e.p;
 		e_op_gs(&e, false, 0x89, T1, SLOT(S_SITE));
+		bt->jump_other_sited[small] = e.p;
 		e_jump_entry(&e, small ? TLB_USER : TLB_KERNEL);
 		for (unsigned k = 1; k < JUMP_WAYS; k++) {
 			e_alu_imm(&e, false, 6, T1, (int32_t)((k ^ (k - 1)) * JUMP_WORDS)); /* xor */
@@ -439,5 +495,15 @@ void bt_make_stubs(struct bt *bt)
 		e_jmp_gs_index(&e, T1, VOFF(jump[0].host));
 	}
 	bt_make_iret(bt, &e);
+	for (unsigned n = 0; n < 2 * JUMP_KINDS; n++) {
+		e.p = (uint8_t *)ALIGN_UP((uintptr_t)e.p, 64);
+		bt->jump[n / 2][n % 2] = e.p;
+		e_op_gs(&e, false, 0x89, T1, SLOT(S_SITE));
+		make_look_up(bt, &e, n % 2);
+	}
+	for (unsigned set = 0; set < TLB_SETS; set++) {
+		e.p = (uint8_t *)ALIGN_UP((uintptr_t)e.p, 64);
+		make_call(bt, &e, set);
+	}
 	bt->hot_start = (uint8_t *)ALIGN_UP((uintptr_t)e.p, 64);
 }
