@@ -1,11 +1,11 @@
 /*
- * insn.c - decoding: Zydis' answer condensed into struct insn (see insn.h).
+ * insn.c - decoding: Zydis' answer condensed into struct insn (see insn.h). shape.c remembers it.
  *
  * Two tables decide what an instruction is to us. class_of: mnemonics that are emulated; the rest is INSN_PLAIN. isa_of: the
  * instruction sets that exist for a guest at all, with the CPUID feature and the control-register conditions; a set without
  * a row is never offered and decodes as needing NEED_NEVER (#UD).
  */
-#include "x86/insn.h"
+#include "x86/insn_shape.h"
 
 #include <Zydis/Zydis.h>
 #include <string.h>
@@ -402,13 +402,27 @@ static void decoder_init(ZydisDecoder *d, enum insn_mode mode)
 	ZydisDecoderEnableMode(d, ZYDIS_DECODER_MODE_AMD_BRANCHES, ZYAN_TRUE);
 }
 
-int insn_decode(struct insn *in, const uint8_t *bytes, unsigned avail, enum insn_mode mode)
+/* What insn_shape.h says. The count of a shift by an immediate decides which flags it changes, so it counts as a part of the shape. */
+static void take_shape(struct insn_shape *shape, const struct insn *in, const ZydisDecodedInstruction *z)
+{
+	const bool counts = in->map == 0 && (in->opcode == 0xc0 || in->opcode == 0xc1);
+
+	shape->disp_len = z->raw.disp.size / 8;
+	shape->imm_len = counts ? 0 : z->raw.imm[0].size / 8;
+	shape->imm_signed = z->raw.imm[0].is_signed || z->raw.imm[0].is_relative;
+	shape->head = (uint8_t)(z->length - shape->disp_len - shape->imm_len);
+	shape->fixed = (z->encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY || z->encoding == ZYDIS_INSTRUCTION_ENCODING_VEX) && !z->raw.imm[1].size && shape->disp_len <= 4 &&
+		       (!shape->disp_len || z->raw.disp.offset == shape->head) && (!counts || !shape->disp_len);
+}
+
+int insn_decode_anew(struct insn *in, const uint8_t *bytes, unsigned avail, enum insn_mode mode, struct insn_shape *shape)
 {
 	ZydisDecoder d;
 	ZydisDecodedInstruction z;
 	ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
 	ZyanStatus status;
 
+	shape->fixed = false;
 	decoder_init(&d, mode);
 	memset(in, 0, sizeof(*in));
 	in->mode = (uint8_t)mode;
@@ -475,6 +489,7 @@ int insn_decode(struct insn *in, const uint8_t *bytes, unsigned avail, enum insn
 		apply_amd_rules(in, &z);
 	take_flags(in, &z);
 	take_needs(in, &z);
+	take_shape(shape, in, &z);
 	return 0;
 }
 
