@@ -23,7 +23,7 @@
 
 #define CODE_CACHE_SIZE MIB(52)
 #define MAX_BLOCKS (1u << 18)
-#define BLOCK_HEADS (1u << 20)
+#define BLOCK_HEADS (1u << 21)
 #define BLOCK_HASH (1u << 18)
 #define WINDOW_CHUNKS (1u << 15)
 #define CHUNK_SHIFT 8

@@ -34,9 +34,6 @@ struct tr {
 	uint32_t index;			/* of b */
 	uint32_t mode;			/* now; differs from b->mode after STAC or CLAC */
 	struct emit e, cold;
-	struct insn insn[MAX_BLOCK_INSNS];
-	uint32_t live[MAX_BLOCK_INSNS + 1]; /* flags live before insn i */
-	uint16_t off[MAX_BLOCK_INSNS + 1]; /* guest offset of insn i in the block */
 	unsigned n, i;			/* instructions, current one */
 	bool in_host, in_slot;
 	bool ended;			/* an unconditional exit has been emitted */
@@ -44,8 +41,12 @@ struct tr {
 	bool singly;			/* MODE_SINGLY, and still in the run that the block begins with */
 	/* Cold code that the misses of look-ups go on in: those of sites from `first` on, of a set. */
 	struct { uint8_t *at; uint32_t first; unsigned set; } missed[2];
-	struct span span[MAX_SPANS];
 	unsigned spans;
+	/* Not cleared for a new block: */
+	struct insn insn[MAX_BLOCK_INSNS];
+	uint32_t live[MAX_BLOCK_INSNS + 1]; /* flags live before insn i */
+	uint16_t off[MAX_BLOCK_INSNS + 1]; /* guest offset of insn i in the block */
+	struct span span[MAX_SPANS];
 	uint8_t span_of[MAX_BLOCK_INSNS];
 };
 

@@ -345,7 +345,14 @@ void bt_translate(void *request)
 		return;
 	reach_all(bt, part);
 	t = &scratch;
-	*t = (struct tr){ .v = r->v, .bt = bt, .part = part, .mode = r->mode, .singly = r->mode & MODE_SINGLY, .e = { part->hot }, .cold = { part->cold } };
+	fill_bytes(t, 0, offsetof(struct tr, insn));
+	t->v = r->v;
+	t->bt = bt;
+	t->part = part;
+	t->mode = r->mode;
+	t->singly = r->mode & MODE_SINGLY;
+	t->e.p = part->hot;
+	t->cold.p = part->cold;
 	t->index = part->blocks;
 	t->b = &bt->block[part->blocks];
 	*t->b = (struct block){ .va = r->va, .mfn = (uint32_t)r->m.v, .mfn2 = NO_FRAME, .mode = r->mode, .shared = r->shared, .first_mark = part->marks, .first_site = part->sites };
