@@ -85,6 +85,7 @@ struct mmu {
 	enum paging_mode mode;
 	unsigned va_bits;		/* of a linear address under the paging in force: VA_BITS_4LEVEL, or VA_BITS_5LEVEL with CR4.LA57 in long mode */
 	uint64_t cr0, cr3, cr4, efer;	/* as last given to mmu_set_controls and mmu_set_cr3 */
+	bool hypervisor;		/* the guest may be one (SVM is offered). Its kernels go through much memory once, which is no reason for large pages of the host's (tlb1_put) */
 	uint64_t user_cr3;		/* direct: as last given to mmu_set_user_cr3 */
 	struct trace *trace;		/* base/trace.h; 0: nobody asked. Set before the vcpu runs */
 	struct mmu_counters counters;

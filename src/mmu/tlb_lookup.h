@@ -95,7 +95,7 @@ static inline void tlb1_put(struct mmu *mmu, uint64_t va, enum tlb_set set, uint
 	if (UNLIKELY(mmu->l1_mask[set] > TLB_L1_MASK(TLB_L1_SMALL))) {
 		if (writable)
 			tlb1_note_writable(t, tr_mfn(data));
-		if (pool_is_hot(&mmu->memory->pool, tr_mfn(data)))
+		if ((tlb_set_is_user(set) || !mmu->hypervisor) && pool_is_hot(&mmu->memory->pool, tr_mfn(data)))
 			tlb1_hot_chunk(mmu, tr_mfn(data));
 	}
 }

@@ -131,6 +131,7 @@ int svm_attach(struct vcpu *v)
 	if (!v->svm.state)
 		return -ENOMEM;
 	v->svm.ops = &ops;
+	v->mmu.hypervisor = true;
 	return 0;
 }
 

@@ -684,6 +684,23 @@ static uint64_t *word_at(struct guest *g, uint64_t pa)
 	return pool_ptr(&g->memory.pool, e.m);
 }
 
+IN_BOTH_MODES(memory_that_a_hypervisors_kernel_goes_through_becomes_none)
+{
+	struct guest *g = guest_new(mode, PLACEMENT_LINEAR);
+	const uint64_t pages = 3 * TLB_L1_SMALL;
+
+	g->mmu.hypervisor = true;
+	for (uint64_t i = 0; i < pages; i++)
+		guest_map(g, V + i * PAGE_SIZE, (MIB(4) + i * PAGE_SIZE) | PTE_P | PTE_W);
+	for (unsigned turn = 0; turn < 4; turn++)
+		for (uint64_t i = 0; i < pages; i++)
+			EXPECT_MAPPED(g, V + i * PAGE_SIZE, ACC_READ, MIB(4) + i * PAGE_SIZE);
+	assert_int_equal(g->mmu.counters.tlb_l1_grown, 1);
+	assert_int_equal(g->mmu.counters.host_large, 0);
+	assert_int_equal(g->memory.pool.heat[pool_mfn_of(&g->memory.pool, word_at(g, MIB(4))).v >> 9], 0);
+	guest_free(g);
+}
+
 IN_BOTH_MODES(memory_that_a_large_set_holds_becomes_large_pages_of_the_host)
 {
 	struct guest *g = guest_new(mode, PLACEMENT_LINEAR);
@@ -733,6 +750,7 @@ int main(void)
 		cmocka_unit_test(a_crowded_set_of_level_1_becomes_large_and_small_again_when_it_is_swept_often),
 		cmocka_unit_test(a_large_set_that_is_crowded_in_turn_becomes_wide),
 		cmocka_unit_test(invlpg_drops_all_of_a_large_page_and_soon_forgets_that_there_was_one),
+		cmocka_unit_test(memory_that_a_hypervisors_kernel_goes_through_becomes_none),
 		cmocka_unit_test(memory_that_a_large_set_holds_becomes_large_pages_of_the_host),
 	};
 
