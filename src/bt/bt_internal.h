@@ -61,8 +61,10 @@ enum bt_mode {
 	MODE_FLAT_DS = 4096,	/* ES and DS have base 0, too */
 	MODE_FLAT_FS = 8192,
 	MODE_FLAT_GS = 16384,
-	MODE_GUEST = 32768,	/* SVM's guest mode: what can be intercepted goes to the executor */
+	MODE_GUEST = 32768,	/* SVM's guest mode */
 	MODE_SINGLY = 65536,	/* of a block, never of a context: the run of PUSHes or POPs that it begins with crosses a page (lower_stack.c) */
+	MODE_ASK_PUSHF = 131072, /* guest mode, and the hypervisor intercepts it: it goes to the executor */
+	MODE_ASK_TSC = 262144,	/* ... RDTSC or RDTSCP, or it scales the counter */
 };
 
 /* One line of the host's cache: most dispatches find a block that no cache has. */

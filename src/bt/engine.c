@@ -41,7 +41,8 @@ uint32_t bt_mode_of(const struct vcpu *v)
 	uint32_t mode = vcpu_tlb_way(v) | (vcpu_long64(v) ? 0 : mode_of_segments(v)) | (v->cpl == 0 ? MODE_CPL0 : 0) | (v->cpl == 0 && (v->cr4 & CR4_SMAP) ? MODE_SMAP : 0);
 
 	mode |= v->mmu.va_bits == VA_BITS_5LEVEL ? MODE_LA57 : 0;
-	mode |= UNLIKELY(v->svm.guest) ? MODE_GUEST : 0;
+	if (UNLIKELY(v->svm.guest))
+		mode |= MODE_GUEST | (v->svm.asks_pushf ? MODE_ASK_PUSHF : 0) | (v->svm.asks_tsc || v->svm.tsc_ratio != TSC_RATIO_ONE ? MODE_ASK_TSC : 0);
 	if (!(v->cr0 & (CR0_EM | CR0_TS))) {
 		mode |= MODE_X87 | MODE_MMX;
 		if (v->cr4 & CR4_OSFXSR)
@@ -452,7 +453,8 @@ static bool host_fault(struct vcpu *v, uint64_t entered)
 	if (m->flags_saved)
 		v->rflags = (v->rflags & ~(uint64_t)FL_ARITH) | bt_flags_unpack(v->bt_scratch[S_FLAGS]);
 	one_insn_done(v, entered);
-	if (UNLIKELY(!host_canonical(v->gpr[RSP]))) /* the trap number may be that of an earlier trap: let the executor see */
+	/* The trap number may be that of an earlier trap: let the executor see. Also in an interrupt shadow, which it knows about. */
+	if (UNLIKELY(!host_canonical(v->gpr[RSP]) || v->inhibit))
 		return exec_one(v);
 	switch (v->bt_scratch[S_FAULT]) {
 	case VEC_DE: case VEC_MF: case VEC_XM: case VEC_UD:
@@ -528,7 +530,7 @@ static bool handle(struct vcpu *v, uint64_t entered, uint32_t *site)
 			v->rflags = (v->rflags & ~(uint64_t)FL_ARITH) | bt_flags_unpack(v->bt_scratch[S_FLAGS]);
 		bt->counters.slow_accesses++;
 		one_insn_done(v, entered);
-		if (bv->slow_inject && fault_stands(v, &bv->slow_exc))
+		if (bv->slow_inject && !v->inhibit && fault_stands(v, &bv->slow_exc))
 			return exec_deliver(v, &bv->slow_exc) == EXEC_NEXT;
 		return exec_one(v);
 	case LEAVE_FAULT:

@@ -38,6 +38,7 @@ struct tr {
 	bool in_host, in_slot;
 	bool ended;			/* an unconditional exit has been emitted */
 	bool next_crosses;		/* what follows the block begins in this page and ends in the next */
+	unsigned shadow;		/* 0, or the instruction whose end is the end of an interrupt shadow that vcpu.inhibit tells of */
 	bool singly;			/* MODE_SINGLY, and still in the run that the block begins with */
 	/* Cold code that the misses of look-ups go on in: those of sites from `first` on, of a set. */
 	struct { uint8_t *at; uint32_t first; unsigned set; } missed[2];
@@ -49,6 +50,9 @@ struct tr {
 	struct span span[MAX_SPANS];
 	uint8_t span_of[MAX_BLOCK_INSNS];
 };
+
+/* Does the executor do it, whatever its operands? */
+bool tr_for_executor(const struct tr *t, const struct insn *in);
 
 /* Whether a branch may go to va under the paging that the block is for. */
 static inline bool tr_canonical(const struct tr *t, uint64_t va) { return va_canonical(va, t->mode & MODE_LA57 ? VA_BITS_5LEVEL : VA_BITS_4LEVEL); }
@@ -268,6 +272,8 @@ void lower_executor_if(struct tr *t, uint8_t cc);
 void lower_flags_image(struct tr *t);
 void lower_cli(struct tr *t, const struct insn *in);
 void lower_sti(struct tr *t, const struct insn *in);
+/* After the instruction that t->shadow names. */
+void lower_shadow_end(struct tr *t);
 void lower_cld(struct tr *t, const struct insn *in);
 void lower_stac(struct tr *t, const struct insn *in);
 void lower_pushf(struct tr *t, const struct insn *in);

@@ -62,26 +62,54 @@ void lower_cli(struct tr *t, const struct insn *in)
 		lower_executor(t);
 }
 
+static void set_inhibit(struct emit *e, uint8_t value)
+{
+	e_u8(e, 0x65); /* mov byte gs:[inhibit], value */
+	e_u8(e, 0xc6);
+	e_modrm(e, 0, NO_BASE, NO_BASE, 1, VOFF(inhibit));
+	e_u8(e, value);
+}
+
+void lower_shadow_end(struct tr *t)
+{
+	set_inhibit(&t->e, 0);
+	t->shadow = 0;
+}
+
 /*
  * STI holds interrupts off until after the next instruction, so it must not be the last of a block: the next instruction, whether
  * inline or by the executor, then runs before anybody looks at v->pending.
+ *
+ * In guest mode #VMEXIT saves the shadow, so vcpu.inhibit tells of it while the next instruction runs: one that goes on here if it ends at all, or one for the executor.
  */
 void lower_sti(struct tr *t, const struct insn *in)
 {
+	const bool guest = t->mode & MODE_GUEST;
+	const struct insn *next = in + 1;
 	struct emit *e = &t->e;
 
-	(void)in;
-	if (!(t->mode & MODE_CPL0) || t->i + 1 >= t->n) {
+	if (!(t->mode & MODE_CPL0) || t->i + 1 >= t->n || (guest && next->cls != INSN_NOP && next->cls != INSN_PLAIN && !tr_for_executor(t, next))) {
 		lower_executor(t);
 		return;
 	}
 	tr_before_clobber(t);
+	if (guest) { /* set already: there is no shadow */
+		e_u8(e, 0x65); /* test byte gs:[rflags + 1], IF >> 8 */
+		e_u8(e, 0xf6);
+		e_modrm(e, 0, NO_BASE, NO_BASE, 1, VOFF(rflags) + 1);
+		e_u8(e, FL_IF >> 8);
+		lower_executor_if(t, CC_NE);
+	}
 	e_u8(e, 0x65); /* cmp byte gs:[irq_waiting], 0 */
 	e_u8(e, 0x80);
 	e_modrm(e, 7, NO_BASE, NO_BASE, 1, VOFF(irq_waiting));
 	e_u8(e, 0);
 	lower_executor_if(t, CC_NE);
 	flag_byte(t, 1, 1, FL_IF >> 8);
+	if (guest) {
+		set_inhibit(e, INHIBIT_STI);
+		t->shadow = t->i + 1;
+	}
 }
 
 void lower_cld(struct tr *t, const struct insn *in)
@@ -179,6 +207,8 @@ void lower_rdtsc(struct tr *t, const struct insn *in)
 		e_bytes(e, lfence, sizeof(lfence));
 	e_bytes(e, rdtsc, sizeof(rdtsc));
 	e_op_gs(e, true, 0x03, RAX, VOFF(tsc_offset));
+	if (t->mode & MODE_GUEST)
+		e_op_gs(e, true, 0x03, RAX, VOFF(svm.tsc_offset));
 	e_mov_rr(e, RDX, RAX);
 	e_u8(e, 0x48), e_u8(e, 0xc1), e_u8(e, 0xea), e_u8(e, 32); /* shr rdx, 32 */
 	e_op_rr(e, false, 0x8b, RAX, RAX);

@@ -122,15 +122,15 @@ static bool not_flat(const struct tr *t, const struct insn *in)
 }
 
 /* Of what has a lowering, what a guest's hypervisor can intercept, or see otherwise than the processor has it (AMD APM vol. 2, "Instruction Intercepts"). */
-static bool intercepts(const struct insn *in)
+static bool intercepts(const struct tr *t, const struct insn *in)
 {
-	return in->cls == INSN_MOV_FROM_CR || in->cls == INSN_PUSHF || in->cls == INSN_RDTSC || in->cls == INSN_RDTSCP || insn_is_pause(in) ||
-	       in->cls == INSN_STI /* its shadow is a part of the state that #VMEXIT saves */;
+	return in->cls == INSN_MOV_FROM_CR || insn_is_pause(in) || ((t->mode & MODE_ASK_PUSHF) && in->cls == INSN_PUSHF) ||
+	       ((t->mode & MODE_ASK_TSC) && (in->cls == INSN_RDTSC || in->cls == INSN_RDTSCP));
 }
 
-static bool for_executor(const struct tr *t, const struct insn *in)
+bool tr_for_executor(const struct tr *t, const struct insn *in)
 {
-	if (UNLIKELY(t->mode & MODE_GUEST) && intercepts(in))
+	if (UNLIKELY(t->mode & MODE_GUEST) && intercepts(t, in))
 		return true;
 	return !lower_of[in->cls] || (in->need & ~mode_needs(t->mode)) || (in->feature & ~t->v->features) || (!tr_wide(t) && not_flat(t, in));
 }
@@ -167,7 +167,7 @@ static bool decode_block(struct tr *t, const uint8_t *code, unsigned avail)
 		off += in->len;
 		if (insn_ends_block(in) && in->cls != INSN_JCC && in->cls != INSN_LOOP)
 			break;
-		if (for_executor(t, in) || runs_into(t, off))
+		if (tr_for_executor(t, in) || runs_into(t, off))
 			break;
 	}
 	t->off[t->n] = (uint16_t)off;
@@ -186,7 +186,7 @@ static void compute_liveness(struct tr *t)
 
 		live &= ~in->fl_kill;
 		live |= in->fl_read & FL_ARITH;
-		if (in->cls == INSN_JCC || in->cls == INSN_LOOP || for_executor(t, in) || insn_ends_block(in) ||
+		if (in->cls == INSN_JCC || in->cls == INSN_LOOP || tr_for_executor(t, in) || insn_ends_block(in) ||
 		    precise) /* any may fault, also without memory: DIV, x87, SSE */
 			live = FL_ARITH;
 		t->live[i] = live;
@@ -208,7 +208,7 @@ static enum flags_in flags_wanted(const struct tr *t)
 
 		if (!t->live[i]) /* later than at the start: an exit on the way (LOOP, JRCXZ) wants them */
 			return i ? FLAGS_HOST : FLAGS_ANY;
-		if (for_executor(t, in))
+		if (tr_for_executor(t, in))
 			return FLAGS_HOST;
 		if (probes)
 			return FLAGS_SLOT;
@@ -261,7 +261,7 @@ static void lower_one(struct tr *t)
 {
 	const struct insn *in = &t->insn[t->i];
 
-	if (for_executor(t, in))
+	if (tr_for_executor(t, in))
 		lower_executor(t);
 	else
 		lower_of[in->cls](t, in);
@@ -274,12 +274,14 @@ static void lower_block(struct tr *t)
 		count_block(&t->e);
 	for (t->i = 0; t->i < t->n && !t->ended; t->i++) {
 		const struct insn *in = &t->insn[t->i];
-		const unsigned together = for_executor(t, in) ? 0 : lower_stack_run(t);
+		const unsigned together = tr_for_executor(t, in) ? 0 : lower_stack_run(t);
 
 		if (together)
 			t->i += together - 1;
 		else
 			lower_one(t);
+		if (UNLIKELY(t->shadow && t->shadow == t->i && !t->ended))
+			lower_shadow_end(t);
 	}
 	if (!t->ended) {
 		t->i = t->n;

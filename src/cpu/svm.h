@@ -17,6 +17,7 @@ enum svm_masking { SVM_MASK_RFLAGS, SVM_MASK_HOST_OFF, SVM_MASK_HOST_ON };
 struct vcpu_svm {
 	bool guest;		/* guest mode: from VMRUN to #VMEXIT */
 	bool gif_clear;		/* the global interrupt flag is 0 */
+	bool asks_pushf, asks_tsc; /* guest mode: PUSHF is intercepted; RDTSC or RDTSCP is */
 	uint8_t masking;	/* enum svm_masking; SVM_MASK_RFLAGS outside of guest mode */
 	uint8_t v_tpr;		/* what CR8 is in guest mode with V_INTR_MASKING */
 	uint64_t tsc_offset;	/* added to what the time-stamp counter reads as, which guest mode scales by tsc_ratio first; 0 outside of guest mode */

@@ -150,6 +150,8 @@ static void load_guest(struct vcpu *v, const struct vmcb *b)
 	v->gpr[RAX] = b->rax;
 	v->inhibit = b->int_state & VMCB_INT_SHADOW ? INHIBIT_STI : 0;
 	v->svm.tsc_offset = b->tsc_offset;
+	v->svm.asks_pushf = svm_intercepted(v, VMEXIT_PUSHF);
+	v->svm.asks_tsc = svm_intercepted(v, VMEXIT_RDTSC) || svm_intercepted(v, VMEXIT_RDTSCP);
 	v->svm.v_tpr = b->int_ctl & 15;
 }
 

@@ -553,6 +553,21 @@ static void virtual_interrupts(void)
 	intercept(0x72);
 	CHECK_EQ(vmrun(), 0x72);
 	CHECK_EQ(*q(INT_STATE) & 1, 1);
+	/* It ends with the instruction after STI, whatever that is, and IF that was set already begins none. */
+	const void *const ended[] = { CODE("sti; nop; cpuid"), CODE("sti; mov (%%rdi), %%rcx; cpuid"), CODE("sti; sti; cpuid"), CODE("sti; push %%rdi; cpuid"), CODE("sti; pushfq; cpuid"),
+				      CODE("sti; jmp 1f; 1: cpuid"), CODE("sti; rdtsc; cpuid"), CODE("sti; nop; sti; cpuid") };
+	for (unsigned i = 0; i < sizeof ended / sizeof *ended; i++) {
+		uint64_t word = 7;
+
+		set_up(ended[i]);
+		l2.rdi = (uint64_t)&word;
+		intercept(0x72);
+		CHECK_EQ(vmrun(), 0x72);
+		CHECK_EQ(*q(INT_STATE) & 1, 0);
+		CHECK_EQ(*q(RFLAGS) & RFLAGS_IF, RFLAGS_IF);
+		if (i == 1)
+			CHECK_EQ(l2.rcx, 7);
+	}
 	set_up(CODE("nop; nop; cli; vmmcall"));
 	rip = *q(RIP);
 	*q(RFLAGS) |= RFLAGS_IF;
