@@ -154,7 +154,7 @@ static void make_missed(struct bt *bt, struct emit *e, unsigned set, bool write)
 	e_op_gs(e, false, 0x01, T1, SLOT(S_SITE));
 	e_load_gs(e, T1, SLOT(S_EA));
 	e_alu_imm(e, false, 4, T1, -(1 << TLB_ENTRY_SHIFT));
-	e_op_gs_base(e, true, 0x03, T0, T1, NO_BASE, 1, VOFF(mmu.l1) + (int32_t)(set * sizeof(struct tlb_entry) * TLB_L1_LARGE) + tag);
+	e_op_gs_base(e, true, 0x03, T0, T1, NO_BASE, 1, bt_l1_of(set) + tag);
 	e_jmp_to(e, bt->slow_sited[write]);
 }
 
