@@ -248,11 +248,13 @@ int main(int argc, char **argv)
 	struct vcpu *v = aligned_alloc(64, ALIGN_UP(sizeof(*v), 64));
 	char text[300];
 
+	tune_defaults(&o.tune);
 	if (!fuzz_options(&o, NULL, argc, argv))
 		return 2;
 	bus_init(&bus);
 	if (!v || host_fault_thread_start() || memory_init(&memory, RAM, PLACEMENT_SCATTER, o.seed) || vcpu_init(v, &memory, &bus, o.mode, 0))
 		return 2;
+	memory.tune = &o.tune;
 	vcpu_offer(v, 1u << CPU_OFFER_SVM);
 	v->xcr0 = v->cpuid->xcr0;
 	if (svm_attach(v))

@@ -264,16 +264,15 @@ int main(int argc, char **argv)
 {
 	struct fuzz_options o = { .cases = 10000, .seed = 1, .mode = PAGING_NESTED };
 	struct sigaction action = { .sa_handler = on_alarm, .sa_flags = SA_ONSTACK | SA_RESTART };
-	struct tune tune;
 	char text[300];
 
+	tune_defaults(&o.tune);
 	if (!fuzz_options(&o, &tracing, argc, argv))
 		return 2;
-	tune_defaults(&tune);
-	if (tune_parse(&tune, "precise-flags=on"))
+	if (tune_parse(&o.tune, "precise-flags=on"))
 		return 2;
-	machine_start(&machines[0], "exec", &engine_exec, o.mode, &tune);
-	machine_start(&machines[1], "bt", &engine_bt, o.mode, &tune);
+	machine_start(&machines[0], "exec", &engine_exec, o.mode, &o.tune);
+	machine_start(&machines[1], "bt", &engine_bt, o.mode, &o.tune);
 	sigaction(SIGALRM, &action, NULL);
 	for (number = o.first; number < o.first + o.cases; number++) {
 		one(o.seed);

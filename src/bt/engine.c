@@ -352,6 +352,17 @@ static uint8_t *next_code(struct vcpu *v, uint32_t site)
 			site = NO_SITE;
 			continue;
 		}
+		/* The first fetch in a space that was flushed decides which context it is. */
+		if (UNLIKELY(!v->mmu.fetch_id[vcpu_user(v)]) && vcpu_canonical(v, v->rip)) {
+			struct mmu_result out;
+
+			if (mmu_fetch(&v->mmu, gva(v->rip), vcpu_user(v), &out) != MMU_MAPPED) {
+				if (exec_step(v) != EXEC_NEXT)
+					return 0;
+				site = NO_SITE;
+				continue;
+			}
+		}
 		bt_context_refresh(v);
 		if (site == NO_SITE) {
 			uint8_t *host = bt_jump_find(v, v->rip);

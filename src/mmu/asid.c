@@ -61,14 +61,15 @@ static uint32_t new_psc(struct mmu *mmu)
 	return a->next_psc++;
 }
 
-/* The ids that fetches run under now. */
+/* The ids that fetches run under now. In guest mode they are given when something is fetched (asid_fetched). */
 static void publish(struct mmu *mmu)
 {
 	struct asid *a = &mmu->priv->asid;
 	struct space_ids *s = asid_of(mmu, false), *u = asid_of(mmu, true);
+	const bool now = !asid_in_guest(mmu);
 
 	/* Asking for one may void the others: an epoch ends. */
-	while (!u->fetch_user || !a->global_fetch || (s->kernel_local && !s->fetch_kernel)) {
+	while (now && (!u->fetch_user || !a->global_fetch || (s->kernel_local && !s->fetch_kernel))) {
 		if (!u->fetch_user)
 			u->fetch_user = new_fetch_id(mmu);
 		if (!a->global_fetch)
@@ -96,6 +97,7 @@ void asid_new_fetch_ids(struct mmu *mmu)
 	a->global_fetch = 0;
 	others_void(a, false, true);
 	a->next_fetch = 1;
+	fetched_forget(mmu, true, true);
 	a->user_global = false; /* kernel_local stays: this may come while it takes effect */
 	filter_clear(&a->fetched_user);
 	filter_clear(&a->fetched_kernel);
@@ -260,7 +262,25 @@ void asid_new_psc(struct mmu *mmu) { asid_current(mmu)->psc = new_psc(mmu); }
 
 static uint64_t fetched_number(uint64_t va, unsigned shift, uint32_t id) { return (va >> shift) << 8 ^ shift ^ (uint64_t)id << 48; }
 
-void asid_fetched(struct mmu *mmu, uint64_t va, bool user, uint64_t data)
+/* The first fetch in a guest space since it was flushed. */
+static void give_fetch_id(struct mmu *mmu, bool user, uint64_t data)
+{
+	struct asid *a = &mmu->priv->asid;
+	struct space_ids *s = asid_of(mmu, user);
+	const bool global = !user && !s->kernel_local;
+	const bool alone = !global && !(data & PTE_G);
+	uint32_t id = alone ? fetched_revive(mmu, user) : 0;
+
+	if (!id) {
+		id = new_fetch_id(mmu);
+		if (alone)
+			fetched_begin(mmu, id, user);
+	}
+	*(user ? &s->fetch_user : global ? &a->global_fetch : &s->fetch_kernel) = id;
+	publish(mmu);
+}
+
+void asid_fetched(struct mmu *mmu, uint64_t va, bool user, uint64_t data, bool large)
 {
 	struct asid *a = &mmu->priv->asid;
 	struct filter *f = user ? &a->fetched_user : &a->fetched_kernel;
@@ -270,6 +290,7 @@ void asid_fetched(struct mmu *mmu, uint64_t va, bool user, uint64_t data)
 		/* It answers "perhaps" too often. Without the ids that were fetched under, it may start empty. */
 		filter_clear(f);
 		void_fetch_ids(a, user, !user);
+		fetched_forget(mmu, user, !user);
 		if (user) {
 			a->user_global = false;
 		} else {
@@ -283,6 +304,10 @@ void asid_fetched(struct mmu *mmu, uint64_t va, bool user, uint64_t data)
 		asid_current(mmu)->fetch_kernel = 0;
 		publish(mmu);
 	}
+	if (UNLIKELY(!mmu->fetch_id[user]))
+		give_fetch_id(mmu, user, data);
+	if (UNLIKELY(asid_in_guest(mmu)))
+		fetched_note(mmu, va, user, data, large);
 	if (user && (data & PTE_G)) {
 		/* INVLPG in any space will remove it, so it is noted for all. */
 		a->user_global = true;

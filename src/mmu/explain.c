@@ -206,7 +206,7 @@ static void look_tlb(struct mmu *mmu, struct explain *x)
 		uint64_t page = x->va & PAGE_MASK;
 		const struct fetch_entry *e = &mmu->priv->fetch[(x->va >> PAGE_SHIFT ^ mmu->fetch_id[user] * 29) & (FETCH_CACHE - 1)];
 
-		x->fetched[user] = x->current && !(user ? x->for_kernel : x->for_user) && e->tag == FETCH_TAG(page, mmu->fetch_id[user]) && (e->data & 1) == user;
+		x->fetched[user] = x->current && !(user ? x->for_kernel : x->for_user) && mmu->fetch_id[user] && e->tag == FETCH_TAG(page, mmu->fetch_id[user]) && (e->data & 1) == user;
 	}
 }
 

@@ -223,7 +223,7 @@ enum mmu_kind mmu_fetch(struct mmu *mmu, gva_t va, bool user, struct mmu_result 
 
 	/* The tag takes the fetch id into the bits that the page leaves: void ids make void entries. */
 	e = &mmu->priv->fetch[(va.v >> PAGE_SHIFT ^ mmu->fetch_id[user] * 29) & (FETCH_CACHE - 1)];
-	if (e->tag == FETCH_TAG(page, mmu->fetch_id[user]) && !!(e->data & 1) == user) {
+	if (e->tag == FETCH_TAG(page, mmu->fetch_id[user]) && !!(e->data & 1) == user && LIKELY(mmu->fetch_id[user])) {
 		set_result(mmu, va.v, e->data, out);
 		return MMU_MAPPED;
 	}
@@ -237,8 +237,10 @@ enum mmu_kind mmu_fetch(struct mmu *mmu, gva_t va, bool user, struct mmu_result 
 	}
 	/* An executable translation always passes through level 2. */
 	if (!tlb2_find(mmu, va.v, user, &data))
+		data = 0;
+	asid_fetched(mmu, va.v, user, data, data & (TR_GUEST_2M | TR_GUEST_HUGE) ? tlb2_has_large(mmu, va.v, user) : false);
+	if (!data)
 		return kind;
-	asid_fetched(mmu, va.v, user, data);
 	e = &mmu->priv->fetch[(va.v >> PAGE_SHIFT ^ mmu->fetch_id[user] * 29) & (FETCH_CACHE - 1)];
 	e->tag = FETCH_TAG(page, mmu->fetch_id[user]);
 	e->data = (data & ~1ull) | user;

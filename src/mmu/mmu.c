@@ -37,6 +37,9 @@ int mmu_init(struct mmu *mmu, struct memory *memory, enum paging_mode mode)
 	priv->guest_space.counters = &mmu->counters;
 	priv->guest_space.nest = &priv->nest;
 	priv->guest_space.below = &priv->space;
+	priv->looking.memory = memory;
+	priv->looking.counters = &mmu->counters;
+	priv->looking.look_only = true;
 	priv->tables = &priv->space;
 	priv->p2m_generation = memory->p2m_generation;
 	priv->serial_epoch = memory->serial_epoch;
@@ -111,6 +114,7 @@ const struct stat_row mmu_stat_rows[] = {
 	ROW(cr3_noflush, "loads of CR3 that kept the space's entries"),
 	ROW(world_switches, "SVM: entries into a guest of the guest and exits from it"),
 	ROW(flush_asid, "SVM: flushes of an ASID's entries"),
+	ROW(fetch_ids_revived, "SVM: times that what was fetched in an address space before it was flushed was found to be as it was"),
 	ROW(walks, "walks through guest tables"),
 	ROW(walk_refs_guest, "guest table entries read"),
 	ROW(walk_refs_nested, "p2m table entries read"),

@@ -55,7 +55,7 @@ struct mmu_result {
 
 struct mmu_counters {
 	uint64_t tlb_l1_misses, tlb_l2_hits, tlb_l2_misses, tlb_fills, tlb_fills_large, tlb_window_misses, tlb_windows_made;
-	uint64_t flush_cr3, flush_cr4, flush_invlpg, flush_invpcid, flush_frames, flush_p2m, flush_write_protect, flush_id_wrap, cr3_noflush, world_switches, flush_asid;
+	uint64_t flush_cr3, flush_cr4, flush_invlpg, flush_invpcid, flush_frames, flush_p2m, flush_write_protect, flush_id_wrap, cr3_noflush, world_switches, flush_asid, fetch_ids_revived;
 	uint64_t walks, walk_refs_guest, walk_refs_nested, walk_refs_shadow, walk_refs_hardware, walk_cache_hits;
 	uint64_t nest_faults, guest_faults, hidden_not_present, hidden_not_backed, hidden_write_protected, hidden_dirty, hidden_moved, hidden_logged, hidden_swapped, hidden_shared;
 	uint64_t table_writes, shadow_live, shadow_made, shadow_reclaimed, shadow_roots, mmio_faults, tracked_writes;
@@ -76,7 +76,8 @@ struct mmu {
 	 * Fetch ids, [0] for CPL < 3 and [1] for CPL 3: generated code's jump caches hold (id, va) pairs. An id changes
 	 * whenever a translation that mmu_fetch returned under it may have become invalid or another address space is current; a space that
 	 * comes back unflushed brings its id back. Ids are unique modulo 2^16 between two changes of fetch_epoch;
-	 * when fetch_epoch changes every cached pair is void.
+	 * when fetch_epoch changes every cached pair is void. 0, in SVM's guest mode only: nothing has been fetched since a flush, and mmu_fetch will find out which id
+	 * is in force.
 	 */
 	uint32_t fetch_id[2];
 	uint32_t fetch_epoch;

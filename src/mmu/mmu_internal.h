@@ -83,8 +83,21 @@ struct guest_space {
 	uint32_t nest_id;	/* of what the nested table has said; 0: void */
 	uint64_t used;
 };
+/* fetched.c: what was fetched under an id in a guest space. 0: no set. va: of the page, or of 2 MiB | 1; data as level 2 has it. */
+#define FETCH_SETS 24
+#define FETCH_SET_PAGES 128
+struct fetch_set {
+	uint32_t id;
+	unsigned space;
+	bool user;
+	uint64_t root, used;
+	unsigned pages;		/* beyond FETCH_SET_PAGES: more than there is room for */
+	struct fetched_page { uint64_t va, data; } page[FETCH_SET_PAGES];
+};
 struct asid {
 	struct space_ids of[SPACES];
+	struct fetch_set fetch_set[FETCH_SETS];
+	uint64_t fetch_clock;
 	unsigned current;		/* PCID, or PCIDS + n: guest mode, in guest space n */
 	struct guest_space guest[GUEST_SPACES];
 	uint64_t guest_clock;
@@ -148,6 +161,7 @@ struct mmu_private {
 	struct walk_space space;
 	struct walk_space guest_space;	/* of an L2 with nested paging: reads through nest, from space */
 	struct walk_nest nest;
+	struct walk_space looking;	/* as space, for walks that change nothing */
 	struct walk_space *tables;	/* where the tables in force are read: one of the two */
 	struct auto_modes auto_modes;
 	struct fetch_entry fetch[FETCH_CACHE];
@@ -258,7 +272,18 @@ void asid_enter_guest(struct mmu *mmu, unsigned guest);	/* PCIDS + guest becomes
 void asid_leave_guest(struct mmu *mmu, unsigned pcid);
 void asid_new_psc(struct mmu *mmu);			/* the current space's paging-structure cache is void */
 void asid_new_fetch_ids(struct mmu *mmu);		/* every (id, va) pair ever handed out is void */
-void asid_fetched(struct mmu *mmu, uint64_t va, bool user, uint64_t data);
+/* A fetch found data (0: unknown), an entry of 2 MiB if large. Gives the fetch an id if it has none yet. */
+void asid_fetched(struct mmu *mmu, uint64_t va, bool user, uint64_t data, bool large);
+
+
+/* fetched.c, guest spaces. A new id is in force in the current one; a page was fetched under the id in force. */
+void fetched_begin(struct mmu *mmu, uint32_t id, bool user);
+void fetched_note(struct mmu *mmu, uint64_t va, bool user, uint64_t data, bool large);
+/* An id that was in force in the current space, if what was fetched under it is as it was; 0: none. Takes the lock. */
+uint32_t fetched_revive(struct mmu *mmu, bool user);
+/* No such id of users, of supervisors, comes back. */
+void fetched_forget(struct mmu *mmu, bool user, bool kernel);
+
 void asid_invalidate_fetched(struct mmu *mmu, uint64_t va);
 static inline struct space_ids *asid_current(struct mmu *mmu) { return &mmu->priv->asid.of[mmu->priv->asid.current]; }
 static inline bool asid_in_guest(const struct mmu *mmu) { return mmu->priv->asid.current >= PCIDS; }

@@ -66,6 +66,14 @@ static inline bool tlb2_find(struct mmu *mmu, uint64_t va, bool user, uint64_t *
 	return tlb2_find_id(mmu->memory, t, va, upper ? global : own, data) || tlb2_find_id(mmu->memory, t, va, upper ? own : global, data);
 }
 
+/* Is what tlb2_find found an entry of 2 MiB? */
+static inline bool tlb2_has_large(struct mmu *mmu, uint64_t va, bool user)
+{
+	const uint64_t own = tlb2_large_tag(va, asid_of(mmu, user)->id), global = tlb2_large_tag(va, mmu->priv->asid.global_id);
+
+	return tlb2_way(tlb2_large_set(&mmu->priv->tlb2, own), own) >= 0 || tlb2_way(tlb2_large_set(&mmu->priv->tlb2, global), global) >= 0;
+}
+
 /* IMPLICIT accesses ignore EFLAGS.AC, so they are of the set that AC does not open. */
 static inline enum tlb_set tlb_set_of(const struct mmu *mmu, unsigned access)
 {

@@ -221,6 +221,55 @@ static void guest_globals(void)
 	unmap_page(va);
 }
 
+/*
+ * What a hypervisor does that shadows its guest's tables: it flushes the ASID over and over, in two address spaces, with most of the code where it was. Bit k of `where` says which of two
+ * pages address k leads to; the code there adds 1 or 16, and the third address is fetched every other time only.
+ */
+static void flushed_code(void)
+{
+	uint64_t va = 0x700000000000, page[2] = { alloc_page(), alloc_page() }, root[2] = { new_root(), new_root() };
+	unsigned where = 0, random = 12345;
+	memcpy((void *)page[0], "\x48\x83\xc1\x01\xc3", 5);	/* add rcx, imm; ret */
+	memcpy((void *)page[1], "\x48\x83\xc1\x10\xc3", 5);
+	for (unsigned n = 0; n < 400; n++) {
+		unsigned third = n % 2, how = random >> 8 & 3, flip = random >> 12 & 15, expected = 0;
+		random = random * 1103515245 + 12345;
+		flip = flip < 3 ? 1u << flip : flip == 3 ? 7 : 0;
+		where ^= flip;
+		for (unsigned k = 0; k < 3; k++) {
+			for (unsigned r = 0; r < 2; r++) {
+				uint64_t *entry = entry_at(root[r], va + k * 4096, 1);
+				*entry = page[where >> k & 1] | PTE_P | PTE_W | (*entry & PTE_A);
+			}
+			expected += k == 2 && !third ? 0 : where >> k & 1 ? 16 : 1;
+			/* One page at a time, the other space whole. */
+			if (how == 3 && (flip >> k & 1))
+				__asm__ volatile("invlpga" : : "a"(va + k * 4096), "c"(1));
+		}
+		set_up(CODE("xor %%ecx, %%ecx; call *%%rdx; lea 0x1000(%%rdx), %%rax; call *%%rax; test %%esi, %%esi; jz 1f; lea 0x2000(%%rdx), %%rax; call *%%rax; 1: vmmcall"));
+		*q(CR3) = root[n / 3 % 2];
+		*d(TLB_CONTROL) = how == 3 && n / 3 % 2 == (n - 1) / 3 % 2 ? 0 : how == 0 ? 1 : 3;
+		l2.rdx = va;
+		l2.rsi = third;
+		CHECK_EQ(vmrun(), EXIT_VMMCALL);
+		CHECK_EQ(l2.rcx, expected);
+		if (n % 5 == 4) { /* gone, and back */
+			uint64_t *entry = entry_at(root[n / 3 % 2], va, 1), was = *entry;
+			*entry = n % 2 ? was & ~PTE_P : was | PTE_NX;
+			set_up(CODE("call *%%rdx; vmmcall"));
+			*q(CR3) = root[n / 3 % 2];
+			*d(TLB_CONTROL) = 3;
+			l2.rdx = va;
+			intercept(EXIT_EXCEPTION + PF);
+			CHECK_EQ(vmrun(), EXIT_EXCEPTION + PF);
+			CHECK_EQ(*q(INFO2), va);
+			CHECK_EQ(*q(RIP), va);
+			*entry = was;
+			__asm__ volatile("invlpga" : : "a"(va), "c"(1));
+		}
+	}
+}
+
 /* A hardware task switch of a guest in 32-bit protected mode: every way to one, and what it is checked for before. */
 static void task_switches(void)
 {
@@ -381,6 +430,7 @@ const struct guest_test guest_tests[] = {
 	{ "the guest's time-stamp counter is scaled by a ratio", time_stamp_ratio },
 	{ "the guest may have a GIF of its own", virtual_gif },
 	{ "the guest's global translations are flushed on demand, and are not ours", guest_globals },
+	{ "code of a guest that is flushed is where its tables say", flushed_code },
 	{ "hardware task switches are intercepted", task_switches },
 	{ "what CPUID does not offer is undefined, intercepted or not", not_offered },
 	{ "branch records are not virtualized, and DEBUGCTL is one for both", no_branch_records },
