@@ -6,7 +6,7 @@
 paging=$1
 seconds=${2:-20}	# more by hand
 
-$TRIFOLD run --kernel $GUESTS/vmlinuz --initrd $GUESTS/test.img -m 192M --machine-memory 80M --swap "$TMP" --paging $paging --debug-exit --timeout $((seconds + 240)) \
+$TRIFOLD run --kernel $GUESTS/vmlinuz --initrd $GUESTS/test.img -m 224M --machine-memory 80M --swap "$TMP" --paging $paging --debug-exit --timeout $((seconds + 240)) \
 	--share-pages 20000 --control "$socket" --stats "$TMP/stats.json" --append "quiet trifold.seconds=$seconds trifold.run=/tests/frames.sh" >"$TMP/out" 2>&1 </dev/null &
 vm=$!
 wait_until test -S "$socket" || fail "no control socket"

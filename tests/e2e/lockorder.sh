@@ -13,7 +13,7 @@ direct) # a disk, and its front and back ends
 	LD_PRELOAD=$preload $TRIFOLD run --kernel $GUESTS/vmlinuz --initrd $GUESTS/disk.img --paging direct -m 256M --debug-exit --timeout 100 --disk "$TMP/disk" \
 		--append "quiet trifold.run=/disk/disk.sh disk.job=fill" >"$TMP/disk.out" 2>&1 </dev/null || { cat "$TMP/disk.out"; fail "the disk's guest"; } ;;
 *) work="frames.sh trifold.seconds=60" begun="guest: checking" # it has a balloon
-	machine="$machine -m 192M --machine-memory 120M --swap $TMP --share-pages 20000" ;;
+	machine="$machine -m 224M --machine-memory 120M --swap $TMP --share-pages 20000" ;;
 esac
 LD_PRELOAD=$preload $TRIFOLD run $machine --stats "$TMP/stats" --append "quiet trifold.run=/tests/$work" >"$TMP/guest" 2>&1 </dev/null &
 vm=$!
