@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -215,14 +216,21 @@ static void *thread_main(void *arg)
 	return 0;
 }
 
+/* All zero; and to what of level 1 of the TLB is not used, as most of it, the host gives no memory. */
+static struct vm_vcpu *vcpu_memory(void)
+{
+	struct vm_vcpu *t = mmap(NULL, sizeof(*t), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	return t == MAP_FAILED ? NULL : t;
+}
+
 int vm_vcpu_create(struct vm *vm, unsigned id)
 {
-	struct vm_vcpu *t = aligned_alloc(64, ALIGN_UP(sizeof(*t), 64));
+	struct vm_vcpu *t = vcpu_memory();
 	int err;
 
 	if (!t)
 		return -ENOMEM;
-	memset(t, 0, sizeof(*t));
 	t->vm = vm;
 	atomic_store(&t->armed_ns, LOOP_NEVER);
 	pthread_mutex_init(&t->timer_lock, 0);
@@ -231,7 +239,7 @@ int vm_vcpu_create(struct vm *vm, unsigned id)
 		err = vcpu_init(&t->v, &vm->memory, &vm->bus, vm->config.paging, id);
 	if (err) {
 		loop_remove(&vm->loop, &t->timer);
-		free(t);
+		munmap(t, sizeof(*t));
 		return err;
 	}
 	vcpu_offer(&t->v, vm->config.cpu_offers);
@@ -239,7 +247,7 @@ int vm_vcpu_create(struct vm *vm, unsigned id)
 	if (err) {
 		vcpu_destroy(&t->v);
 		loop_remove(&vm->loop, &t->timer);
-		free(t);
+		munmap(t, sizeof(*t));
 		return err;
 	}
 	t->v.kick = vm_vcpu_kick;
@@ -251,7 +259,7 @@ int vm_vcpu_create(struct vm *vm, unsigned id)
 		svm_detach(&t->v);
 		vcpu_destroy(&t->v);
 		loop_remove(&vm->loop, &t->timer);
-		free(t);
+		munmap(t, sizeof(*t));
 		return err;
 	}
 	vm->vcpu[vm->vcpus++] = t;
@@ -265,7 +273,7 @@ void vm_vcpu_destroy(struct vm_vcpu *t)
 	vcpu_destroy(&t->v);
 	loop_remove(&t->vm->loop, &t->timer);
 	pthread_mutex_destroy(&t->timer_lock);
-	free(t);
+	munmap(t, sizeof(*t));
 }
 
 int vm_vcpu_start(struct vm_vcpu *t)
