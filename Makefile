@@ -39,6 +39,8 @@ help:
 #: make fuzz-mmu     paging against a model, 100 million steps for each mode and placement, sanitizers on; CASES=n
 #: make fuzz-pv      hypercalls of a paravirtualized domain, all references recounted, 10 million, sanitizers on; CASES=n
 #: make fuzz-svm     hostile guest hypervisors, 10 million VMRUNs for each mode, sanitizers on; CASES=n
+#: make fuzz-svm-engines
+#:                   the same by both engines, which must agree, 2 million cases for each mode; CASES=n
 #: make bench        measures against QEMU TCG and native, writes docs/benchmarks.md; BENCH='--only boot'
 #:                   adds options
 #: make bench-paging measures what the paging modes differ in, in all of them
@@ -278,6 +280,11 @@ fuzz-svm: | $(SETUP)build
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/san SAN=address,undefined OPT=-O1 $(BUILD)/san/fuzz/svm
 	$(BUILD)/san/fuzz/svm --cases $(CASES)
 	$(BUILD)/san/fuzz/svm --cases $(CASES) --paging shadow
+fuzz-svm-engines: CASES := $(if $(filter file,$(origin CASES)),2000000,$(CASES))
+fuzz-svm-engines: $(BUILD)/fuzz/svm_engines
+	$(BUILD)/fuzz/svm_engines --cases $(CASES)
+	$(BUILD)/fuzz/svm_engines --cases $(CASES) --paging shadow
+	$(BUILD)/fuzz/svm_engines --cases $(CASES) --paging auto
 
 # ---- measurements --------------------------------------------------------------------------------------------------
 # Programs that are measured: the same binaries natively and in guests. `bench-exit` is dynamic, so its libraries come along.
@@ -331,6 +338,6 @@ clean:
 distclean:
 	rm -rf build
 
-.PHONY: all help guests run unit fuzzers bare check check-nested fuzz-insn fuzz-mmu fuzz-pv fuzz-svm bench bench-paging clean distclean
+.PHONY: all help guests run unit fuzzers bare check check-nested fuzz-insn fuzz-mmu fuzz-pv fuzz-svm fuzz-svm-engines bench bench-paging clean distclean
 .SECONDARY:
 -include $(LIBOBJ:.o=.d) $(MAINOBJ:.o=.d) $(wildcard $(BUILD)/obj/tests/unit/*.d $(BUILD)/obj/fuzz/*.d $(BUILD)/obj/fuzz/*/*.d $(BUILD)/bare/obj/*.d)
