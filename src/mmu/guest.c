@@ -113,8 +113,17 @@ void mmu_invlpga(struct mmu *mmu, uint32_t asid, gva_t va)
 			mmu_flush_all(mmu);
 		else
 			mmu_invlpg(mmu, va);
-	} else if (g) {
-		/* More than the page, which is allowed: another space's ids are cheap to renew. */
+	} else if (g && (asid_in_guest(mmu) || g->nest.on || !mmu_canonical(mmu, va.v))) {
+		/* More than the page, which is allowed. */
 		edit_event(mmu, EVENT_GUEST, PCIDS + (unsigned)(g - a->guest), 0);
+	} else if (g) {
+		/* What its own INVLPG would do. A hypervisor that shadows its guest's tables does it for each page that the guest unmaps, or copies to write to it. */
+		const unsigned host = a->current;
+
+		tlb1_enter_world(mmu, TLB_WORLD);
+		asid_enter_guest(mmu, (unsigned)(g - a->guest));
+		edit_event(mmu, EVENT_INVLPG, a->current, va.v);
+		asid_leave_guest(mmu, host);
+		tlb1_enter_world(mmu, 0);
 	}
 }

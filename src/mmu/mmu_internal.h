@@ -51,6 +51,7 @@ struct tlb1 {
 	uint32_t limit;		/* so many make the set larger */
 	uint32_t patience;	/* the limit of a small set; larger ones' are in proportion */
 	uint32_t sweeps;	/* since it was last small */
+	bool global;		/* some slots may hold entries that the list lacks */
 	/* While the set is not small: frames, modulo so many, that entries may allow writes to. Others need no sweep when they become watched. */
 	uint64_t writable[TLB1_FRAMES / 64];
 };

@@ -86,6 +86,7 @@ static void set_size(struct mmu *mmu, unsigned set, unsigned entries)
 	t->sweeps = 0;
 	for (unsigned i = 0; i < entries; i++)
 		invalidate(mmu, set, i);
+	t->global = false;
 }
 
 static bool is_large(const struct mmu *mmu, unsigned set) { return tlb1_entries(mmu, set) > TLB_L1_SMALL; }
@@ -179,8 +180,10 @@ void tlb1_clear_world(struct mmu *mmu, unsigned world)
 	for (unsigned s = world; s < world + TLB_WORLD && s < mmu->sets; s++)
 		if (UNLIKELY(is_large(mmu, s)))
 			shrink(mmu, s);
-		else
+		else if (mmu->priv->tlb1[s].global)
 			set_size(mmu, s, TLB_L1_SMALL);
+		else
+			drop_local(mmu, s); /* that is all, as of a guest whose hypervisor shadows its tables */
 }
 
 void tlb1_clear(struct mmu *mmu)
@@ -269,6 +272,7 @@ void tlb1_init(struct mmu *mmu)
 	mmu->sets = TLB_WORLD;
 	for (unsigned s = 0; s < TLB_SETS; s++) {
 		mmu->priv->tlb1[s].patience = PATIENCE_FIRST;
+		mmu->priv->tlb1[s].global = true;
 		mmu->l1_mask[s] = TLB_L1_MASK(TLB_L1_SMALL);
 	}
 	tlb1_clear(mmu);

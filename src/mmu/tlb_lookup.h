@@ -99,6 +99,7 @@ static inline void tlb1_put(struct mmu *mmu, uint64_t va, enum tlb_set set, uint
 	e->host = (uint64_t)(uintptr_t)mmu->memory->pool.base + (data & TR_MFN_MASK);
 	e->aux = data;
 	t->local[i / 64] = (t->local[i / 64] & ~bit) | (data & PTE_G ? 0 : bit);
+	t->global |= !!(data & PTE_G);
 	t->local_words[i / 64 / 64] |= 1ull << (i / 64 % 64);
 	if (UNLIKELY(mmu->l1_mask[set] > TLB_L1_MASK(TLB_L1_SMALL))) {
 		if (writable)

@@ -400,10 +400,25 @@ IN_BOTH_MODES(a_guest_of_the_guest_has_a_space_of_its_own_for_each_asid)
 	mmu_leave_guest(&g->mmu, LONG_CR0, g->root, cr4, LONG_EFER);
 	mmu_enter_guest(&g->mmu, 19, GUEST_FLUSH_ASID, LONG_CR0, other, cr4, LONG_EFER, false, 0);
 	assert_false(is_cached(g, K, ACC_READ));
+	assert_false(is_cached(g, V, ACC_READ | ACC_USER));
+	user = fetch(g, V, true);
+	kernel = fetch(g, K, false);
 	mmu_leave_guest(&g->mmu, LONG_CR0, g->root, cr4, LONG_EFER);
+	/* INVLPGA of one page leaves the others, and the host's. */
 	mmu_invlpga(&g->mmu, 19, gva(K));
+	assert_true(is_cached(g, K, ACC_READ));
+	assert_int_equal(g->r.gpa.v, 0x5000);
 	mmu_enter_guest(&g->mmu, 19, GUEST_KEEP, LONG_CR0, other, cr4, LONG_EFER, false, 0);
+	assert_true(probe_hits(g, TLB_WORLD + TLB_USER, V, false));
+	assert_true(is_cached(g, V, ACC_READ | ACC_USER));
+	assert_int_equal(g->mmu.fetch_id[1], user);
+	assert_int_not_equal(g->mmu.fetch_id[0], kernel);
 	assert_false(is_cached(g, K, ACC_READ));
+	mmu_leave_guest(&g->mmu, LONG_CR0, g->root, cr4, LONG_EFER);
+	mmu_invlpga(&g->mmu, 18, gva(V)); /* another's */
+	mmu_invlpga(&g->mmu, 77, gva(V)); /* nobody's */
+	mmu_enter_guest(&g->mmu, 19, GUEST_KEEP, LONG_CR0, other, cr4, LONG_EFER, false, 0);
+	assert_true(is_cached(g, V, ACC_READ | ACC_USER));
 	mmu_leave_guest(&g->mmu, LONG_CR0, g->root, cr4, LONG_EFER);
 	mmu_enter_guest(&g->mmu, 19, GUEST_KEEP, LONG_CR0, g->root, cr4, LONG_EFER, false, 0);
 	assert_false(is_cached(g, K, ACC_READ));
