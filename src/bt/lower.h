@@ -87,18 +87,20 @@ static inline void tr_copy(struct tr *t, uint8_t to, uint8_t from) { e_op_rr(&t-
 /* Flags to and from S_FLAGS. Both clobber T1 (moves between registers cost next to nothing), and the latter EFLAGS. */
 static inline void e_save_flags(struct emit *e)
 {
+	static const uint8_t lahf_seto[] = { 0x9f, 0x0f, 0x90, 0xc0 }; /* lahf; seto al */
+
 	e_mov_rr(e, T1, RAX);
-	e_u8(e, 0x9f);					/* lahf */
-	e_u8(e, 0x0f), e_u8(e, 0x90), e_u8(e, 0xc0);	/* seto al */
+	e_bytes(e, lahf_seto, sizeof(lahf_seto));
 	e_op_gs(e, false, 0x89, RAX, SLOT(S_FLAGS));
 	e_mov_rr(e, RAX, T1);
 }
 static inline void e_restore_flags(struct emit *e)
 {
+	static const uint8_t add_sahf[] = { 0x04, 0x7f, 0x9e }; /* add al, 0x7f: OF; sahf */
+
 	e_mov_rr(e, T1, RAX);
 	e_load_gs32(e, RAX, SLOT(S_FLAGS));
-	e_u8(e, 0x04), e_u8(e, 0x7f);			/* add al, 0x7f: OF */
-	e_u8(e, 0x9e);					/* sahf */
+	e_bytes(e, add_sahf, sizeof(add_sahf));
 	e_mov_rr(e, RAX, T1);
 }
 
