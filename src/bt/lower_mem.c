@@ -4,6 +4,29 @@
  */
 #include "bt/lower.h"
 
+static bool fits32(uint64_t value) { return (uint64_t)(int64_t)(int32_t)value == value; }
+
+/* An address off FS or GS with a register at most, which is what kernels and libraries use these for: the base first, then one LEA adds the rest. */
+static bool off_segment(struct tr *t, const struct insn *in, int32_t adjust)
+{
+	const struct insn_mem *m = &in->mem;
+	uint64_t disp = (uint64_t)m->disp + (uint64_t)(int64_t)adjust;
+
+	if ((m->seg != SEG_FS && m->seg != SEG_GS) || in->addrsize != 8 || !tr_wide(t) || m->index != INSN_NO_REG || m->base == R10 || m->base == R11 ||
+	    (m->base == INSN_BASE_RIP && t->b->shared))
+		return false;
+	if (m->base == INSN_BASE_RIP)
+		disp += tr_next_va(t);
+	if (!fits32(disp))
+		return false;
+	e_load_gs(&t->e, T0, VOFF(seg) + (int32_t)(m->seg * sizeof(struct segment) + offsetof(struct segment, base)));
+	if (m->base < 16)
+		e_lea(&t->e, true, T0, m->base, T0, 1, (int32_t)disp);
+	else
+		e_lea(&t->e, true, T0, T0, NO_BASE, 1, (int32_t)disp);
+	return true;
+}
+
 void lower_address(struct tr *t, const struct insn *in, int32_t adjust)
 {
 	struct emit *e = &t->e;
@@ -12,6 +35,8 @@ void lower_address(struct tr *t, const struct insn *in, int32_t adjust)
 	uint8_t base = m->base, index = m->index;
 	bool seg = m->seg == SEG_FS || m->seg == SEG_GS;
 
+	if (off_segment(t, in, adjust))
+		return;
 	if (base == INSN_BASE_RIP) {
 		e_mov_va(e, t->b->shared, T0, tr_next_va(t) + (uint64_t)m->disp + (uint64_t)(int64_t)adjust);
 		if (!wide)
@@ -20,7 +45,7 @@ void lower_address(struct tr *t, const struct insn *in, int32_t adjust)
 		uint64_t va = (uint64_t)m->disp + (uint64_t)(int64_t)adjust;
 
 		e_mov_imm(e, T0, wide ? va : (uint32_t)va);
-	} else if ((uint64_t)(int64_t)(int32_t)(m->disp + adjust) != (uint64_t)(m->disp + adjust)) {
+	} else if (!fits32((uint64_t)(m->disp + adjust))) {
 		/* a displacement at the edge of 32 bits that the adjustment pushed over: two steps */
 		lower_address(t, in, 0);
 		e_lea(e, wide, T0, T0, NO_BASE, 1, adjust);
