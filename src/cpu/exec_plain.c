@@ -24,14 +24,17 @@ static bool align_checked(const struct vcpu *v)
 	return UNLIKELY(v->cpl == 3 && (v->rflags & FL_AC) && (v->cr0 & CR0_AM));
 }
 
-/* The operand crosses a page or is MMIO: run on a copy with the same alignment. */
+/*
+ * The operand crosses a page or is MMIO: run on a copy with the same alignment. What may be locked has it modulo 16 only, which is all that it is checked for, so that it
+ * never crosses a line of the cache: hosts that detect split locks take tens of microseconds for each.
+ */
 static enum exec_op run_bounced(struct exec *x, const struct vmem_span *span, uint64_t la)
 {
 	struct vcpu *v = x->v;
 	const struct insn *in = x->in;
-	uint8_t *copy = v->stub->data->bounce + (la & 63);
 	bool ram = span->part[0].hva && span->part[span->parts - 1].hva;
 	bool locked = in->mem.read && in->mem.write;
+	uint8_t *copy = v->stub->data->bounce + (la & (locked ? 15 : 63));
 	enum exec_op op;
 
 	if (in->mem.size > 128)
