@@ -238,6 +238,7 @@ enum exec_result exec_insn(struct vcpu *v, const struct insn *in)
 		return EXEC_NEXT;
 	case OP_FAULT:
 		v->debug_hits = 0;
+		v->inhibit = shadow; /* it has not been executed: what a #VMEXIT saves. A handler that is entered ends the shadow. */
 		return exec_deliver(v, &x.exc);
 	case OP_STOP:
 		return EXEC_STOP;

@@ -553,6 +553,15 @@ static void virtual_interrupts(void)
 	intercept(0x72);
 	CHECK_EQ(vmrun(), 0x72);
 	CHECK_EQ(*q(INT_STATE) & 1, 1);
+	set_up(CODE("sti; ud2"));
+	intercept(0x46);
+	CHECK_EQ(vmrun(), 0x46);
+	CHECK_EQ(*q(INT_STATE) & 1, 1);
+	set_up(CODE("sti; mov (%%rdi), %%rcx"));
+	l2.rdi = 1ull << 63; /* #GP */
+	intercept(0x4d);
+	CHECK_EQ(vmrun(), 0x4d);
+	CHECK_EQ(*q(INT_STATE) & 1, 1);
 	/* It ends with the instruction after STI, whatever that is, and IF that was set already begins none. */
 	const void *const ended[] = { CODE("sti; nop; cpuid"), CODE("sti; mov (%%rdi), %%rcx; cpuid"), CODE("sti; sti; cpuid"), CODE("sti; push %%rdi; cpuid"), CODE("sti; pushfq; cpuid"),
 				      CODE("sti; jmp 1f; 1: cpuid"), CODE("sti; rdtsc; cpuid"), CODE("sti; nop; sti; cpuid") };
