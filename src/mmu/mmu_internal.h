@@ -29,7 +29,8 @@ struct tlb2_set {
 } __attribute__((aligned(64)));
 
 /* Sets of (number) that answer "perhaps" or "certainly not". */
-#define FILTER_WORDS 512
+#define FILTER_SHIFT 17 /* bits, as a shift */
+#define FILTER_WORDS (1u << (FILTER_SHIFT - 6))
 struct filter { uint64_t bit[FILTER_WORDS]; uint32_t set; };
 #define FILTER_FULL (FILTER_WORDS * 64 / 4) /* beyond this many bits set, start afresh */
 

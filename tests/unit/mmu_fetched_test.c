@@ -1,5 +1,5 @@
 /*
- * mmu_fetched_test.c - fetch ids of SVM's guests over flushes (mmu/fetched.c).
+ * mmu_fetched_test.c - fetch ids: what large programs do to them, and those of SVM's guests over flushes (mmu/fetched.c).
  */
 #include "mmu_util.h"
 
@@ -140,9 +140,39 @@ IN_BOTH_MODES(a_large_page_that_guests_fetch_from_is_one_entry_of_what_was_fetch
 	guest_free(g);
 }
 
+/* As a compiler that gives memory back now and then: each new id costs it all that its jump table held. */
+IN_BOTH_MODES(invlpg_of_pages_that_were_not_fetched_spares_the_fetch_id_of_a_large_program)
+{
+	enum { PAGES = 4096 };
+	struct guest *g = guest_new(mode, PLACEMENT_LINEAR);
+	unsigned renewed = 0;
+	uint32_t id = 0, seed = 1;
+
+	/* Pages of even numbers here and there, and of odd ones. */
+	for (unsigned i = 0; i < PAGES; i++) {
+		const uint64_t va = V + (seed >> 18) * 2 * PAGE_SIZE;
+
+		seed = seed * 1664525 + 1013904223;
+		guest_map(g, va, 0x5000 | PWU);
+		id = fetch_id(g, va, true);
+	}
+	for (unsigned i = 0; i < PAGES; i++) {
+		seed = seed * 1664525 + 1013904223;
+		mmu_invlpg(&g->mmu, gva(V + ((seed >> 18) * 2 + 1) * PAGE_SIZE));
+		renewed += g->mmu.fetch_id[1] != id;
+		id = g->mmu.fetch_id[1];
+	}
+	assert_true(renewed < PAGES / 50);
+	id = fetch_id(g, V, true);
+	mmu_invlpg(&g->mmu, gva(V));
+	assert_int_not_equal(g->mmu.fetch_id[1], id);
+	guest_free(g);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(invlpg_of_pages_that_were_not_fetched_spares_the_fetch_id_of_a_large_program),
 		cmocka_unit_test(fetch_ids_of_a_flushed_guest_come_back_if_all_that_was_fetched_is_where_it_was),
 		cmocka_unit_test(a_large_page_that_guests_fetch_from_is_one_entry_of_what_was_fetched),
 	};
