@@ -82,6 +82,8 @@ static __attribute__((noinline)) enum mmu_kind translate(struct mmu *mmu, uint64
 	case TRANSLATED:
 		if (!(access & ACC_PROBE))
 			tlb2_insert(mmu, va, tlb_set_is_user(set), t.data, t.large);
+		if (!(access & (ACC_PROBE | ACC_EXEC)) && tlb1_displaces(mmu, set, va) && tlb1_crowded(mmu, set))
+			tlb1_grow(mmu, set);
 		return mapped(mmu, va, access, set, t.data, out);
 	case TRANSLATE_FAULT:
 		mmu->counters.guest_faults++;

@@ -82,7 +82,7 @@ static void set_size(struct mmu *mmu, unsigned set, unsigned entries)
 
 	drop_local(mmu, set);
 	mmu->l1_mask[set] = TLB_L1_MASK(entries);
-	t->limit = entries == mmu->priv->tlb1_size[2] ? UINT32_MAX : t->patience * (entries / TLB_L1_SMALL);
+	t->limit = entries == mmu->priv->tlb1_size[2] ? UINT32_MAX : t->patience * (entries / TLB_L1_SMALL) / (entries > TLB_L1_SMALL ? 2 : 1);
 	t->sweeps = 0;
 	for (unsigned i = 0; i < entries; i++)
 		invalidate(mmu, set, i);

@@ -119,6 +119,15 @@ static inline void tlb1_fill(struct mmu *mmu, uint64_t va, enum tlb_set set, uin
 	tlb1_put(mmu, va, set, data, may_write && (data & PTE_D) && !watched);
 }
 
+/* A large set is about to lose an entry to va: its guest may use more pages than it has room for, and more than level 2 keeps. */
+static inline bool tlb1_displaces(const struct mmu *mmu, enum tlb_set set, uint64_t va)
+{
+	const unsigned i = tlb1_index(mmu, set, va);
+	const uint64_t tag = mmu->l1[set][i].tag_read;
+
+	return UNLIKELY(mmu->l1_mask[set] > TLB_L1_MASK(TLB_L1_SMALL)) && tag != TLB_INVALID_TAG(i) && tag != (va & PAGE_MASK);
+}
+
 /* Level 2 had what level 1 is about to have. Whether that has come to the limit since entries were last dropped: then tlb1_grow. */
 static inline bool tlb1_crowded(struct mmu *mmu, enum tlb_set set)
 {
