@@ -127,8 +127,10 @@ static void run(uint64_t seed, uint64_t steps, enum paging_mode mode, enum place
 	/* Level 1 is to change its size now and then. */
 	f->mmu.priv->tlb1_size[1] = 4 * TLB_L1_SMALL;
 	f->mmu.priv->tlb1_size[2] = 8 * TLB_L1_SMALL;
+	f->mmu.priv->tlb1_rest_ns = 0;
+	f->mmu.priv->tlb1_limit = 2;
 	for (unsigned s = 0; s < TLB_WORLD; s++)
-		f->mmu.priv->tlb1[s].limit = f->mmu.priv->tlb1[s].patience = 2;
+		f->mmu.priv->tlb1[s].limit = 2;
 	/* Serials are to come around. */
 	for (uint64_t m = 0; m < f->memory.pool.frames; m++)
 		f->memory.pool.frame[m].serial = (uint16_t)-(1 + m % 4);

@@ -50,7 +50,8 @@ struct tlb1 {
 	uint64_t local_words[TLB_L1_WIDE / 64 / 64];	/* words of local that may have bits */
 	uint32_t crowded;	/* misses that level 2 served, since entries were last dropped */
 	uint32_t limit;		/* so many make the set larger */
-	uint32_t patience;	/* the limit of a small set; larger ones' are in proportion */
+	uint64_t grown_ns;	/* when the set was last small */
+	uint64_t rest_ns, rests_until_ns; /* how long it stays small since it was swept too often */
 	uint32_t sweeps;	/* since it was last small */
 	bool global;		/* some slots may hold entries that the list lacks */
 	/* While the set is not small: frames, modulo so many, that entries may allow writes to. Others need no sweep when they become watched. */
@@ -159,6 +160,8 @@ struct mmu_private {
 	struct tlb2 tlb2;
 	struct tlb1 tlb1[TLB_SETS];
 	uint32_t tlb1_size[3];	/* entries of a set: TLB_L1_SMALL, _LARGE and _WIDE but in tests */
+	uint32_t tlb1_limit;	/* of a small set */
+	uint64_t tlb1_rest_ns;	/* the shortest rest */
 	struct psc psc;
 	struct walk_space space;
 	struct walk_space guest_space;	/* of an L2 with nested paging: reads through nest, from space */

@@ -3,16 +3,20 @@
  *
  * A set is small, so that it takes little memory and is swept fast, until level 2 has served so many misses since entries were last dropped (far more than it has
  * slots) that a large set pays: then random accesses to 128 MiB hit in generated code; in time, and in the same way, a wide one, for 512 MiB. Loads of CR3 cost no more by that, since only what was filled is
- * dropped, by a list. What must sweep a whole set (a frame becomes watched that it may hold as writable, frames are left) does cost more: after SWEEPS_MAX sweeps the set is small again, and must
- * be crowded twice as long as before to grow. So the time lost in sweeps stays a fraction of what the misses cost that came before.
+ * dropped, by a list. What must sweep a whole set (a frame becomes watched that it may hold as writable, frames are left) does cost more: after SWEEPS_MAX sweeps the set is small again, and rests:
+ * it does not grow for a while, which is twice as long as the last time if its life was short. So sweeps, some milliseconds for a life, take a small part of the time, and what one program did to a set
+ * does not slow the next.
  *
  * A guest that needs a large set is spread over more pages than the host's TLB holds, so the host's pages of what such a set has come to hold become large ones (tlb1_hot_chunk).
  */
+#include "base/clock.h"
 #include "mmu/tlb_lookup.h"
 
-#define PATIENCE_FIRST (4 * TLB_L1_SMALL)
-#define PATIENCE_MAX (256 * TLB_L1_SMALL)
+#define LIMIT_SMALL (4 * TLB_L1_SMALL)
 #define SWEEPS_MAX 64
+#define LIFE_SHORT_NS 100000000u
+#define REST_FIRST_NS 4000000u
+#define REST_MAX_NS 64000000u
 #define DROPS_MAX 64
 
 /* Soon after entries were dropped, windows grow again. */
@@ -82,7 +86,8 @@ static void set_size(struct mmu *mmu, unsigned set, unsigned entries)
 
 	drop_local(mmu, set);
 	mmu->l1_mask[set] = TLB_L1_MASK(entries);
-	t->limit = entries == mmu->priv->tlb1_size[2] ? UINT32_MAX : t->patience * (entries / TLB_L1_SMALL) / (entries > TLB_L1_SMALL ? 2 : 1);
+	/* Making the set wide costs about what half as many misses do as a large one has entries. */
+	t->limit = entries == mmu->priv->tlb1_size[2] ? UINT32_MAX : entries == TLB_L1_SMALL ? mmu->priv->tlb1_limit : entries / 2;
 	t->sweeps = 0;
 	for (unsigned i = 0; i < entries; i++)
 		invalidate(mmu, set, i);
@@ -94,10 +99,19 @@ static bool is_large(const struct mmu *mmu, unsigned set) { return tlb1_entries(
 void tlb1_grow(struct mmu *mmu, enum tlb_set set)
 {
 	const uint32_t *size = mmu->priv->tlb1_size;
+	struct tlb1 *t = &mmu->priv->tlb1[set];
 
+	t->crowded = 0;
+	if (!is_large(mmu, set)) {
+		const uint64_t now = clock_ns();
+
+		if (now < t->rests_until_ns)
+			return;
+		t->grown_ns = now;
+	}
 	copies_drop(mmu);
 	set_size(mmu, set, is_large(mmu, set) ? size[2] : size[1]);
-	fill_bytes(mmu->priv->tlb1[set].writable, 0, sizeof(mmu->priv->tlb1[set].writable));
+	fill_bytes(t->writable, 0, sizeof(t->writable));
 	mmu->counters.tlb_l1_grown++;
 }
 
@@ -123,12 +137,14 @@ static void shrink(struct mmu *mmu, unsigned set)
 static bool sweep(struct mmu *mmu, unsigned set)
 {
 	struct tlb1 *t = &mmu->priv->tlb1[set];
+	uint64_t now;
 
 	if (LIKELY(!is_large(mmu, set)) || ++t->sweeps < SWEEPS_MAX)
 		return true;
-	if (t->patience < PATIENCE_MAX)
-		t->patience *= 2;
 	shrink(mmu, set);
+	now = clock_ns();
+	t->rest_ns = now - t->grown_ns >= LIFE_SHORT_NS || !t->rest_ns ? mmu->priv->tlb1_rest_ns : t->rest_ns < REST_MAX_NS ? 2 * t->rest_ns : REST_MAX_NS;
+	t->rests_until_ns = now + t->rest_ns;
 	return false;
 }
 
@@ -265,13 +281,14 @@ void tlb1_write_protect_all(struct mmu *mmu)
 
 void tlb1_init(struct mmu *mmu)
 {
+	mmu->priv->tlb1_limit = LIMIT_SMALL;
+	mmu->priv->tlb1_rest_ns = REST_FIRST_NS;
 	mmu->priv->tlb1_size[0] = TLB_L1_SMALL;
 	mmu->priv->tlb1_size[1] = TLB_L1_LARGE;
 	mmu->priv->tlb1_size[2] = TLB_L1_WIDE;
 	mmu->world = 0;
 	mmu->sets = TLB_WORLD;
 	for (unsigned s = 0; s < TLB_SETS; s++) {
-		mmu->priv->tlb1[s].patience = PATIENCE_FIRST;
 		mmu->priv->tlb1[s].global = true;
 		mmu->l1_mask[s] = TLB_L1_MASK(TLB_L1_SMALL);
 	}

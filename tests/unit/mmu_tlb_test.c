@@ -562,7 +562,7 @@ IN_BOTH_MODES(a_crowded_set_of_level_1_becomes_large_and_small_again_when_it_is_
 	const uint64_t pages = 3 * TLB_L1_SMALL;
 	struct guest *g = guest_new(mode, PLACEMENT_LINEAR);
 	struct p2m_entry e;
-	uint64_t misses;
+	uint64_t misses, *rest;
 	char msg[256];
 
 	for (uint64_t i = 0; i < pages; i++)
@@ -609,11 +609,15 @@ IN_BOTH_MODES(a_crowded_set_of_level_1_becomes_large_and_small_again_when_it_is_
 	assert_int_equal(tlb1_entries(&g->mmu, TLB_USER), TLB_L1_SMALL);
 	for (uint64_t i = 0; i < pages; i++)
 		assert_false(probe_hits(g, TLB_USER, V + i * PAGE_SIZE, false));
-	/* The next time it must be crowded for longer. */
-	for (unsigned turn = 0; turn < 2; turn++)
+	/* It rests, and for twice as long the next time that it was large only briefly. */
+	rest = &g->mmu.priv->tlb1[TLB_USER].rests_until_ns;
+	*rest += 1000000000000;
+	for (unsigned turn = 0; turn < 4; turn++)
 		touch_pages(g, pages);
 	assert_int_equal(g->mmu.counters.tlb_l1_grown, 1);
-	touch_pages(g, pages);
+	*rest = 0;
+	for (unsigned turn = 0; turn < 2; turn++)
+		touch_pages(g, pages);
 	assert_int_equal(g->mmu.counters.tlb_l1_grown, 2);
 	assert_int_equal(mmu_audit(&g->mmu, msg, sizeof(msg)), 0);
 	/* What empties all of level 1 makes it small. */
@@ -634,10 +638,11 @@ IN_BOTH_MODES(a_large_set_that_is_crowded_in_turn_becomes_wide)
 	g->mmu.priv->tlb1_size[2] = 4 * TLB_L1_SMALL;
 	for (uint64_t i = 0; i < pages; i++)
 		guest_map(g, V + i * PAGE_SIZE, (MIB(4) + i * PAGE_SIZE) | PWU);
-	for (unsigned turn = 0; turn < 3; turn++)
+	for (unsigned turn = 0; turn < 2; turn++)
 		touch_pages(g, pages);
+	touch_pages(g, TLB_L1_SMALL + 1); /* as many as make it large */
 	assert_int_equal(tlb1_entries(&g->mmu, TLB_USER), 2 * TLB_L1_SMALL);
-	for (unsigned turn = 0; turn < 2; turn++) /* the upper third displaces the lower: two in three miss */
+	for (unsigned turn = 0; turn < 2; turn++)
 		touch_pages(g, pages);
 	assert_int_equal(tlb1_entries(&g->mmu, TLB_USER), 4 * TLB_L1_SMALL);
 	assert_int_equal(g->mmu.counters.tlb_l1_grown, 2);
