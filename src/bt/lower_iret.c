@@ -11,7 +11,8 @@
 
 /* Descriptors, accessed, as segment_unpack has them for e_set_flat. */
 static const uint64_t flat_code[] = { 0x00af9b000000ffff, 0x00affb000000ffff }, flat_data[] = { 0x00cf93000000ffff, 0x00cff3000000ffff };
-enum { FRAME_RIP = 0, FRAME_CS = 8, FRAME_FLAGS = 16, FRAME_RSP = 24, FRAME_SS = 32, FRAME_SIZE = 40 };
+/* The frame, read once: another processor or a device may write to it meanwhile. What is judged is this copy, and what takes effect. */
+enum { FRAME_RIP = SLOT(S_FRAME), FRAME_CS = SLOT(S_FRAME + 1), FRAME_FLAGS = SLOT(S_FRAME + 2), FRAME_RSP = SLOT(S_FRAME + 3), FRAME_SS = SLOT(S_FRAME + 4) };
 enum { GDT_BYTES = 128 };
 #define MAX_FAILS 32
 
@@ -43,12 +44,17 @@ static void test_imm(struct emit *e, uint8_t reg, uint32_t imm)
 	e_u32(e, imm);
 }
 
-/* reg := the 16 bits at [base + disp] */
-static void load16_from(struct emit *e, uint8_t reg, uint8_t base, int32_t disp)
+/* Clobbers T0, RAX. */
+static void read_frame(struct part *p, unsigned set)
 {
-	e_u8(e, e_rex(false, reg, 0, base));
-	e_u8(e, 0x0f), e_u8(e, 0xb7);
-	e_modrm(e, reg, base, NO_BASE, 1, disp);
+	struct emit *e = p->e;
+
+	e_mov_rr(e, T0, RSP);
+	look_up(p, set, T0, FRAME_WORDS * 8);
+	for (int i = 0; i < FRAME_WORDS; i++) {
+		e_op_mem(e, true, 0x8b, RAX, T0, NO_BASE, 1, 8 * i);
+		e_store_gs(e, SLOT(S_FRAME + i), RAX);
+	}
 }
 
 /* The selector in RAX, RPL tested, has to name a descriptor of the GDT at RDX that reads so. Clobbers RAX, RCX, T1. */
@@ -76,40 +82,39 @@ static void restore(struct emit *e)
 	e_load_gs(e, RDX, VOFF(gpr[RDX]));
 }
 
-/* The target is canonical, and the flags ask for nothing special; T0 is the frame. Clobbers RAX, RCX. */
+/* The target is canonical, and the flags ask for nothing special. Clobbers RAX, RCX. */
 static void check_rest(struct part *p)
 {
 	struct emit *e = p->e;
 
-	e_load(e, RCX, T0);
+	e_load_gs(e, RCX, FRAME_RIP);
 	e_mov_rr(e, RAX, RCX);
 	e_u8(e, 0x48), e_u8(e, 0xc1), e_u8(e, 0xe0), e_u8(e, 64 - VA_BITS_4LEVEL); /* shl rax */
 	e_u8(e, 0x48), e_u8(e, 0xc1), e_u8(e, 0xf8), e_u8(e, 64 - VA_BITS_4LEVEL); /* sar rax */
 	e_op_rr(e, true, 0x3b, RAX, RCX);
 	fail_if(p, CC_NE);
-	e_op_mem(e, false, 0x8b, RAX, T0, NO_BASE, 1, FRAME_FLAGS);
+	e_load_gs32(e, RAX, FRAME_FLAGS);
 	test_imm(e, RAX, FL_AC | FL_TF);
 	fail_if(p, CC_NE);
 }
 
-/* All that changes but SS, then on to the target. T0 is the frame. */
+/* All that changes but SS, then on to the target. */
 static void commit(const struct bt *bt, struct emit *e, bool user)
 {
 	const uint32_t mode = user ? TLB_USER : MODE_CPL0;
 	uint8_t *hit, *pending = 0;
 
-	load16_from(e, RAX, T0, FRAME_CS);
+	e_load16(e, RAX, FRAME_CS);
 	e_set_flat(e, SEG_CS, RAX, FLAT_ATTR(0xb, user ? 3 : 0, SEG_L));
 	if (user)
 		e_set_cpl(e, 3);
-	e_load(e, RDX, T0);
-	e_op_mem(e, true, 0x8b, RSP, T0, NO_BASE, 1, FRAME_RSP);
-	e_op_mem(e, false, 0x8b, T0, T0, NO_BASE, 1, FRAME_FLAGS);
+	e_load_gs(e, RSP, FRAME_RSP);
+	e_load_gs32(e, T0, FRAME_FLAGS);
 	e_alu_imm(e, false, 4, T0, (int32_t)(FL_LEGAL & ~(uint32_t)(FL_RF | FL_VM)));
 	e_alu_imm(e, false, 1, T0, FL_R1);
 	e_set_flags(e);
 	e_count(e, VOFF(counters.irets));
-	e_mov_rr(e, T0, RDX);
+	e_load_gs(e, T0, FRAME_RIP);
 	restore(e);
 	if (user) {
 		e_load_gs(e, T1, SLOT(S_JUMP_USER));
@@ -133,7 +138,7 @@ static void commit(const struct bt *bt, struct emit *e, bool user)
 
 static void set_ss(struct emit *e, unsigned dpl)
 {
-	load16_from(e, RAX, T0, FRAME_SS);
+	e_load16(e, RAX, FRAME_SS);
 	e_set_flat(e, SEG_SS, RAX, FLAT_ATTR(0x3, dpl, SEG_DB));
 }
 
@@ -142,13 +147,13 @@ static void make_user(const struct bt *bt, struct part *p)
 	static const uint8_t data_segs[] = { SEG_ES, SEG_DS, SEG_FS, SEG_GS };
 	struct emit *e = p->e;
 
-	e_op_mem(e, false, 0x23, RAX, T0, NO_BASE, 1, FRAME_SS); /* and: RPL 3 of both */
+	e_op_gs(e, false, 0x23, RAX, FRAME_SS); /* and: RPL 3 of both */
 	e_not(e, RAX);
 	test_imm(e, RAX, 3);
 	fail_if(p, CC_NE);
-	load16_from(e, RAX, T0, FRAME_CS);
+	e_load16(e, RAX, FRAME_CS);
 	check_descriptor(p, flat_code[1]);
-	load16_from(e, RAX, T0, FRAME_SS);
+	e_load16(e, RAX, FRAME_SS);
 	check_descriptor(p, flat_data[1]);
 	/* Null data segments stay as they are; whether others do the executor knows. */
 	for (unsigned i = 0; i < ARRAY_LEN(data_segs); i++)
@@ -168,7 +173,7 @@ static void make_kernel(const struct bt *bt, struct part *p)
 
 	check_descriptor(p, flat_code[0]);
 	check_rest(p);
-	load16_from(e, RAX, T0, FRAME_SS);
+	e_load16(e, RAX, FRAME_SS);
 	test_imm(e, RAX, UINT32_MAX);
 	null = e_jcc(e, CC_E);
 	test_imm(e, RAX, 3);
@@ -200,11 +205,10 @@ static void make(struct bt *bt, struct emit *e, unsigned set)
 	fail_if(&p, CC_NE);
 	e_compare_byte(e, VOFF(nmi_masked), 0);
 	fail_if(&p, CC_NE);
-	e_mov_rr(e, T0, RSP);
-	look_up(&p, set, T0, FRAME_SIZE);
+	read_frame(&p, set);
 	e_load_gs(e, RDX, VOFF(gdtr.base));
 	look_up(&p, set, RDX, GDT_BYTES);
-	load16_from(e, RAX, T0, FRAME_CS);
+	e_load16(e, RAX, FRAME_CS);
 	test_imm(e, RAX, 3);
 	same = e_jcc(e, CC_E);
 	make_user(bt, &p);

@@ -233,6 +233,53 @@ static void test_a_request_on_the_way_is_seen(void **state)
 	assert_true(m->v->counters.irets > 0);
 }
 
+struct writer { _Atomic uint64_t *word; _Atomic bool stop; };
+
+/* A device, or another processor. */
+static void *writer(void *arg)
+{
+	struct writer *w = arg;
+
+	while (!atomic_load(&w->stop)) {
+		for (unsigned i = 0; i < 40; i++)
+			atomic_store(w->word, USER_AT);
+		atomic_store(w->word, NONCANONICAL);
+	}
+	return NULL;
+}
+
+/* IRETQ itself faults for a target that is not canonical, whenever it was written: nobody comes to run there. */
+static void test_a_frame_that_changes_is_read_once(void **state)
+{
+	struct writer w = { .stop = false };
+	struct p2m_entry frame;
+	pthread_t thread;
+
+	(void)state;
+	CODE_TO(USER_AT, "syscall");
+	CODE(m, "mov $0x32000, %esp; iretq");
+	m->v->star = (uint64_t)KERNEL_CS << 32;
+	m->v->lstar = CODE_AT;
+	poke64(m, FRAME_AT, USER_AT);
+	poke64(m, FRAME_AT + 8, USER_CS);
+	poke64(m, FRAME_AT + 16, FL_R1);
+	poke64(m, FRAME_AT + 24, USER_TOP);
+	poke64(m, FRAME_AT + 32, USER_SS);
+	assert_true(p2m_lookup(&m->memory, gpa(FRAME_AT), &frame));
+	w.word = (_Atomic uint64_t *)(void *)pool_ptr(&m->memory.pool, frame.m);
+	assert_int_equal(pthread_create(&thread, NULL, writer, &w), 0);
+	for (unsigned i = 0; i < 20000; i++) {
+		kernel(CODE_AT);
+		m->v->rflags = FL_R1;
+		engine_bt.run(m->v); /* until #GP, whose handler is HLT */
+		assert_int_equal(peek64(m, m->v->gpr[RSP] + 8), CODE_AT + 5);
+		assert_int_equal(peek64(m, m->v->gpr[RSP] + 16), KERNEL_CS);
+	}
+	atomic_store(&w.stop, true);
+	pthread_join(thread, NULL);
+	assert_true(m->v->counters.irets > 0);
+}
+
 #define TEST(t) cmocka_unit_test_setup_teardown(t, setup, bt_teardown)
 int main(void)
 {
@@ -241,6 +288,7 @@ int main(void)
 		TEST(test_a_return_does_not_leave_generated_code),
 		TEST(test_a_kernel_returns_to_itself),
 		TEST(test_a_request_on_the_way_is_seen),
+		TEST(test_a_frame_that_changes_is_read_once),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
