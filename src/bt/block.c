@@ -8,14 +8,17 @@
 #include "bt/lower.h"
 #include "bt/profile_internal.h"
 
-/* Blocks of one frame and mode have places in a row, by 32 bytes of code: whoever looks for one will soon look for its neighbours, and most look-ups find a line that no cache has. */
+/*
+ * Blocks of one frame and mode have places in a row, by 32 bytes of code: whoever looks for one will soon look for its neighbours, and most look-ups find a line that no cache has.
+ * Each row begins elsewhere: else blocks at one offset of many pages, as where code runs on from page to page, would meet in a few places.
+ */
 #define HASH_GRAIN_SHIFT 5
 static uint32_t hash_of(uint64_t m, uint64_t va, uint32_t mode)
 {
 	const uint64_t h = (m * 0x9e3779b97f4a7c15ull) ^ (mode * 0xc2b2ae3d27d4eb4full);
 	const unsigned shift = PAGE_SHIFT - HASH_GRAIN_SHIFT;
 
-	return (uint32_t)(h >> 32 << shift | (va >> HASH_GRAIN_SHIFT & ((1u << shift) - 1))) & (BLOCK_HASH - 1);
+	return (uint32_t)(h >> 32 << shift | (((va >> HASH_GRAIN_SHIFT) + (h >> 50)) & ((1u << shift) - 1))) & (BLOCK_HASH - 1);
 }
 
 struct block *bt_find(struct bt *bt, mfn_t m, mfn_t m2, uint64_t va, uint32_t mode, bool shared)

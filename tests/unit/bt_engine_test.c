@@ -614,6 +614,33 @@ static void test_runs_of_the_stack_across_pages_stay_in_generated_code(void **st
 	}
 }
 
+/* Where code runs on from page to page, each has a block at its begin. */
+static void test_blocks_at_one_offset_of_many_pages_are_found_quickly(void **state)
+{
+	enum { FIRST = 1536, PAGES = 6600 };
+	static const uint8_t jump[] = { 0xe9, 0xfb, 0x0f, 0x00, 0x00 }; /* to the next page's begin */
+	static const uint8_t hlt = 0xf4;
+	struct bt_machine *b = *state;
+	const struct bt *bt = b->state;
+	unsigned blocks = 0, longest = 0;
+
+	for (uint64_t i = 0; i < PAGES; i++)
+		poke(b->m, (FIRST + i) << PAGE_SHIFT, jump, sizeof(jump));
+	poke(b->m, (uint64_t)(FIRST + PAGES) << PAGE_SHIFT, &hlt, 1);
+	b->m->v->rip = (uint64_t)FIRST << PAGE_SHIFT;
+	run(b);
+	for (uint32_t h = 0; h < BLOCK_HASH; h++) {
+		unsigned n = 0;
+
+		for (uint32_t i = bt->hash[h]; i; i = bt->block[i - 1].hash_next)
+			n++;
+		blocks += n;
+		longest = n > longest ? n : longest;
+	}
+	assert_true(blocks >= PAGES);
+	assert_in_range(longest, 1, 4);
+}
+
 #define TEST(t) cmocka_unit_test_setup_teardown(t, bt_setup, bt_teardown)
 int main(void)
 {
@@ -645,6 +672,7 @@ int main(void)
 		TEST(test_user_code_runs_wherever_it_is_mapped),
 		TEST(test_faults_of_shared_code_name_its_address),
 		TEST(test_shared_code_at_the_end_of_the_lower_half_has_its_own_translation),
+		TEST(test_blocks_at_one_offset_of_many_pages_are_found_quickly),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
