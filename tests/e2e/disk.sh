@@ -29,6 +29,7 @@ PYTHON
 
 # Pulling the plug.
 for round in 1 2 3; do
+	: >"$TMP/storm" # now: what is started empties it some time later
 	$TRIFOLD run $guest --disk "$disk" --append "quiet trifold.run=/disk/disk.sh disk.job=storm" >"$TMP/storm" 2>&1 </dev/null &
 	vm=$!
 	wait_for "reported $((round * 2))" "$TMP/storm"
@@ -44,6 +45,7 @@ for round in 1 2 3; do
 done
 
 # One disk, one writer; and files that are no disks.
+: >"$TMP/storm"
 $TRIFOLD run $guest --disk "$disk" --append "quiet trifold.run=/disk/disk.sh disk.job=storm" >"$TMP/storm" 2>&1 </dev/null &
 vm=$!
 wait_for "reported 1" "$TMP/storm"
