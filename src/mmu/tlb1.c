@@ -86,8 +86,13 @@ static void set_size(struct mmu *mmu, unsigned set, unsigned entries)
 
 	drop_local(mmu, set);
 	mmu->l1_mask[set] = TLB_L1_MASK(entries);
-	/* Making the set wide costs about what half as many misses do as a large one has entries. */
-	t->limit = entries == mmu->priv->tlb1_size[2] ? UINT32_MAX : entries == TLB_L1_SMALL ? mmu->priv->tlb1_limit : entries / 2;
+	/* Making the set wide costs about what half as many misses do as a large one has entries, and 4 MiB, which a kernel that boots is not to take. */
+	if (entries == mmu->priv->tlb1_size[2])
+		t->limit = UINT32_MAX;
+	else if (entries == TLB_L1_SMALL)
+		t->limit = mmu->priv->tlb1_limit;
+	else
+		t->limit = tlb_set_is_user(set) ? entries / 2 : 4 * entries;
 	t->sweeps = 0;
 	for (unsigned i = 0; i < entries; i++)
 		invalidate(mmu, set, i);
