@@ -11,11 +11,10 @@ enum { WINDOW = DATA, WINDOW_SIZE = 0x2000, CODE32 = DATA + 0x10000, TOP = DATA 
 
 static struct machine *m;
 static struct tune *tune;
-static uint64_t seed = 1;
 
-static uint32_t rnd(uint32_t n)
+static uint32_t below(uint32_t n)
 {
-	seed = seed * 6364136223846793005ull + 1442695040888963407ull;
+	rnd();
 	return (uint32_t)(seed >> 33) % n;
 }
 
@@ -64,20 +63,20 @@ static unsigned instruction(uint8_t *out, uint32_t *undefined)
 
 	for (;;) {
 		unsigned n = 0;
-		uint8_t modrm = (uint8_t)rnd(256);
+		uint8_t modrm = (uint8_t)below(256);
 
-		while (rnd(4) == 0 && n < 3)
-			out[n++] = prefixes[rnd(ARRAY_LEN(prefixes))];
-		if (rnd(4) == 0)
+		while (below(4) == 0 && n < 3)
+			out[n++] = prefixes[below(ARRAY_LEN(prefixes))];
+		if (below(4) == 0)
 			out[n++] = 0x0f;
-		out[n++] = (uint8_t)rnd(256);
+		out[n++] = (uint8_t)below(256);
 		if ((modrm & 0xc0) == 0x80) /* long displacements seldom stay in the window */
 			modrm ^= 0xc0;
 		out[n++] = modrm;
 		for (unsigned i = n; i < 15; i++)
-			out[i] = (uint8_t)(rnd(3) ? rnd(256) : rnd(16));
+			out[i] = (uint8_t)(below(3) ? below(256) : below(16));
 		if ((modrm & 0xc7) == 5)
-			store_u32(out + n, WINDOW + rnd(WINDOW_SIZE));
+			store_u32(out + n, WINDOW + below(WINDOW_SIZE));
 		if (insn_decode(&in, out, 15, INSN_MODE_32) || !wanted(&in) || (in.fl_read & *undefined) || (in.cls == INSN_PUSHF && *undefined))
 			continue;
 		*undefined = (*undefined & ~in.fl_kill) | in.fl_undef;
@@ -167,21 +166,21 @@ static void compare_programs(bool precise)
 	tune->on[TUNE_PRECISE_FLAGS] = precise;
 	host_fault_take_signals();
 	for (unsigned number = 0; number < CASES; number++) {
-		uint32_t undefined = 0, flags = rnd(2) ? FL_ARITH & rnd(0x1000) : 0;
+		uint32_t undefined = 0, flags = below(2) ? FL_ARITH & below(0x1000) : 0;
 		uint8_t code[200] = { 0 };
 		unsigned len = 0, steps = 0;
 		uint64_t gpr[16];
 
-		for (unsigned n = 1 + rnd(8); n; n--)
+		for (unsigned n = 1 + below(8); n; n--)
 			len += instruction(code + len, &undefined);
 		code[len] = 0xf4; /* HLT: #GP for a user */
 		memset(code + len + 1, 0xf4, 15);
 		for (unsigned r = 0; r < 16; r++)
-			gpr[r] = (uint64_t)rnd(3) << 33 | (rnd(4) ? WINDOW + 0x200 + rnd(WINDOW_SIZE - 0x400) : rnd(64));
-		gpr[RCX] = rnd(3) ? rnd(40) : gpr[RCX];
-		gpr[RSP] = TOP - 0x400 + 4 * rnd(16) + (rnd(8) ? 0 : rnd(4));
+			gpr[r] = (uint64_t)below(3) << 33 | (below(4) ? WINDOW + 0x200 + below(WINDOW_SIZE - 0x400) : below(64));
+		gpr[RCX] = below(3) ? below(40) : gpr[RCX];
+		gpr[RSP] = TOP - 0x400 + 4 * below(16) + (below(8) ? 0 : below(4));
 		for (unsigned i = 0; i < WINDOW_SIZE; i += 4)
-			store_u32(window + i, rnd(4) ? rnd(0x7fffffff) : WINDOW + rnd(WINDOW_SIZE));
+			store_u32(window + i, below(4) ? below(0x7fffffff) : WINDOW + below(WINDOW_SIZE));
 		poke(m, CODE32, code, sizeof(code));
 		start(gpr, window, flags);
 		while (!m->v->halted && steps++ < 100000)

@@ -13,14 +13,6 @@ enum { FRAME_AT = 0x32000, USER_AT = DATA + 0x1000, USER_TOP = DATA + 0x3000, BA
 
 static struct machine *m;
 static struct tune *tune;
-static uint64_t seed;
-
-static uint64_t rnd(void)
-{
-	seed = seed * 6364136223846793005ull + 1442695040888963407ull;
-	return seed >> 33 ^ seed << 31;
-}
-static bool chance(unsigned in) { return rnd() % in == 0; }
 
 static int setup(void **state)
 {
@@ -33,15 +25,6 @@ static int setup(void **state)
 	seed = 1;
 	return 0;
 }
-
-/* Code at `at`. */
-#define CODE_TO(at, text)                                                  \
-	do {                                                               \
-		uint8_t code_[64];                                         \
-		CODE(m, text);                                             \
-		memory_read(&m->memory, gpa(CODE_AT), code_, sizeof(code_)); \
-		poke(m, at, code_, sizeof(code_));                         \
-	} while (0)
 
 static void kernel(uint64_t rip)
 {
@@ -70,7 +53,7 @@ static const uint64_t code_descriptors[] = { 0x00af9b000000ffff, 0x00affb000000f
 static const uint64_t data_descriptors[] = { 0x00cf93000000ffff, 0x00cff3000000ffff, 0x00cf92000000ffff, 0x00cff2000000ffff, 0x00cf91000000ffff, 0x00cf13000000ffff,
 	0x00cfd3000000ffff, 0x004f93000000ffff, 0x00cff30000010fff, 0x00dff3000000ffff };
 
-static uint64_t one_of(const uint64_t *from, unsigned n, unsigned usual) { return chance(10) ? from[rnd() % n] : from[usual]; }
+static uint64_t one_of(const uint64_t *from, unsigned n, unsigned usual) { return one_in(10) ? from[rnd() % n] : from[usual]; }
 
 /* What a case begins with: chosen from `at` on, so that it can be had twice. */
 static void begin(uint64_t at)
@@ -84,7 +67,7 @@ static void begin(uint64_t at)
 	kernel(CODE_AT);
 	for (unsigned i = 0; i < 16; i++)
 		v->gpr[i] = rnd();
-	v->rflags = FL_R1 | (rnd() & (FL_ARITH | FL_IF | FL_DF | FL_ID | FL_IOPL | (chance(32) ? FL_NT : 0) | (chance(32) ? FL_AC : 0)));
+	v->rflags = FL_R1 | (rnd() & (FL_ARITH | FL_IF | FL_DF | FL_ID | FL_IOPL | (one_in(32) ? FL_NT : 0) | (one_in(32) ? FL_AC : 0)));
 	poke64(m, GDT, one_of(code_descriptors, ARRAY_LEN(code_descriptors), user));
 	kernel_code = one_of(code_descriptors, ARRAY_LEN(code_descriptors), 0);
 	poke64(m, GDT + KERNEL_CS, kernel_code & (3ull << 45 | 1ull << 42) ? code_descriptors[0] : kernel_code); /* handlers of CPL 3 would fault for ever */
@@ -92,23 +75,23 @@ static void begin(uint64_t at)
 	poke64(m, GDT + (USER_CS & ~7), one_of(code_descriptors, ARRAY_LEN(code_descriptors), 1));
 	poke64(m, GDT + (USER_SS & ~7), one_of(data_descriptors, ARRAY_LEN(data_descriptors), 1));
 	poke64(m, GDT + CONFORMING_CS, 0x00af9f000000ffff);
-	v->gdtr.limit = chance(10) ? (uint16_t)(rnd() % 64) : GDT_SIZE - 1;
-	cs = chance(16) ? odd[rnd() % ARRAY_LEN(odd)] : user ? USER_CS : KERNEL_CS;
-	ss = chance(16) ? odd[rnd() % ARRAY_LEN(odd)] : user ? USER_SS : chance(2) ? KERNEL_SS : NULL_SS;
-	frame[0] = chance(16) ? 1ull << (40 + rnd() % 24) | rnd() : USER_AT;
-	frame[1] = cs | (chance(8) ? rnd() << 16 : 0); /* the upper bits mean nothing */
-	frame[2] = rnd() & (chance(8) ? ~0ull : ~(uint64_t)(FL_TF | FL_AC));
-	frame[3] = chance(16) ? rnd() : USER_TOP;
-	frame[4] = ss | (chance(8) ? rnd() << 16 : 0);
-	v->gpr[RSP] = chance(16) ? (FRAME_AT & PAGE_MASK) - 8 * (rnd() % 6) : FRAME_AT;
+	v->gdtr.limit = one_in(10) ? (uint16_t)(rnd() % 64) : GDT_SIZE - 1;
+	cs = one_in(16) ? odd[rnd() % ARRAY_LEN(odd)] : user ? USER_CS : KERNEL_CS;
+	ss = one_in(16) ? odd[rnd() % ARRAY_LEN(odd)] : user ? USER_SS : one_in(2) ? KERNEL_SS : NULL_SS;
+	frame[0] = one_in(16) ? 1ull << (40 + rnd() % 24) | rnd() : USER_AT;
+	frame[1] = cs | (one_in(8) ? rnd() << 16 : 0); /* the upper bits mean nothing */
+	frame[2] = rnd() & (one_in(8) ? ~0ull : ~(uint64_t)(FL_TF | FL_AC));
+	frame[3] = one_in(16) ? rnd() : USER_TOP;
+	frame[4] = ss | (one_in(8) ? rnd() << 16 : 0);
+	v->gpr[RSP] = one_in(16) ? (FRAME_AT & PAGE_MASK) - 8 * (rnd() % 6) : FRAME_AT;
 	for (unsigned i = 0; i < ARRAY_LEN(frame); i++)
 		poke64(m, v->gpr[RSP] + 8 * i, frame[i]);
 	v->seg[SEG_ES] = v->seg[SEG_DS] = v->seg[SEG_FS] = v->seg[SEG_GS] = (struct segment){ .base = rnd() };
-	if (chance(8))
-		v->seg[SEG_DS] = (struct segment){ 0, ~0u, chance(2) ? KERNEL_SS : USER_SS, (uint16_t)(SEG_P | SEG_S | 3 | SEG_DB | SEG_GRAN | (chance(2) ? 3 << 5 : 0)) };
-	if (chance(16))
+	if (one_in(8))
+		v->seg[SEG_DS] = (struct segment){ 0, ~0u, one_in(2) ? KERNEL_SS : USER_SS, (uint16_t)(SEG_P | SEG_S | 3 | SEG_DB | SEG_GRAN | (one_in(2) ? 3 << 5 : 0)) };
+	if (one_in(16))
 		v->seg[SEG_FS].selector = 3;
-	v->nmi_masked = chance(8);
+	v->nmi_masked = one_in(8);
 	for (unsigned i = 0; i < 8; i++)
 		poke64(m, STACK - 64 + 8 * i, 0);
 }
@@ -125,22 +108,18 @@ static void test_whatever_the_frame_the_executor_agrees(void **state)
 			mmu_set_controls(&m->v->mmu, m->v->cr0, m->v->cr4, m->v->efer);
 			mmu_flush_all(&m->v->mmu);
 		}
-		CODE_TO(USER_AT, "mov %cs, %r13d; mov %ss, %r14d; mov %ds, %r15d; pushfq; ud2");
+		CODE_TO(m, USER_AT, "mov %cs, %r13d; mov %ss, %r14d; mov %ds, %r15d; pushfq; ud2");
 		CODE(m, "iretq");
 		for (unsigned i = 0; i < 15000; i++) {
 			const uint64_t at = seed;
-			uint64_t executed;
 			struct outcome a, b;
 
 			begin(at);
-			while (exec_step(m->v) == EXEC_NEXT)
-				;
+			run_by(m, false);
 			a = outcome();
 			begin(at);
-			executed = m->v->counters.insns_executor;
-			engine_bt.run(m->v);
+			bare += run_by(m, true);
 			b = outcome();
-			bare += m->v->counters.insns_executor - executed <= 2; /* UD2, HLT */
 			if (memcmp(&a, &b, sizeof(a)))
 				fail_msg("case %u: rip %#lx and %#lx, flags %#lx and %#lx, ss %#x and %#x", i, a.rip, b.rip, a.rflags, b.rflags, a.seg[SEG_SS].selector,
 					 b.seg[SEG_SS].selector);
@@ -156,7 +135,7 @@ static void test_a_return_does_not_leave_generated_code(void **state)
 		const uint64_t returns = m->v->counters.irets, executed = m->v->counters.insns_executor;
 
 		tune->on[TUNE_INLINE_IRET] = on;
-		CODE_TO(USER_AT, "add $3, %rax; dec %ebx; jz 1f; syscall; 1: ud2");
+		CODE_TO(m, USER_AT, "add $3, %rax; dec %ebx; jz 1f; syscall; 1: ud2");
 		if (on)
 			CODE(m, "mov $0x32000, %esp; iretq");
 		else /* else the translation would stay */
@@ -188,7 +167,7 @@ static void test_a_kernel_returns_to_itself(void **state)
 
 	(void)state;
 	CODE(m, "mov $3000, %ebx; 1: mov %ss, %eax; push %rax; lea 8(%rsp), %rcx; push %rcx; pushfq; mov %cs, %eax; push %rax; push %r8; iretq; ud2");
-	CODE_TO(BACK_AT, "dec %ebx; jz 1f; jmp *%r9; 1: ud2");
+	CODE_TO(m, BACK_AT, "dec %ebx; jz 1f; jmp *%r9; 1: ud2");
 	CODE(m, "mov $3000, %ebx; 1: mov %ss, %eax; push %rax; lea 8(%rsp), %rcx; push %rcx; pushfq; mov %cs, %eax; push %rax; push %r8; iretq; ud2");
 	m->v->gpr[RSP] = STACK;
 	m->v->gpr[R8] = BACK_AT;
@@ -207,11 +186,10 @@ static void *kicker(void *us)
 	return NULL;
 }
 
-/* The loop goes on only through IRETQ and SYSCALL. */
-static void test_a_request_on_the_way_is_seen(void **state)
+/* To user code and back, only through IRETQ and SYSCALL. */
+static void make_loop(void)
 {
-	(void)state;
-	CODE_TO(USER_AT, "syscall");
+	CODE_TO(m, USER_AT, "syscall");
 	CODE(m, "mov $0x32000, %esp; iretq");
 	m->v->star = (uint64_t)KERNEL_CS << 32;
 	m->v->lstar = CODE_AT;
@@ -220,6 +198,12 @@ static void test_a_request_on_the_way_is_seen(void **state)
 	poke64(m, FRAME_AT + 16, FL_R1);
 	poke64(m, FRAME_AT + 24, USER_TOP);
 	poke64(m, FRAME_AT + 32, USER_SS);
+}
+
+static void test_a_request_on_the_way_is_seen(void **state)
+{
+	(void)state;
+	make_loop();
 	kernel(CODE_AT);
 	for (unsigned i = 0; i < 300; i++) {
 		pthread_t thread;
@@ -256,15 +240,7 @@ static void test_a_frame_that_changes_is_read_once(void **state)
 	pthread_t thread;
 
 	(void)state;
-	CODE_TO(USER_AT, "syscall");
-	CODE(m, "mov $0x32000, %esp; iretq");
-	m->v->star = (uint64_t)KERNEL_CS << 32;
-	m->v->lstar = CODE_AT;
-	poke64(m, FRAME_AT, USER_AT);
-	poke64(m, FRAME_AT + 8, USER_CS);
-	poke64(m, FRAME_AT + 16, FL_R1);
-	poke64(m, FRAME_AT + 24, USER_TOP);
-	poke64(m, FRAME_AT + 32, USER_SS);
+	make_loop();
 	assert_true(p2m_lookup(&m->memory, gpa(FRAME_AT), &frame));
 	w.word = (_Atomic uint64_t *)(void *)pool_ptr(&m->memory.pool, frame.m);
 	assert_int_equal(pthread_create(&thread, NULL, writer, &w), 0);

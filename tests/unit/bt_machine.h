@@ -11,6 +11,37 @@
 
 struct bt_machine { struct machine *m; void *state; struct tune tune; };
 
+/* Code at `at`. */
+#define CODE_TO(m, at, text)                                                 \
+	do {                                                                 \
+		uint8_t code_[64];                                           \
+		CODE(m, text);                                               \
+		memory_read(&(m)->memory, gpa(CODE_AT), code_, sizeof(code_)); \
+		poke(m, at, code_, sizeof(code_));                           \
+	} while (0)
+
+/* Random numbers; a test that wants a case twice puts the seed back. */
+static uint64_t seed = 1;
+static inline uint64_t rnd(void)
+{
+	seed = seed * 6364136223846793005ull + 1442695040888963407ull;
+	return seed >> 33 ^ seed << 31;
+}
+static inline bool one_in(unsigned n) { return rnd() % n == 0; }
+
+/* Until the machine stops, by the executor or as the translator has it; true if only the last two instructions, UD2 and its handler's HLT, were the executor's. */
+static inline bool run_by(struct machine *m, bool translated)
+{
+	const uint64_t executed = m->v->counters.insns_executor;
+
+	if (translated)
+		engine_bt.run(m->v);
+	else
+		while (exec_step(m->v) == EXEC_NEXT)
+			;
+	return m->v->counters.insns_executor - executed <= 2;
+}
+
 /* A cmocka set-up: *state is a struct bt_machine. */
 static inline int bt_setup(void **state)
 {

@@ -10,14 +10,6 @@
 enum { SLOTS = 128, SLOT_SIZE = 64, END_AT = CODE_AT + SLOTS * SLOT_SIZE, USER_PAGE = DATA };
 
 static struct machine *m;
-static uint64_t seed;
-
-static uint64_t rnd(void)
-{
-	seed = seed * 6364136223846793005ull + 1442695040888963407ull;
-	return seed >> 33 ^ seed << 31;
-}
-static bool chance(unsigned in) { return rnd() % in == 0; }
 
 static int setup(void **state)
 {
@@ -61,13 +53,13 @@ static void make_piece(uint64_t at)
 	bool ac = false;
 
 	for (unsigned i = rnd() % 3; i-- > 0;) {
-		if (chance(2)) {
-			ac = !chance(3);
+		if (one_in(2)) {
+			ac = !one_in(3);
 			if (ac)
 				PUT(&p, "\x0f\x01\xcb"); /* stac */
 			else
 				PUT(&p, "\x0f\x01\xca"); /* clac */
-		} else if (ac || chance(40)) {
+		} else if (ac || one_in(40)) {
 			PUT(&p, "\x48\x03\x06"); /* add (%rsi), %rax */
 		} else {
 			PUT(&p, "\x48\xd1\xc8"); /* ror %rax */
@@ -75,7 +67,7 @@ static void make_piece(uint64_t at)
 	}
 	PUT(&p, "\xff\xc9\x0f\x84"); /* dec %ecx; jz */
 	put_rel(&p, END_AT);
-	if (chance(2)) {
+	if (one_in(2)) {
 		PUT(&p, "\xa8\x01\x0f\x85"); /* test $1, %al; jnz */
 		put_rel(&p, any_slot());
 	}
@@ -109,7 +101,7 @@ static void begin(uint64_t at)
 	v->gpr[RDI] = 0;
 	v->gpr[RSI] = USER_PAGE + 8 * (rnd() % 64);
 	v->gpr[RSP] = STACK;
-	v->rflags = FL_R1 | (chance(2) ? FL_AC : 0) | (rnd() & FL_ARITH);
+	v->rflags = FL_R1 | (one_in(2) ? FL_AC : 0) | (rnd() & FL_ARITH);
 	v->cr2 = 0;
 	v->halted = 0;
 }
