@@ -1,9 +1,11 @@
 /*
- * programs.c - which program a guest's user address space belongs to, for the profile.
+ * programs.c - which program a guest's user address space belongs to, for the profile and the trace.
  *
  * Linux puts the path of the program that execve was given at the very end of the first thread's stack: a string, then eight
  * zero bytes up to the end of the last page (fs/exec.c, bprm_stack_limits and copy_string_kernel). So it is found by walking up from RSP as far as
- * pages are mapped. What is found is checked to look like a path; where nothing is, the space goes by its number.
+ * pages are mapped, and over the hole that randomization can leave: up to 8 KiB between the strings and what the kernel puts
+ * below them (arch_align_stack), of which nobody has touched a page yet. What is found is checked to look like a path; where
+ * nothing is, the space goes by its number.
  */
 #include "vm/profile.h"
 
@@ -13,6 +15,7 @@
 #include "vm/vm_internal.h"
 
 #define STACK_PAGES_MAX 64u
+#define HOLE_PAGES_MAX 2u
 #define PATH_BYTES 256u
 
 /* Does a path end eight bytes before the end of these, which are the end of a page? Its last part goes to name. */
@@ -38,9 +41,15 @@ bool program_path(struct vcpu *v, char *name, size_t size)
 	uint64_t va = v->gpr[RSP] & PAGE_MASK;
 	char data[PATH_BYTES];
 	bool found = false;
+	unsigned hole = 0;
 
-	for (unsigned i = 0; i < STACK_PAGES_MAX && mmu_peek(&v->mmu, gva(va + PAGE_SIZE - PATH_BYTES), ACC_READ | ACC_USER, data, PATH_BYTES); i++, va += PAGE_SIZE)
-		found |= path_at_end(data, name, size);
+	for (unsigned i = 0; i < STACK_PAGES_MAX && hole <= HOLE_PAGES_MAX; i++, va += PAGE_SIZE)
+		if (!mmu_peek(&v->mmu, gva(va + PAGE_SIZE - PATH_BYTES), ACC_READ | ACC_USER, data, PATH_BYTES)) {
+			hole++;
+		} else {
+			hole = 0;
+			found |= path_at_end(data, name, size);
+		}
 	return found;
 }
 
