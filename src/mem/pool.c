@@ -43,6 +43,8 @@ struct pool_private {
 	uint32_t *order;
 	size_t order_bytes;
 	uint64_t random;
+
+	uint64_t placed_used;	/* of the frames that placement hands out */
 };
 
 static void *reserve(size_t bytes)
@@ -99,17 +101,18 @@ static int init_scatter(struct pool_private *priv, uint64_t frames, uint64_t see
 	return priv->order ? 0 : -ENOMEM;
 }
 
-int pool_init(struct pool *pool, uint64_t frames, enum placement placement, uint64_t seed)
+int pool_init(struct pool *pool, uint64_t placed, uint64_t apart, enum placement placement, uint64_t seed)
 {
+	const uint64_t frames = placed + apart;
 	struct pool_private *priv;
 	int err;
 
-	if (frames == 0 || frames >= 1ull << 32)
+	if (placed == 0 || frames < placed || frames >= 1ull << 32)
 		return -EINVAL;
 	priv = calloc(1, sizeof(*priv));
 	if (!priv)
 		return -ENOMEM;
-	*pool = (struct pool){ .frames = frames, .placement = placement, .priv = priv };
+	*pool = (struct pool){ .frames = frames, .placed = placed, .placement = placement, .priv = priv };
 	err = map_body(pool);
 	if (!err) {
 		priv->frame_bytes = frames * sizeof(struct frame);
@@ -122,7 +125,7 @@ int pool_init(struct pool *pool, uint64_t frames, enum placement placement, uint
 			err = -ENOMEM;
 	}
 	if (!err)
-		err = placement == PLACEMENT_LINEAR ? init_linear(priv, frames) : init_scatter(priv, frames, seed);
+		err = placement == PLACEMENT_LINEAR ? init_linear(priv, placed) : init_scatter(priv, placed, seed);
 	if (err)
 		pool_destroy(pool);
 	return err;
@@ -219,7 +222,7 @@ static void order_swap(struct pool_private *priv, uint64_t i, uint64_t j)
 static uint64_t place_scatter(struct pool *pool)
 {
 	struct pool_private *priv = pool->priv;
-	const uint64_t i = pool->used, chunk = i >> CHUNK_SHIFT, chunks = pool->frames >> CHUNK_SHIFT, end = (chunk + 1) << CHUNK_SHIFT;
+	const uint64_t i = priv->placed_used, chunk = i >> CHUNK_SHIFT, chunks = pool->placed >> CHUNK_SHIFT, end = (chunk + 1) << CHUNK_SHIFT;
 
 	if (!(i & (CHUNK_FRAMES - 1)) && chunk < chunks) {
 		const uint64_t other = (chunk + next_random(priv) % (chunks - chunk)) << CHUNK_SHIFT;
@@ -227,7 +230,7 @@ static uint64_t place_scatter(struct pool *pool)
 		for (unsigned k = 0; k < CHUNK_FRAMES; k++)
 			order_swap(priv, i + k, other + k);
 	}
-	order_swap(priv, i, i + next_random(priv) % ((end < pool->frames ? end : pool->frames) - i));
+	order_swap(priv, i, i + next_random(priv) % ((end < pool->placed ? end : pool->placed) - i));
 	return order_get(priv, i);
 }
 
@@ -259,8 +262,8 @@ static uint64_t place_linear(struct pool *pool, uint64_t gfn)
 			return m;
 	}
 	/* Its own place is taken, or chunks have run out: any free frame, from the end where chunks are taken last. */
-	for (uint64_t i = 0; i < pool->frames; i++) {
-		uint64_t m = pool->frames - 1 - (priv->cursor + i) % pool->frames;
+	for (uint64_t i = 0; i < pool->placed; i++) {
+		uint64_t m = pool->placed - 1 - (priv->cursor + i) % pool->placed;
 
 		if (!is_allocated(pool, m)) {
 			priv->cursor = priv->cursor + i + 1;
@@ -275,7 +278,7 @@ static uint64_t place(struct pool *pool, uint64_t gfn)
 {
 	uint64_t m = pool->placement == PLACEMENT_LINEAR ? place_linear(pool, gfn) : place_scatter(pool);
 
-	ASSERT(m < pool->frames && !is_allocated(pool, m));
+	ASSERT(m < pool->placed && !is_allocated(pool, m));
 	return m;
 }
 
@@ -288,6 +291,7 @@ static mfn_t hand_out(struct pool *pool, uint64_t m, uint64_t gfn)
 	f->flags = FRAME_ALLOCATED;
 	f->code_head = f->shadow_head = f->spare = 0;
 	pool->used++;
+	pool->priv->placed_used += m < pool->placed;
 	return mfn(m);
 }
 
@@ -296,7 +300,7 @@ mfn_t pool_alloc(struct pool *pool, uint64_t gfn)
 	struct pool_private *priv = pool->priv;
 	uint64_t m;
 
-	if (pool->used == pool->frames)
+	if (priv->placed_used == pool->placed)
 		return MFN_NONE;
 	m = place(pool, gfn);
 	if (!is_populated(priv, m)) {
@@ -311,17 +315,17 @@ mfn_t pool_alloc(struct pool *pool, uint64_t gfn)
 
 mfn_t pool_reserve(struct pool *pool, uint64_t gfn)
 {
-	return pool->used == pool->frames ? MFN_NONE : hand_out(pool, place(pool, gfn), gfn);
+	return pool->priv->placed_used == pool->placed ? MFN_NONE : hand_out(pool, place(pool, gfn), gfn);
 }
 
 mfn_t pool_take(struct pool *pool, mfn_t m, uint64_t gfn)
 {
 	struct pool_private *priv = pool->priv;
-	uint64_t i = pool->used;
+	uint64_t i = priv->placed_used;
 
 	if (m.v >= pool->frames || is_allocated(pool, m.v))
 		return MFN_NONE;
-	if (pool->placement == PLACEMENT_SCATTER) {
+	if (pool->placement == PLACEMENT_SCATTER && m.v < pool->placed) {
 		uint64_t j = i;
 
 		while (order_get(priv, j) != m.v)
@@ -389,8 +393,11 @@ void pool_free(struct pool *pool, mfn_t m)
 	pool->frame[m.v].flags = 0;
 	pool->frame[m.v].gfn = ~0ull;
 	pool->used--;
-	if (pool->placement == PLACEMENT_SCATTER)
-		order_set(priv, pool->used, (uint32_t)m.v);
+	if (m.v < pool->placed) {
+		priv->placed_used--;
+		if (pool->placement == PLACEMENT_SCATTER)
+			order_set(priv, priv->placed_used, (uint32_t)m.v);
+	}
 	/* Gives the memory back; the next touch reads zeros. */
 	if (madvise(pool_ptr(pool, m), PAGE_SIZE, MADV_DONTNEED))
 		fill_bytes(pool_ptr(pool, m), 0, PAGE_SIZE);

@@ -51,6 +51,7 @@ struct frame {
 struct pool {
 	uint8_t *base;		/* host address of frame 0 */
 	uint64_t frames;	/* capacity */
+	uint64_t placed;	/* those that placement hands out, the first; the others, which are kept apart, only pool_take does */
 	uint64_t used;		/* frames handed out and not freed */
 	enum placement placement;
 	struct frame *frame;	/* one record a frame */
@@ -59,7 +60,8 @@ struct pool {
 	struct pool_private *priv;
 };
 
-int pool_init(struct pool *pool, uint64_t frames, enum placement placement, uint64_t seed); /* 0 or -errno */
+/* `apart` frames more are kept apart, behind the others. 0 or -errno. */
+int pool_init(struct pool *pool, uint64_t frames, uint64_t apart, enum placement placement, uint64_t seed);
 void pool_destroy(struct pool *pool);
 
 /* A zeroed frame for guest frame gfn (the hint is used by linear placement), MFN_NONE if none is left. */
@@ -72,7 +74,7 @@ void pool_free(struct pool *pool, mfn_t m);
  */
 mfn_t pool_reserve(struct pool *pool, uint64_t gfn);
 void pool_touch(struct pool *pool, mfn_t m);
-/* The same for a frame of the caller's choice; MFN_NONE if it is not free. Set-up only: it searches. */
+/* The same for a frame of the caller's choice; MFN_NONE if it is not free. Set-up only, but for one that is kept apart: it searches. */
 mfn_t pool_take(struct pool *pool, mfn_t m, uint64_t gfn);
 
 /*

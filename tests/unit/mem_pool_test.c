@@ -36,7 +36,7 @@ static void linear_placement_keeps_a_page_at_its_own_place_in_its_chunk(void **s
 	mfn_t a, b, c;
 
 	(void)state;
-	assert_int_equal(pool_init(&pool, 4 * 512, PLACEMENT_LINEAR, 0), 0);
+	assert_int_equal(pool_init(&pool, 4 * 512, 0, PLACEMENT_LINEAR, 0), 0);
 	a = pool_alloc(&pool, 0x70000 + 5);
 	b = pool_alloc(&pool, 0x100 + 512 * 9);
 	c = pool_alloc(&pool, 0x70000 + 511);
@@ -54,7 +54,7 @@ static void linear_placement_still_finds_a_frame_when_chunks_have_run_out(void *
 	struct pool pool;
 
 	(void)state;
-	assert_int_equal(pool_init(&pool, 512, PLACEMENT_LINEAR, 0), 0);
+	assert_int_equal(pool_init(&pool, 512, 0, PLACEMENT_LINEAR, 0), 0);
 	for (unsigned i = 0; i < 512; i++)
 		assert_true(mfn_valid(pool_alloc(&pool, (uint64_t)i * 512)));
 	assert_false(mfn_valid(pool_alloc(&pool, 7)));
@@ -69,9 +69,9 @@ static void scatter_hands_out_every_frame_once_in_an_order_that_the_seed_decides
 	uint64_t last = 0;
 
 	(void)state;
-	assert_int_equal(pool_init(&a, 1000, PLACEMENT_SCATTER, 42), 0);
-	assert_int_equal(pool_init(&b, 1000, PLACEMENT_SCATTER, 42), 0);
-	assert_int_equal(pool_init(&c, 1000, PLACEMENT_SCATTER, 43), 0);
+	assert_int_equal(pool_init(&a, 1000, 0, PLACEMENT_SCATTER, 42), 0);
+	assert_int_equal(pool_init(&b, 1000, 0, PLACEMENT_SCATTER, 42), 0);
+	assert_int_equal(pool_init(&c, 1000, 0, PLACEMENT_SCATTER, 43), 0);
 	for (unsigned i = 0; i < 1000; i++) {
 		mfn_t m = pool_alloc(&a, i);
 
@@ -98,7 +98,7 @@ static void scatter_takes_a_chunk_to_its_end_in_random_order_before_another_that
 	uint64_t last = 0;
 
 	(void)state;
-	assert_int_equal(pool_init(&pool, 64 * 512 + 100, PLACEMENT_SCATTER, 1), 0);
+	assert_int_equal(pool_init(&pool, 64 * 512 + 100, 0, PLACEMENT_SCATTER, 1), 0);
 	for (unsigned chunk = 0; chunk < 64; chunk++) {
 		const uint64_t first = pool_reserve(&pool, 0).v;
 
@@ -126,7 +126,7 @@ static void a_frame_is_zero_when_handed_out_also_after_use(void **state)
 		struct pool pool;
 		uint8_t zero[PAGE_SIZE] = { 0 };
 
-		assert_int_equal(pool_init(&pool, 512, p, 1), 0);
+		assert_int_equal(pool_init(&pool, 512, 0, p, 1), 0);
 		for (unsigned i = 0; i < 3; i++) {
 			mfn_t m = pool_alloc(&pool, 3);
 
@@ -144,9 +144,9 @@ static void a_large_pool_costs_nothing_until_frames_are_used(void **state)
 	struct pool pool;
 
 	(void)state;
-	assert_int_equal(pool_init(&pool, GIB(64) >> PAGE_SHIFT, PLACEMENT_LINEAR, 0), 0);
+	assert_int_equal(pool_init(&pool, GIB(64) >> PAGE_SHIFT, 0, PLACEMENT_LINEAR, 0), 0);
 	pool_destroy(&pool);
-	assert_int_equal(pool_init(&pool, GIB(1) >> PAGE_SHIFT, PLACEMENT_LINEAR, 0), 0);
+	assert_int_equal(pool_init(&pool, GIB(1) >> PAGE_SHIFT, 0, PLACEMENT_LINEAR, 0), 0);
 	assert_int_equal(resident(&pool), 0);
 	/* One page in each of 100 chunks: exactly so many host pages. */
 	for (unsigned i = 0; i < 100; i++)
@@ -160,7 +160,7 @@ static void population_runs_ahead_of_sequential_use_by_sixteen_pages_at_most(voi
 	struct pool pool;
 
 	(void)state;
-	assert_int_equal(pool_init(&pool, 4 * 512, PLACEMENT_LINEAR, 0), 0);
+	assert_int_equal(pool_init(&pool, 4 * 512, 0, PLACEMENT_LINEAR, 0), 0);
 	for (unsigned i = 0; i < 200; i++) {
 		pool_alloc(&pool, i);
 		assert_in_range(resident(&pool), i + 1, i + 1 + 16);
@@ -206,7 +206,7 @@ static void a_chunk_whose_frames_all_have_memory_can_become_a_large_page_of_the_
 	unsigned hot = 0;
 
 	(void)state;
-	assert_int_equal(pool_init(&pool, 2 * 512, PLACEMENT_LINEAR, 0), 0);
+	assert_int_equal(pool_init(&pool, 2 * 512, 0, PLACEMENT_LINEAR, 0), 0);
 	for (unsigned i = 0; i < 400; i++) {
 		m = pool_alloc(&pool, i);
 		memset(pool_ptr(&pool, m), (int)(i % 251 + 1), PAGE_SIZE);
@@ -243,9 +243,9 @@ static void a_pool_of_no_frames_or_too_many_is_refused(void **state)
 	struct pool pool;
 
 	(void)state;
-	assert_int_equal(pool_init(&pool, 0, PLACEMENT_LINEAR, 0), -EINVAL);
-	assert_int_equal(pool_init(&pool, 1ull << 32, PLACEMENT_SCATTER, 0), -EINVAL);
-	assert_true(pool_init(&pool, 0xffffffff, PLACEMENT_LINEAR, 0) <= 0);
+	assert_int_equal(pool_init(&pool, 0, 0, PLACEMENT_LINEAR, 0), -EINVAL);
+	assert_int_equal(pool_init(&pool, 1ull << 32, 0, PLACEMENT_SCATTER, 0), -EINVAL);
+	assert_true(pool_init(&pool, 0xffffffff, 0, PLACEMENT_LINEAR, 0) <= 0);
 	pool_destroy(&pool);
 }
 
@@ -256,7 +256,7 @@ static void code_is_watched_by_granules_of_64_bytes(void **state)
 	mfn_t m;
 
 	(void)state;
-	assert_int_equal(pool_init(&pool, 512, PLACEMENT_LINEAR, 0), 0);
+	assert_int_equal(pool_init(&pool, 512, 0, PLACEMENT_LINEAR, 0), 0);
 	track_init(&track, &pool);
 	m = pool_alloc(&pool, 9);
 	assert_true(track_code(&track, m, 130, 10));	/* granule 2 */
@@ -287,7 +287,7 @@ static void the_queue_of_code_writes_says_when_it_overflows(void **state)
 	mfn_t m;
 
 	(void)state;
-	assert_int_equal(pool_init(&pool, 512, PLACEMENT_LINEAR, 0), 0);
+	assert_int_equal(pool_init(&pool, 512, 0, PLACEMENT_LINEAR, 0), 0);
 	track_init(&track, &pool);
 	m = pool_alloc(&pool, 9);
 	track_code(&track, m, 0, 4096);

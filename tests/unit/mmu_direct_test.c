@@ -240,7 +240,7 @@ static void a_frame_costs_no_memory_until_it_is_touched(void **state)
 	mfn_t m;
 
 	(void)state;
-	assert_int_equal(pool_init(&pool, 1024, PLACEMENT_SCATTER, 3), 0);
+	assert_int_equal(pool_init(&pool, 1024, 0, PLACEMENT_SCATTER, 3), 0);
 	m = pool_reserve(&pool, 5);
 	assert_true(mfn_valid(m));
 	assert_int_equal(pool.used, 1);
