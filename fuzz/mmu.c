@@ -83,6 +83,8 @@ static void one_step(struct fuzz *f)
 		event_share(f);
 	else if (what == 117)
 		event_use_log(f);
+	else if (what < 128)
+		event_gather(f);
 	else if (what < 218)
 		event_remap(f);
 	else if ((what -= 218) < f->edit_rate)
@@ -119,7 +121,7 @@ static void run(uint64_t seed, uint64_t steps, enum paging_mode mode, enum place
 	f->mode = mode;
 	f->placement = placement;
 	swap = seed % 2 ? NULL : tmpfile();
-	if (memory_init_limited(&f->memory, RAM, swap ? MACHINE : ~0ull, placement, seed) || mmu_init(&f->mmu, &f->memory, mode) ||
+	if (memory_init_limited(&f->memory, RAM, swap ? MACHINE : ~0ull, GATHER_PAGES, placement, seed) || mmu_init(&f->mmu, &f->memory, mode) ||
 	    (swap && memory_swap_on(&f->memory, fileno(swap))) || memory_share_on(&f->memory)) {
 		fprintf(stderr, "fuzz/mmu: no memory\n");
 		exit(2);
@@ -154,10 +156,10 @@ static void run(uint64_t seed, uint64_t steps, enum paging_mode mode, enum place
 	printf("%s %s, seed %" PRIu64 ": %" PRIu64 " steps, %" PRIu64 " mapped (%" PRIu64 " by the inline probe, of them %" PRIu64 " by a window, %" PRIu64 " by a refill), %" PRIu64 " faults, %" PRIu64
 	       " mmio, %" PRIu64 " foretold by explain, %" PRIu64 " logged, %" PRIu64 " tracked, %" PRIu64 " fetches (%" PRIu64 " by fetch id), %" PRIu64 " edits; level 2: %" PRIu64
 	       " hits, %" PRIu64 " misses; shadow pages %" PRIu64 " made, %" PRIu64 " reclaimed; hidden %" PRIu64 " missing, %" PRIu64
-	       " dirty; table writes %" PRIu64 "; flushes of frames %" PRIu64 " (%" PRIu64 " full); %" PRIu64 " pages swapped in, %" PRIu64 " shared, %" PRIu64 " unshared; modes switched %" PRIu64 " and %" PRIu64 " times; level 1 grown %" PRIu64 " times, shrunk %" PRIu64 "\n",
+	       " dirty; table writes %" PRIu64 "; flushes of frames %" PRIu64 " (%" PRIu64 " full); %" PRIu64 " pages swapped in, %" PRIu64 " shared, %" PRIu64 " unshared; gathered %" PRIu64 " times (%" PRIu64 " pages); modes switched %" PRIu64 " and %" PRIu64 " times; level 1 grown %" PRIu64 " times, shrunk %" PRIu64 "\n",
 	       mode_names[mode], placement == PLACEMENT_SCATTER ? "scatter" : "linear", seed, steps, f->mapped,
 	       f->probes, f->windows, f->refills, f->faults, f->mmio, f->foretold, f->logged, f->tracked, f->fetches, f->jumps, f->edits, c->tlb_l2_hits, c->tlb_l2_misses,
-	       c->shadow_made, c->shadow_reclaimed, c->hidden_not_present, c->hidden_dirty, c->table_writes, c->flush_frames, c->flush_p2m, f->memory.counters.swapped_in, f->memory.counters.pages_merged, f->memory.counters.pages_unshared, c->mode_switches_shadow, c->mode_switches_nested, c->tlb_l1_grown, c->tlb_l1_shrunk);
+	       c->shadow_made, c->shadow_reclaimed, c->hidden_not_present, c->hidden_dirty, c->table_writes, c->flush_frames, c->flush_p2m, f->memory.counters.swapped_in, f->memory.counters.pages_merged, f->memory.counters.pages_unshared, f->gathers, f->memory.counters.pages_gathered, c->mode_switches_shadow, c->mode_switches_nested, c->tlb_l1_grown, c->tlb_l1_shrunk);
 	mmu_destroy(&f->mmu);
 	memory_destroy(&f->memory);
 	free(f->then);

@@ -188,6 +188,38 @@ void event_move_page(struct fuzz *f)
 	}
 }
 
+static void gather_wanted(void *opaque) { (void)opaque; }
+
+/* Pages go to frames side by side: those that level 1 says should, and any to any, so that many are exchanged. */
+void event_gather(struct fuzz *f)
+{
+	const uint64_t first = tables_random_page(f) & ~(8 * PAGE_SIZE - 1);
+	uint64_t before[8], after[8];
+	struct gather_page list[24];
+
+	if (!f->memory.gather.area_pages || first + 8 * PAGE_SIZE > RAM)
+		return;
+	for (unsigned i = 0; i < 8; i++)
+		memory_read(&f->memory, gpa(first + i * PAGE_SIZE + 8 * 7), &before[i], 8);
+	f->memory.gather.wanted = gather_wanted;
+	for (unsigned i = 0, set = chance(f, 500) ? TLB_USER : TLB_KERNEL; i < TLB_L1_SMALL; i++)
+		if (mmu_gather_ask(&f->mmu, set, tlb1_entry(&f->mmu, set, (uint64_t)i << PAGE_SHIFT)->tag_read))
+			break;
+	f->gathers += !!mmu_gather(&f->mmu);
+	memory_lock(&f->memory);
+	for (unsigned i = 0; i < 24; i++)
+		list[i] = (struct gather_page){ .gfn = i < 8 ? first / PAGE_SIZE + i : tables_random_page(f) % RAM / PAGE_SIZE,
+						.to = memory_gather_place(&f->memory, pick(f, 4), (uint64_t)pick(f, 4 * GATHER_PAGES) << PAGE_SHIFT) };
+	memory_unlock(&f->memory);
+	memory_gather(&f->memory, list, 24);
+	forget_frames(f);
+	for (unsigned i = 0; i < 8; i++) {
+		memory_read(&f->memory, gpa(first + i * PAGE_SIZE + 8 * 7), &after[i], 8);
+		if (before[i] != after[i])
+			die(f, "gpa %#llx lost its contents when it was gathered", first + i * PAGE_SIZE);
+	}
+}
+
 /*
  * The log names each page whose contents have changed, and no page that was neither stored to nor changed by a walk (A and D
  * bits change contents).

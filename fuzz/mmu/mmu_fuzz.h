@@ -8,6 +8,7 @@
 #include "model.h"
 
 #define RAM MIB(12)
+#define GATHER_PAGES 64		/* of an area */
 #define JUMP_CACHE 1024
 #define HOT 12
 #define TABLES 30		/* guest frames used as tables */
@@ -22,7 +23,7 @@ struct fuzz {
 	struct { uint64_t va, gpa; uint32_t epoch, id; bool valid; } jump[JUMP_CACHE];
 	uint64_t hot[HOT];
 	unsigned edit_rate, invalidate_rate, cr3_rate, fetch_rate;
-	uint64_t mapped, tracked, faults, mmio, probes, windows, refills, fetches, jumps, edits, foretold, logged;
+	uint64_t mapped, tracked, faults, mmio, probes, windows, refills, fetches, jumps, edits, foretold, logged, gathers;
 	/* The dirty log's model: RAM as it was when the log was last fetched, and the pages that we stored to since. */
 	uint8_t *then;
 	bool stored[RAM / PAGE_SIZE];
@@ -59,6 +60,7 @@ void event_invalidate(struct fuzz *f);
 void event_remap(struct fuzz *f);
 void event_track_code(struct fuzz *f);
 void event_move_page(struct fuzz *f);
+void event_gather(struct fuzz *f);
 void event_make_room(struct fuzz *f);
 void event_share(struct fuzz *f);
 void event_discard(struct fuzz *f);

@@ -220,12 +220,22 @@ void bt_window_sample(struct bt *bt, mfn_t m, unsigned offset, int32_t misses)
 	memory_unlock(bt->memory);
 }
 
-void bt_window_missed(struct bt *bt, struct block *b, unsigned window, uint32_t misses)
+/* Before a window is given up, pages that lie badly are moved. */
+static bool gathers(struct mmu *mmu, enum tlb_set set, struct chunk_windows *w, uint64_t va)
+{
+	if (w->gathers >= GATHERS_MOST || !mmu_gather_ask(mmu, set, va))
+		return false;
+	w->gathers++;
+	w->misses_left = GATHER_MISSES;
+	return true;
+}
+
+void bt_window_missed(struct bt *bt, struct block *b, unsigned window, uint32_t misses, struct mmu *mmu, enum tlb_set set, uint64_t va)
 {
 	struct chunk_windows *w = bt_windows_of(bt, b->mfn, (unsigned)(b->va & ~PAGE_MASK));
 
 	w->misses_left -= (int32_t)misses;
-	if (w->misses_left >= 0 || b->dead || tune_on(bt->memory->tune, TUNE_ALL_WINDOWS))
+	if (w->misses_left >= 0 || b->dead || gathers(mmu, set, w, va) || tune_on(bt->memory->tune, TUNE_ALL_WINDOWS))
 		return;
 	w->misses_left = 0;
 	memory_lock(bt->memory);

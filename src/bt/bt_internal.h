@@ -28,6 +28,8 @@
 #define WINDOW_CHUNKS (1u << 15)
 #define CHUNK_SHIFT 8
 #define WINDOW_SAMPLES 8
+#define GATHERS_MOST 16		/* times that pages are moved for the windows of 256 bytes of code, before those are given up */
+#define GATHER_MISSES 20000	/* which may miss so often again after each */
 #define MAX_MARKS (1u << 20)
 #define MAX_SITES (1u << 21)
 #define MAX_BLOCK_INSNS 48
@@ -215,7 +217,7 @@ struct bt {
 	 * By bt_windows_of: of the blocks that begin in 256 bytes of a frame. They try windows (mmu/tlb.h) once so many samples of where time is spent have hit them, but not
 	 * those that missed more often than the time of the samples allows. A hash: who shares a place with others shares their lot.
 	 */
-	struct chunk_windows { uint16_t without; uint8_t samples; int32_t misses_left; } *windows;
+	struct chunk_windows { uint16_t without; uint8_t samples, gathers; int32_t misses_left; } *windows;
 	struct mark *mark;
 	struct site *site;
 	struct memory *memory;
@@ -288,11 +290,11 @@ static inline struct chunk_windows *bt_windows_of(const struct bt *bt, uint64_t 
 static inline bool bt_wants_windows(const struct chunk_windows *w) { return w->samples >= WINDOW_SAMPLES; }
 /*
  * A sample hit this place of a frame; windows may miss so many times in the time that it stands for. Enough of them, and the blocks there are made anew, with windows, when somebody
- * comes to them next. And: a window missed so often, as far as the block's chunk is concerned: if that is too often, the block is made anew without. Code of theirs may be
- * running. Both take memory->lock.
+ * comes to them next. And: a window missed so often, as far as the block's chunk is concerned: if that is too often, pages around va are moved (mmu_gather_ask), and
+ * if that does not help, the block is made anew without. Code of theirs may be running. Both take memory->lock.
  */
 void bt_window_sample(struct bt *bt, mfn_t m, unsigned offset, int32_t misses);
-void bt_window_missed(struct bt *bt, struct block *b, unsigned window, uint32_t misses);
+void bt_window_missed(struct bt *bt, struct block *b, unsigned window, uint32_t misses, struct mmu *mmu, enum tlb_set set, uint64_t va);
 void bt_insert(struct bt *bt, struct block *b);
 void bt_invalidate_range(struct bt *bt, mfn_t m, unsigned offset, unsigned len);
 void bt_flush(struct bt *bt);

@@ -121,7 +121,9 @@ uint64_t bt_window_make(struct vcpu *v, uint64_t va, uint32_t site)
 {
 	const struct site *s = &BV(v)->bt->site[site];
 
-	bt_window_missed(BV(v)->bt, &BV(v)->bt->block[s->block], s->window, mmu_window_make(&v->mmu, vcpu_tlb_set(v), s->window, va));
+	const enum tlb_set set = vcpu_tlb_set(v);
+
+	bt_window_missed(BV(v)->bt, &BV(v)->bt->block[s->block], s->window, mmu_window_make(&v->mmu, set, s->window, va), &v->mmu, set, va);
 	return site_again(v, s, s->kind == SITE_WINDOW_WRITE || s->kind == SITE_SPAN_WRITE);
 }
 

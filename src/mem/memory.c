@@ -15,11 +15,11 @@
 
 int memory_init(struct memory *mem, uint64_t bytes, enum placement placement, uint64_t seed)
 {
-	return memory_init_limited(mem, bytes, ~0ull, placement, seed);
+	return memory_init_limited(mem, bytes, ~0ull, 0, placement, seed);
 }
 
 /* The regions are set. */
-static int init_pool(struct memory *mem, uint64_t pool, enum placement placement, uint64_t seed)
+static int init_pool(struct memory *mem, uint64_t pool, uint64_t apart, enum placement placement, uint64_t seed)
 {
 	pthread_mutex_t *lock;
 	int err;
@@ -30,7 +30,7 @@ static int init_pool(struct memory *mem, uint64_t pool, enum placement placement
 		return -ENOMEM;
 	}
 	mem->lock = lock;
-	err = pool_init(&mem->pool, pool >> PAGE_SHIFT, placement, seed);
+	err = pool_init(&mem->pool, pool >> PAGE_SHIFT, apart, placement, seed);
 	if (!err)
 		err = p2m_init(mem);
 	if (err) {
@@ -41,7 +41,7 @@ static int init_pool(struct memory *mem, uint64_t pool, enum placement placement
 	return 0;
 }
 
-int memory_init_limited(struct memory *mem, uint64_t bytes, uint64_t machine_bytes, enum placement placement, uint64_t seed)
+int memory_init_limited(struct memory *mem, uint64_t bytes, uint64_t machine_bytes, uint64_t area_pages, enum placement placement, uint64_t seed)
 {
 	uint64_t low, high, pool;
 
@@ -56,9 +56,12 @@ int memory_init_limited(struct memory *mem, uint64_t bytes, uint64_t machine_byt
 		mem->region[mem->regions++] = (struct memory_region){ HOLE_END, high };
 	/* Whole chunks, so that linear placement finds every page its own place, and one to move pages about in. */
 	pool = ALIGN_UP(low, MIB(2)) + ALIGN_UP(high, MIB(2)) + MIB(2);
-	if (machine_bytes < pool)
+	if (machine_bytes < pool) {
 		pool = ALIGN_UP(machine_bytes, MIB(2));
-	return init_pool(mem, pool, placement, seed);
+		area_pages = 0;
+	}
+	mem->gather.area_pages = area_pages;
+	return init_pool(mem, pool, GATHER_AREAS * area_pages, placement, seed);
 }
 
 int memory_init_machine(struct memory *mem, uint64_t bytes, uint64_t spare_frames, enum placement placement, uint64_t seed)
@@ -67,7 +70,7 @@ int memory_init_machine(struct memory *mem, uint64_t bytes, uint64_t spare_frame
 		return -EINVAL;
 	bytes = ALIGN_UP(bytes, PAGE_SIZE);
 	*mem = (struct memory){ .regions = 1, .region = { { 0, bytes } } };
-	return init_pool(mem, ALIGN_UP(bytes, MIB(2)) + ALIGN_UP(spare_frames << PAGE_SHIFT, MIB(2)) + MIB(2), placement, seed);
+	return init_pool(mem, ALIGN_UP(bytes, MIB(2)) + ALIGN_UP(spare_frames << PAGE_SHIFT, MIB(2)) + MIB(2), 0, placement, seed);
 }
 
 void memory_destroy(struct memory *mem)
@@ -360,6 +363,7 @@ void memory_release(struct memory *mem)
 #define ROW(member, help) STAT_ROW(struct memory_counters, member, help)
 const struct stat_row memory_stat_rows[] = {
 	ROW(frames_moved, "pages moved to another machine frame"),
+	ROW(pages_gathered, "pages moved to where their neighbours are, for windows of the TLB"),
 	ROW(log_fetches, "times that the log of written pages was fetched"),
 	ROW(swapped_out, "pages written to the swap file"),
 	ROW(swapped_in, "pages read back from it"),

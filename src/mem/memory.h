@@ -25,7 +25,7 @@
 struct memory_region { uint64_t base, len; }; /* RAM, page aligned, ascending */
 
 struct memory_counters {
-	uint64_t frames_moved, log_fetches, swapped_out, swapped_in, swap_zeros, swap_rounds;
+	uint64_t frames_moved, pages_gathered, log_fetches, swapped_out, swapped_in, swap_zeros, swap_rounds;
 	uint64_t pages_shared, pages_sharing, pages_merged, pages_unshared, pages_scanned, share_passes;
 };
 
@@ -53,6 +53,19 @@ struct memory_share {
 	const void *thread;		/* whose pages these are to change (memory_share_on) */
 };
 
+/* Where pages that are used side by side lie side by side (gather.c). */
+#define GATHER_AREAS 8
+#define GATHER_AREA_PAGES (MIB(64) >> PAGE_SHIFT)
+struct memory_gather {
+	uint64_t area_pages;		/* of an area; 0: there are none */
+	struct { uint64_t space_plus_1, stretch; } area[GATHER_AREAS];
+	unsigned next;
+	/* Told on a vcpu's thread, with guest vector registers live, that mmu_gather should be called soon, once: asked is set until then. 0: nobody does. */
+	void (*wanted)(void *opaque);
+	void *opaque;
+	bool asked;
+};
+
 struct memory {
 	struct pool pool;
 	struct track track;
@@ -75,6 +88,7 @@ struct memory {
 	uint64_t moved;
 	struct memory_counters counters;	/* under the lock */
 	struct memory_swap swap;
+	struct memory_gather gather;
 	struct memory_share share;
 	void *shadow;			/* mmu/: the VM's shadow tables, 0 if none */
 	uint32_t shadow_pages;		/* most shadow pages there may be; 0: mmu/ decides. Set before the first vcpu */
@@ -83,8 +97,8 @@ struct memory {
 
 /* RAM of `bytes`: [0, 3 GiB) and the rest from 4 GiB up. bytes is rounded up to whole pages. 0 or -errno. */
 int memory_init(struct memory *mem, uint64_t bytes, enum placement placement, uint64_t seed);
-/* The same with a machine pool of so many bytes, which need not hold all of it. */
-int memory_init_limited(struct memory *mem, uint64_t bytes, uint64_t machine_bytes, enum placement placement, uint64_t seed);
+/* The same with a machine pool of so many bytes, which need not hold all of it; if it does, with GATHER_AREAS areas of area_pages each (gather.c; 0: none). */
+int memory_init_limited(struct memory *mem, uint64_t bytes, uint64_t machine_bytes, uint64_t area_pages, enum placement placement, uint64_t seed);
 /*
  * One region without a hole below 4 GiB, and so many frames more in the pool: for a guest that is not a PC (direct mode), where guest frame numbers are the
  * guest's own affair once it runs.
@@ -128,6 +142,15 @@ void memory_release(struct memory *mem);
 void memory_leave_frame(struct memory *mem, mfn_t m);
 /* Only: what names frame m, as itself or as the first of a 2 MiB leaf, is void from now on. Lock held. */
 void memory_void_names(struct memory *mem, mfn_t m);
+
+/*
+ * Gathering (gather.c). memory_gather_place: the frame that the page at va of an address space has in an area; lock held, and there are areas. memory_gather moves pages to such
+ * frames, and exchanges them with those that are there; pages and frames that anything else is known of (memory_may_gather) stay. Conditions and what follows as for memory_move. How many moved.
+ */
+struct gather_page { uint64_t gfn; mfn_t to; };
+mfn_t memory_gather_place(struct memory *mem, uint64_t space, uint64_t va);
+bool memory_may_gather(const struct memory *mem, mfn_t m);
+uint64_t memory_gather(struct memory *mem, const struct gather_page *page, uint64_t pages);
 
 /*
  * Sharing (share.c). memory_share lets the page at p have the frame of the page at q, if they are equal and the frames are plain (no page table that is shadowed, no translated

@@ -154,6 +154,7 @@ struct auto_modes {
 
 struct mmu_private {
 	struct walk_controls controls;
+	struct { uint64_t va, cr3; enum tlb_set set; } gather;	/* what was asked for */
 	uint64_t p2m_generation, serial_epoch, fetched_left, swap_passes;	/* of memory, when what is cached was last brought up to date */
 	struct asid asid;
 	struct direct_changes direct_seen;	/* of memory->direct, at the last flush */

@@ -43,7 +43,7 @@ static int pc_memory(struct vm *vm)
 {
 	const struct vm_config *c = &vm->config;
 
-	return memory_init_limited(&vm->memory, c->memory_bytes, c->machine_bytes ? c->machine_bytes : ~0ull, c->placement, c->placement_seed);
+	return memory_init_limited(&vm->memory, c->memory_bytes, c->machine_bytes ? c->machine_bytes : ~0ull, GATHER_AREA_PAGES, c->placement, c->placement_seed);
 }
 
 static bool pc_load(struct vm *vm, char *error, size_t size)

@@ -120,6 +120,7 @@ static int vm_build(struct vm *vm, char *error, size_t size)
 	if (err)
 		return vm_fail(error, size, err, "the kernel's first state");
 	vm_room_start(vm);
+	vm_gather_start(vm);
 	err = vm_moves_init(vm);
 	if (!err)
 		err = vm_share_init(vm);

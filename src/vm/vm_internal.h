@@ -143,7 +143,8 @@ struct vm {
 	struct vm_moves moves;
 	struct vm_share share;
 	int swap_fd;			/* -1: guest memory is not swapped */
-	struct vm_work room_work;
+	struct vm_work room_work, gather_work;
+	uint64_t gather_next_ns;
 	struct virtio_balloon balloon;
 	struct vm_work balloon_work;
 	_Atomic bool balloon_under_way;	/* the work is posted and not yet begun */
@@ -168,6 +169,7 @@ void vm_vcpu_kick(struct vcpu *v);
 /* Any thread. Has the work run on the vcpu's thread, in the order of posts; never, if the run ends before. */
 void vm_vcpu_post(struct vm_vcpu *t, struct vm_work *work);
 void vm_room_short(void *vm);
+void vm_gather_wanted(void *vm);
 void vm_vcpu_timer_changed(void *vm_vcpu);
 void vm_vcpu_timer_pause(struct vm_vcpu *t);
 void vm_vcpu_timer_fired(void *vm_vcpu, uint32_t events);
@@ -191,6 +193,7 @@ int vm_frames_init(struct vm *vm);
 int vm_room_init(struct vm *vm, char *error, size_t size);	/* before anything is loaded */
 void vm_room_start(struct vm *vm);				/* when vcpus exist */
 void vm_room_destroy(struct vm *vm);
+void vm_gather_start(struct vm *vm);				/* gather.c; when vcpus exist */
 void vm_room_work(void *vm);
 /* What went wrong with the swap file, 0 if nothing did. */
 const char *vm_room_failure(const struct vm *vm, char *text, size_t size);

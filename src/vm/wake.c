@@ -61,6 +61,14 @@ void vm_room_short(void *opaque)
 	vm_vcpu_post(vm->vcpu[0], &vm->room_work);
 }
 
+/* Pages should be gathered, once. */
+void vm_gather_wanted(void *opaque)
+{
+	struct vm *vm = opaque;
+
+	vm_vcpu_post(vm->vcpu[0], &vm->gather_work);
+}
+
 /* Zero disarms. */
 static void wake_settime(struct vm_vcpu *t, uint64_t ns)
 {

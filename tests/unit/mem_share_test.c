@@ -241,7 +241,7 @@ static void a_shared_frame_goes_to_the_swap_file_for_each_of_its_pages(void **st
 		char msg[200];
 		uint64_t v;
 
-		assert_int_equal(memory_init_limited(&mem, MIB(32), MIB(8), PLACEMENT_LINEAR, 5), 0);
+		assert_int_equal(memory_init_limited(&mem, MIB(32), MIB(8), 0, PLACEMENT_LINEAR, 5), 0);
 		assert_int_equal(memory_swap_on(&mem, fileno(f)), 0);
 		assert_int_equal(memory_share_on(&mem), 0);
 		for (uint64_t p = 0; p < MIB(4); p += PAGE_SIZE) {

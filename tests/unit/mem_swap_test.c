@@ -28,7 +28,7 @@ static FILE *swap_on(struct memory *mem, enum placement placement)
 	FILE *f = tmpfile();
 
 	assert_non_null(f);
-	assert_int_equal(memory_init_limited(mem, GUEST, MACHINE, placement, 5), 0);
+	assert_int_equal(memory_init_limited(mem, GUEST, MACHINE, 0, placement, 5), 0);
 	assert_int_equal(memory_swap_on(mem, fileno(f)), 0);
 	mem->swap.short_of_frames = ask;
 	asked = 0;

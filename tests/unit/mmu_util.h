@@ -30,13 +30,14 @@ struct guest {
 	struct mmu_result r;
 };
 
-static inline struct guest *guest_new(enum paging_mode mode, enum placement placement)
+/* With areas for gathering of so many pages each, or 0. */
+static inline struct guest *guest_new_with_areas(enum paging_mode mode, enum placement placement, uint64_t area_pages)
 {
 	struct guest *g = aligned_alloc(64, ALIGN_UP(sizeof(*g), 64));
 
 	assert_non_null(g);
 	memset(g, 0, sizeof(*g));
-	assert_int_equal(memory_init(&g->memory, MIB(32), placement, 11), 0);
+	assert_int_equal(memory_init_limited(&g->memory, MIB(32), ~0ull, area_pages, placement, 11), 0);
 	assert_int_equal(mmu_init(&g->mmu, &g->memory, mode), 0);
 	g->next_table = MIB(1);
 	g->root = g->next_table;
@@ -45,6 +46,8 @@ static inline struct guest *guest_new(enum paging_mode mode, enum placement plac
 	mmu_set_cr3(&g->mmu, g->root);
 	return g;
 }
+
+static inline struct guest *guest_new(enum paging_mode mode, enum placement placement) { return guest_new_with_areas(mode, placement, 0); }
 
 /* The same with 5 levels; LA57 may change only outside long mode. */
 static inline struct guest *guest_new_5(enum paging_mode mode, enum placement placement)
