@@ -22,6 +22,7 @@ const struct tune_row tune_rows[TUNE_COUNT] = {
 	[TUNE_INLINE_SYSCALL] = { "inline-syscall", true, "do SYSCALL and SYSRET without leaving generated code" },
 	[TUNE_INLINE_IRET] = { "inline-iret", true, "do a 64-bit kernel's IRETQ without leaving generated code" },
 	[TUNE_INLINE_STRING] = { "inline-string", true, "copy and fill within a page without a call of C" },
+	[TUNE_CROSSING_STATE] = { "crossing-state", true, "save and restore FPU state that lies in two pages without leaving generated code" },
 	[TUNE_JUMP_TABLE] = { "jump-table", true, "find targets across pages and of indirect jumps without leaving generated code" },
 	[TUNE_FETCH_SETS] = { "fetch-sets", true, "when SVM's guests are flushed, see whether the code that they ran is where it was" },
 	[TUNE_EVICT] = { "evict", true, "drop a part of a full code cache, rather than all of it" },

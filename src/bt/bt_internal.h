@@ -199,6 +199,7 @@ struct bt {
 	uint8_t *link[2];	/* a direct jump that is not patched: T1 the site; flags in EFLAGS, in S_FLAGS */
 	uint8_t *poll[2];	/* the same for LEAVE_POLL */
 	uint8_t *string;	/* MOVS, STOS, LODS: S_SITE set */
+	uint8_t *state_find[2], *state_store; /* XSAVE and its like: T0 the address of an image, that of a load or a save, S_SITE set; a copy back to where it belongs */
 	uint8_t *domain_syscall; /* SYSCALL where a hypervisor's interface takes it: rip set, flags in S_FLAGS */
 	uint8_t *iret[TLB_KERNEL_AC + 1]; /* IRETQ, by set: T1 the site, rip set, flags in S_FLAGS */
 	uint8_t *odd_stack;	/* goes on with S_ODD_RSP at S_ODD_RIP: what a signal handler cannot return to */
@@ -227,6 +228,9 @@ struct bt {
 	void *lock;
 };
 
+/* An image in two pages, of which v->stub->data->bounce has a copy. */
+struct bt_state_copy { uint8_t *part[2]; unsigned bytes[2]; };
+
 #define DECODE_CACHE 512
 struct bt_vcpu {
 	struct bt *bt;
@@ -234,6 +238,7 @@ struct bt_vcpu {
 	/* Decode cache of executor sites: valid for (rip, fetch id) while the bytes at `code` are unchanged. */
 	struct decoded { uint64_t rip; const uint8_t *code; uint32_t fetch_id, fetch_epoch; struct insn in; } decoded[DECODE_CACHE];
 	struct insn syscall;		/* SYSCALL, decoded */
+	struct bt_state_copy state_copy;
 	struct exception slow_exc;	/* LEAVE_SLOW: what the access raised, if slow_inject */
 	bool slow_inject;
 	struct { uint32_t fetch_id, mode; uint64_t stamp; bool used; } context[JUMP_TABLES];
@@ -341,6 +346,10 @@ uint64_t bt_tlb_miss_read(struct vcpu *v, uint64_t va, uint32_t site);
 uint64_t bt_tlb_miss_write(struct vcpu *v, uint64_t va, uint32_t site);
 uint64_t bt_domain_syscall(struct vcpu *v);
 uint64_t bt_window_make(struct vcpu *v, uint64_t va, uint32_t site);
+/* lower_state.c: the same, of an image that XRSTOR reads or XSAVE writes. */
+uint64_t bt_state_find_read(struct vcpu *v, uint64_t va, uint32_t site);
+uint64_t bt_state_find_write(struct vcpu *v, uint64_t va, uint32_t site);
+uint64_t bt_state_store(struct vcpu *v, uint64_t unused, uint32_t site);
 
 uint32_t bt_mode_of(const struct vcpu *v);
 

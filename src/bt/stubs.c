@@ -463,6 +463,12 @@ void bt_make_stubs(struct bt *bt)
 		make_missed(bt, &e, n / 2, n % 2);
 	bt->string = e.p;
 	make_slow(&e, (uint64_t)(uintptr_t)bt_string, bt->leave[LEAVE_SLOW]);
+	bt->state_find[0] = e.p;
+	make_slow(&e, (uint64_t)(uintptr_t)bt_state_find_read, bt->leave[LEAVE_SLOW]);
+	bt->state_find[1] = e.p;
+	make_slow(&e, (uint64_t)(uintptr_t)bt_state_find_write, bt->leave[LEAVE_SLOW]);
+	bt->state_store = e.p;
+	make_slow(&e, (uint64_t)(uintptr_t)bt_state_store, bt->leave[LEAVE_SLOW]);
 	bt->domain_syscall = e.p;
 	make_domain_syscall(&e);
 	for (unsigned saved = 0; saved < 2; saved++) {
