@@ -29,7 +29,7 @@ static void *probe_stack(struct fuzz *f, uint64_t va, unsigned access)
 {
 	enum tlb_set set = set_of(f, access);
 	const struct tlb_entry *e = tlb1_entry(&f->mmu, set, va);
-	struct tlb_stack *s = &f->mmu.stack[set];
+	struct tlb_stack *s = tlb1_stack(&f->mmu, set);
 
 	if (va - s->tag < s->limit[3])
 		return (void *)(uintptr_t)(s->host + (va - s->tag));

@@ -28,6 +28,7 @@ const struct tune_row tune_rows[TUNE_COUNT] = {
 	[TUNE_EVICT] = { "evict", true, "drop a part of a full code cache, rather than all of it" },
 	[TUNE_SMALL_CACHE] = { "small-cache", false, "a code cache of 8 MiB, which is full all the time (for tests)" },
 	[TUNE_JUMP_VICTIM] = { "jump-victim", true, "keep an entry of the jump table that a new one displaces" },
+	[TUNE_FIXED_JUMPS] = { "fixed-jumps", true, "a kernel's jumps to other pages know where their entry of the jump table is" },
 	[TUNE_COMPACT_JUMPS] = { "compact-jumps", true, "user code that takes little time shares the look-ups of its jumps, calls and returns" },
 	[TUNE_COMPACT_MISSES] = { "compact-misses", true, "a block's look-ups in level 1 of the TLB share the code of their misses" },
 	[TUNE_JUMP_WIDE] = { "jump-wide", true, "look what a context's jump table has lost up in a wider one of all contexts" },

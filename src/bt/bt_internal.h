@@ -134,12 +134,17 @@ _Static_assert(sizeof(struct site) == 12 && MAX_BLOCK_INSNS * 15 < 1u << 10, "th
 #define NO_SITE 0xffffffffu
 #define BLOCK_SITE 0x80000000u /* | block index: left through a dead block's entry, or a polling one */
 
-/* Spill slots: offsets in struct vcpu. */
-#define VOFF(member) ((int32_t)offsetof(struct vcpu, member))
-/* The entries of a set of level 1. */
+/*
+ * GS points at the kernel's set of level 1, in the middle of struct vcpu, and the stack entries lie before that: their look-ups are most of what a kernel's code is larger by, and take displacements
+ * of a byte so, as jump tables do whose place S_JUMP_BASE has. (Without a base register a displacement is four bytes, and the address one more.) Members and spill slots, from there.
+ */
+#define GS_AT offsetof(struct vcpu, mmu.l1)
+#define VOFF(member) ((int32_t)offsetof(struct vcpu, member) - (int32_t)GS_AT)
+/* The entries of a set of level 1, and its stack entry. */
+static inline int32_t bt_stack_of(unsigned set) { return VOFF(mmu.stack_entry) + (int32_t)((TLB_SETS - 1 - set) * sizeof(struct tlb_stack)); }
 static inline int32_t bt_l1_of(unsigned set) { return VOFF(mmu.l1) + (int32_t)(set * sizeof(struct tlb_entry) * TLB_L1_WIDE); }
-#define SLOT(n) ((int32_t)(offsetof(struct vcpu, bt_scratch) + 8 * (n)))
-enum { S_HOST_RSP, S_SELF, S_TARGET, S_JUMP_BASE /* where the current jump table begins, in words */, S_JUMP_WANT /* the same, never poisoned */,
+#define SLOT(n) (VOFF(bt_scratch) + 8 * (int32_t)(n))
+enum { S_HOST_RSP, S_SELF, S_TARGET, S_JUMP_BASE /* where the current jump table begins, from GS on */, S_JUMP_WANT /* the same, never poisoned */,
        S_ODD_RSP, S_ODD_RIP /* see odd_stack */,
        S_RAX, S_RCX, S_TMP0, S_TMP1, S_SITE, S_EA, S_REASON, S_FAULT, S_FLAGS /* AH, AL of lahf; seto al */, S_BACK /* where a stack probe's cold path returns */,
        S_SITES, S_CACHE /* bt->site, bt->cache */, S_LIMIT /* the last offset in a page at which a window's access may begin */, S_FAIL /* where a span goes on without */,
@@ -376,7 +381,8 @@ static inline uint32_t bt_flags_unpack(uint64_t slot)
 
 /* Jump tables (vcpu.h): entries that an address may be in, in a row, a line of the host's cache; which size a mode uses, the first entry of table i, and the hash that generated code computes too. */
 #define JUMP_WAYS 4u
-#define JUMP_WORDS (uint32_t)(sizeof(struct jump_entry) / sizeof(uint64_t))
+#define JUMP_BYTES (uint32_t)sizeof(struct jump_entry)
+_Static_assert(VOFF(jump) % (JUMP_WAYS * sizeof(struct jump_entry)) == 0, "the others of a set are found by their bits");
 /* The mode of kernel code after STAC or CLAC has changed AC, with CR4.SMAP set. */
 static inline uint32_t bt_mode_ac(uint32_t mode, bool ac) { return (mode & ~(uint32_t)MODE_SET) | (ac ? TLB_KERNEL_AC : TLB_KERNEL); }
 static inline bool bt_jump_small(uint32_t mode) { return (mode & MODE_SET) == TLB_USER; }
@@ -392,7 +398,7 @@ static inline uint32_t bt_jump_slot(uint64_t va, uint32_t entries)
 	uint64_t h = 0;
 
 	__asm__("crc32q %1, %0" : "+r"(h) : "r"(va));
-	return (uint32_t)(h / JUMP_WORDS & (entries - 1));
+	return (uint32_t)(h / JUMP_BYTES & (entries - 1));
 }
 /* The wide table's: the context's number goes into the hash. */
 static inline uint32_t bt_jump_wide_slot(uint64_t va, uint32_t context)
@@ -400,9 +406,11 @@ static inline uint32_t bt_jump_wide_slot(uint64_t va, uint32_t context)
 	uint64_t h = context;
 
 	__asm__("crc32q %1, %0" : "+r"(h) : "r"(va));
-	return (uint32_t)(h / JUMP_WORDS & (JUMP_WIDE_ENTRIES - 1));
+	return (uint32_t)(h / JUMP_BYTES & (JUMP_WIDE_ENTRIES - 1));
 }
-#define JUMP_NONE (JUMP_WORDS * JUMP_HEAD_ENTRIES) /* where table 0 begins, in words */
+/* Where a table begins, as in S_JUMP_BASE; table 0. */
+static inline uint64_t bt_jump_base(uint32_t table) { return (uint64_t)VOFF(jump) + JUMP_BYTES * bt_jump_first(table); }
+#define JUMP_NONE ((uint64_t)VOFF(jump[JUMP_HEAD_ENTRIES]))
 #define NO_CONTEXT UINT32_MAX /* the number of table 0: of no entry */
 
 #endif

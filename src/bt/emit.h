@@ -248,11 +248,6 @@ static inline void e_jmp_gs(struct emit *e, int32_t disp) /* jmp qword gs:[disp]
 {
 	e_op_gs(e, false, 0xff, 4, disp);
 }
-static inline void e_jmp_gs_index(struct emit *e, uint8_t index, int32_t disp) /* jmp qword gs:[index*8 + disp] */
-{
-	e_u8(e, 0x65);
-	e_op_mem(e, false, 0xff, 4, NO_BASE, index, 8, disp);
-}
 static inline void e_call_abs(struct emit *e, uint64_t fn) /* uses RAX */
 {
 	e_mov_imm(e, RAX, fn);

@@ -621,7 +621,7 @@ static bool on_host_fault(ucontext_t *context, int signo, siginfo_t *info, int t
 	greg_t *g = context->uc_mcontext.gregs;
 
 	(void)signo, (void)info;
-	__asm__("mov %%gs:%c1, %0" : "=r"(v) : "i"(offsetof(struct vcpu, bt_scratch) + 8 * S_SELF));
+	__asm__("mov %%gs:%c1, %0" : "=r"(v) : "i"(SLOT(S_SELF)));
 	if (odd_stack_fault(v, g)) {
 		odd_stack_return(v, g);
 		return true;
@@ -739,7 +739,7 @@ static int bt_thread_start(struct vcpu *v)
 
 	if (r)
 		return r;
-	return syscall(SYS_arch_prctl, ARCH_SET_GS, v) ? -errno : 0;
+	return syscall(SYS_arch_prctl, ARCH_SET_GS, (char *)v + GS_AT) ? -errno : 0;
 }
 
 /* Makes jump-table 0, which is always empty, current: the next look-up misses and next_code sees v->pending. */

@@ -57,7 +57,7 @@ static uint64_t base_of(const struct vcpu *v, uint32_t fetch_id, uint32_t mode)
 
 	for (uint32_t i = small ? JUMP_LARGE_TABLES : 1; i < (small ? JUMP_TABLES : JUMP_LARGE_TABLES); i++)
 		if (is_context(BV(v), i, fetch_id, mode))
-			return JUMP_WORDS * bt_jump_first(i);
+			return bt_jump_base(i);
 	return JUMP_NONE;
 }
 
@@ -190,7 +190,7 @@ void bt_context_refresh(struct vcpu *v)
 	if (UNLIKELY(!bv->current || bv->context[bv->current].fetch_id != fetch_id || bv->context[bv->current].mode != mode))
 		context_select(v, fetch_id, mode);
 	/* SYSCALL and SYSRET change it in passing. */
-	v->bt_scratch[S_JUMP_WANT] = JUMP_WORDS * bt_jump_first(bv->current);
+	v->bt_scratch[S_JUMP_WANT] = bt_jump_base(bv->current);
 	if (UNLIKELY(!ways_current(v, mode)))
 		ways_refresh(v, mode);
 }

@@ -134,16 +134,17 @@ static inline void e_set_rip(struct emit *e, bool shared, uint64_t va)
 	}
 }
 
-/* The pieces of a look-up in the jump table: T1 := the entry of T0, in words, of the table whose place is in the slot `base`; compares. EFLAGS are free (docs/translator.md). */
+/* The pieces of a look-up in the jump table: T1 := the entry of T0, from GS on, of the table whose place is in the slot `base`; compares. EFLAGS are free (docs/translator.md). */
 static inline void e_jump_entry_of(struct emit *e, uint32_t mode, int32_t base)
 {
 	e_op_rr(e, false, 0x33, T1, T1); /* xor */
 	e_crc32(e, T1, T0);
-	e_alu_imm(e, false, 4, T1, (int32_t)(JUMP_WORDS * (bt_jump_entries(mode) - 1)));
+	e_alu_imm(e, false, 4, T1, (int32_t)(JUMP_BYTES * (bt_jump_entries(mode) - 1)));
 	e_op_gs(e, true, 0x03, T1, base);
 }
 static inline void e_jump_entry(struct emit *e, uint32_t mode) { e_jump_entry_of(e, mode, SLOT(S_JUMP_BASE)); }
-static inline void e_jump_compare(struct emit *e) { e_op_gs_base(e, true, 0x3b, T0, NO_BASE, T1, 8, VOFF(jump[0].key)); }
+static inline void e_jump_compare(struct emit *e) { e_op_gs_base(e, true, 0x3b, T0, T1, NO_BASE, 1, (int32_t)offsetof(struct jump_entry, key)); }
+static inline void e_jump_go(struct emit *e) { e_op_gs_base(e, false, 0xff, 4, T1, NO_BASE, 1, (int32_t)offsetof(struct jump_entry, host)); }
 /* The guest goes on at T0 (B5). Leaves its page in T0. */
 static inline void e_set_page(struct emit *e)
 {

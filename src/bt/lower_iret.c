@@ -133,7 +133,7 @@ static void commit(const struct bt *bt, struct emit *e, bool user)
 	e_patch(hit, e->p);
 	if (user)
 		e_set_page(e);
-	e_jmp_gs_index(e, T1, VOFF(jump[0].host));
+	e_jump_go(e);
 }
 
 static void set_ss(struct emit *e, unsigned dpl)

@@ -22,7 +22,9 @@ static int32_t tag_of(const struct tr *t, bool write)
 {
 	return l1_of(t) + (int32_t)(write ? offsetof(struct tlb_entry, tag_write) : offsetof(struct tlb_entry, tag_read));
 }
-static int32_t stack_of(const struct tr *t) { return VOFF(mmu.stack) + (int32_t)(lower_set_of(t) * sizeof(struct tlb_stack)); }
+static int32_t stack_of(const struct tr *t) { return bt_stack_of(lower_set_of(t)); }
+/* op T0, a member of the stack entry; T1 is 0, which makes the instruction half as long. */
+static void stack_op(struct tr *t, uint8_t opcode, size_t member) { e_op_gs_base(&t->e, true, opcode, T0, T1, NO_BASE, 1, stack_of(t) + (int32_t)member); }
 
 uint32_t lower_site(struct tr *t, enum site_kind kind, unsigned size)
 {
@@ -97,12 +99,13 @@ void lower_stack_lookup(struct tr *t, int32_t bytes, uint8_t *miss[2])
 {
 	struct emit *e = &t->e;
 
-	e_op_gs(e, true, 0x2b, T0, stack_of(t) + (int32_t)offsetof(struct tlb_stack, tag));
-	e_op_gs(e, true, 0x3b, T0, stack_of(t) + (int32_t)offsetof(struct tlb_stack, limit[3]));
+	e_op_rr(e, false, 0x33, T1, T1);
+	stack_op(t, 0x2b, offsetof(struct tlb_stack, tag));
+	stack_op(t, 0x3b, offsetof(struct tlb_stack, limit[3]));
 	miss[0] = e_jcc(e, CC_AE);
 	e_alu_imm(e, true, 7, T0, 4096 - bytes);
 	miss[1] = e_jcc(e, CC_A);
-	e_op_gs(e, true, 0x03, T0, stack_of(t) + (int32_t)offsetof(struct tlb_stack, host));
+	stack_op(t, 0x03, offsetof(struct tlb_stack, host));
 }
 
 void lower_stack_lookup_undo(struct tr *t, struct emit *e)
@@ -140,10 +143,11 @@ void lower_probe_stack(struct tr *t, unsigned size, bool write)
 		return;
 	}
 	tr_before_clobber(t);
-	e_op_gs(e, true, 0x2b, T0, stack_of(t) + (int32_t)offsetof(struct tlb_stack, tag));
-	e_op_gs(e, true, 0x3b, T0, stack_of(t) + (int32_t)offsetof(struct tlb_stack, limit[__builtin_ctz(size)]));
+	e_op_rr(e, false, 0x33, T1, T1);
+	stack_op(t, 0x2b, offsetof(struct tlb_stack, tag));
+	stack_op(t, 0x3b, offsetof(struct tlb_stack, limit[__builtin_ctz(size)]));
 	miss = e_jcc(e, CC_AE);
-	e_op_gs(e, true, 0x03, T0, stack_of(t) + (int32_t)offsetof(struct tlb_stack, host));
+	stack_op(t, 0x03, offsetof(struct tlb_stack, host));
 	e_patch(miss, c->p);
 	lower_stack_missed(t, size, write, true, c)->host = tr_offset(t, e->p);
 }

@@ -301,7 +301,7 @@ static void make_windows(struct bt *bt, struct emit *e, unsigned set)
 static void make_stack(struct bt *bt, struct emit *e, unsigned set, bool write, unsigned n)
 {
 	int32_t l1 = bt_l1_of(set);
-	int32_t entry = VOFF(mmu.stack) + (int32_t)(set * sizeof(struct tlb_stack));
+	int32_t entry = bt_stack_of(set);
 	int32_t tag[2] = { (int32_t)offsetof(struct tlb_entry, tag_write), (int32_t)offsetof(struct tlb_entry, tag_read) };
 	uint8_t *miss;
 
@@ -356,30 +356,27 @@ static void make_jump_wide(struct emit *e, bool small, const uint8_t *missed)
 	const int32_t wide = VOFF(jump_wide);
 	uint8_t *other;
 
-	_Static_assert(sizeof(struct jump_wide) == JUMP_WORDS * sizeof(uint64_t), "indexed by words as the tables are");
+	_Static_assert(sizeof(struct jump_wide) == JUMP_BYTES, "indexed as the tables are");
 	e_load_gs(e, T1, SLOT(S_JUMP_BASE));
-	e_u8(e, 0x65);
-	e_op_mem(e, false, 0x8b, T1, NO_BASE, T1, 8, VOFF(jump) - (int32_t)sizeof(struct jump_entry));
+	e_op_gs_base(e, false, 0x8b, T1, T1, NO_BASE, 1, -(int32_t)sizeof(struct jump_entry));
 	e_op_gs(e, false, 0x89, T1, SLOT(S_TMP1));
 	e_crc32(e, T1, T0);
-	e_alu_imm(e, false, 4, T1, (int32_t)(JUMP_WORDS * (JUMP_WIDE_ENTRIES - 1)));
-	e_op_gs_base(e, true, 0x3b, T0, NO_BASE, T1, 8, wide + (int32_t)offsetof(struct jump_wide, key));
+	e_alu_imm(e, false, 4, T1, (int32_t)(JUMP_BYTES * (JUMP_WIDE_ENTRIES - 1)));
+	e_op_gs_base(e, true, 0x3b, T0, T1, NO_BASE, 1, wide + (int32_t)offsetof(struct jump_wide, key));
 	e_jcc_to(e, CC_NE, missed);
 	e_store_gs(e, SLOT(S_TMP0), T0);
-	e_op_gs_base(e, false, 0x8b, T0, NO_BASE, T1, 8, wide + (int32_t)offsetof(struct jump_wide, context));
+	e_op_gs_base(e, false, 0x8b, T0, T1, NO_BASE, 1, wide + (int32_t)offsetof(struct jump_wide, context));
 	e_op_gs(e, false, 0x3b, T0, SLOT(S_TMP1));
 	other = e_jcc(e, CC_NE);
-	e_op_gs_base(e, false, 0x8b, T0, NO_BASE, T1, 8, wide + (int32_t)offsetof(struct jump_wide, host));
+	e_op_gs_base(e, false, 0x8b, T0, T1, NO_BASE, 1, wide + (int32_t)offsetof(struct jump_wide, host));
 	e_op_gs(e, true, 0x03, T0, SLOT(S_CACHE));
 	e_store_gs(e, SLOT(S_TMP1), T0);
 	e_load_gs(e, T0, SLOT(S_TMP0));
 	e_jump_entry_of(e, small ? TLB_USER : TLB_KERNEL, SLOT(S_JUMP_WANT));
-	e_u8(e, 0x65);
-	e_op_mem(e, true, 0x89, T0, NO_BASE, T1, 8, VOFF(jump[0].key));
+	e_op_gs_base(e, true, 0x89, T0, T1, NO_BASE, 1, (int32_t)offsetof(struct jump_entry, key));
 	e_set_page(e);
 	e_load_gs(e, T0, SLOT(S_TMP1));
-	e_u8(e, 0x65);
-	e_op_mem(e, true, 0x89, T0, NO_BASE, T1, 8, VOFF(jump[0].host));
+	e_op_gs_base(e, true, 0x89, T0, T1, NO_BASE, 1, (int32_t)offsetof(struct jump_entry, host));
 	e_jmp_gs(e, SLOT(S_TMP1));
 	e_patch(other, e->p);
 	e_load_gs(e, T0, SLOT(S_TMP0));
@@ -393,13 +390,13 @@ static void make_look_up(struct bt *bt, struct emit *e, bool small)
 	e_jump_compare(e);
 	e_jcc_to(e, CC_NE, bt->jump_other_sited[small]);
 	e_set_page(e);
-	e_jmp_gs_index(e, T1, VOFF(jump[0].host));
+	e_jump_go(e);
 }
 
 /* Pushes T1 and goes to T0. What misses the stack entry comes back to the push, or the executor does the whole call. */
 static void make_call(struct bt *bt, struct emit *e, unsigned set)
 {
-	const int32_t entry = VOFF(mmu.stack) + (int32_t)(set * sizeof(struct tlb_stack));
+	const int32_t entry = bt_stack_of(set);
 	uint8_t *miss, *push, *back;
 
 	bt->call[set] = e->p;
@@ -490,7 +487,7 @@ void bt_make_stubs(struct bt *bt)
 		bt->jump_other_sited[small] = e.p;
 		e_jump_entry(&e, small ? TLB_USER : TLB_KERNEL);
 		for (unsigned k = 1; k < JUMP_WAYS; k++) {
-			e_alu_imm(&e, false, 6, T1, (int32_t)((k ^ (k - 1)) * JUMP_WORDS)); /* xor */
+			e_alu_imm(&e, false, 6, T1, (int32_t)((k ^ (k - 1)) * JUMP_BYTES)); /* xor */
 			e_jump_compare(&e);
 			hit[k] = e_jcc(&e, CC_E);
 		}
@@ -498,7 +495,7 @@ void bt_make_stubs(struct bt *bt)
 		for (unsigned k = 1; k < JUMP_WAYS; k++)
 			e_patch(hit[k], e.p);
 		e_set_page(&e);
-		e_jmp_gs_index(&e, T1, VOFF(jump[0].host));
+		e_jump_go(&e);
 	}
 	bt_make_iret(bt, &e);
 	for (unsigned n = 0; n < 2 * JUMP_KINDS; n++) {

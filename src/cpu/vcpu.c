@@ -72,7 +72,7 @@ int vcpu_init(struct vcpu *v, struct memory *memory, struct bus *bus, enum pagin
 
 	/* But level 1 of the TLB, which is large and hardly used (mmu_init). */
 	memset(v, 0, offsetof(struct vcpu, mmu.l1));
-	memset(v->mmu.stack, 0, sizeof(*v) - offsetof(struct vcpu, mmu.stack));
+	memset(v->mmu.span, 0, sizeof(*v) - offsetof(struct vcpu, mmu.span));
 	v->memory = memory;
 	v->bus = bus;
 	v->id = id;

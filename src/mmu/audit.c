@@ -146,7 +146,7 @@ static int audit_level2(struct mmu *mmu, const struct tlb2_set *set, bool large,
 
 static int audit_stack(struct mmu *mmu, unsigned set, char *msg, size_t size)
 {
-	const struct tlb_stack *s = &mmu->stack[set];
+	const struct tlb_stack *s = tlb1_stack(mmu, set);
 	mfn_t m = pool_mfn_of(&mmu->memory->pool, (void *)(uintptr_t)s->host);
 	int bad;
 

@@ -185,7 +185,7 @@ static void look_tlb(struct mmu *mmu, struct explain *x)
 
 	for (unsigned s = 0; s < TLB_WORLD; s++) {
 		const struct tlb_entry *e = tlb1_entry(mmu, mmu->world + s, x->va);
-		const struct tlb_stack *stack = &mmu->stack[mmu->world + s];
+		const struct tlb_stack *stack = tlb1_stack(mmu, mmu->world + s);
 
 		/* What is not global in level 1 belongs to the current space. */
 		if (e->tag_read != (x->va & PAGE_MASK) || !(x->current || (e->aux & PTE_G)) || (s == TLB_USER ? x->for_kernel : x->for_user))

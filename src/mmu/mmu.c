@@ -25,7 +25,8 @@ int mmu_init(struct mmu *mmu, struct memory *memory, enum paging_mode mode)
 		}
 	}
 	fill_bytes(priv, 0, sizeof(*priv));
-	fill_bytes(mmu->stack, 0, sizeof(*mmu) - offsetof(struct mmu, stack));
+	fill_bytes(mmu, 0, offsetof(struct mmu, l1));
+	fill_bytes(mmu->span, 0, sizeof(*mmu) - offsetof(struct mmu, span));
 	mmu->memory = memory;
 	mmu->mode = mode;
 	mmu->priv = priv;

@@ -63,15 +63,15 @@ struct mmu_counters {
 };
 
 struct mmu {
-	/* Known to generated code. */
-	struct tlb_entry l1[TLB_SETS][TLB_L1_WIDE];	/* of each, as many as l1_mask tells are in use; the host has not given memory to the rest */
-	struct tlb_stack stack[TLB_SETS];
-	uint64_t span[TLB_SPANS];
-	struct tlb_window window[TLB_SETS][TLB_WINDOWS];
-	uint8_t window_live[TLB_SETS][TLB_WINDOWS];	/* 1: perhaps not empty */
+	/* Known to generated code, which reaches what is next to the begin of l1 with a displacement of a byte (bt/bt_internal.h, GS_AT): the kernel's set and, before it, the first sets' stack entries. */
 	uint32_t l1_mask[TLB_SETS];	/* TLB_L1_MASK(entries) */
 	uint32_t world;			/* first of the sets in use: 0, in guest mode TLB_WORLD */
 	uint32_t sets;			/* how many there are: TLB_SETS as soon as there was a guest */
+	struct tlb_stack stack_entry[TLB_SETS]; /* of the last set first */
+	struct tlb_entry l1[TLB_SETS][TLB_L1_WIDE];	/* of each, as many as l1_mask tells are in use; the host has not given memory to the rest */
+	uint64_t span[TLB_SPANS];
+	struct tlb_window window[TLB_SETS][TLB_WINDOWS];
+	uint8_t window_live[TLB_SETS][TLB_WINDOWS];	/* 1: perhaps not empty */
 	/*
 	 * Fetch ids, [0] for CPL < 3 and [1] for CPL 3: generated code's jump caches hold (id, va) pairs. An id changes
 	 * whenever a translation that mmu_fetch returned under it may have become invalid or another address space is current; a space that
@@ -92,6 +92,8 @@ struct mmu {
 	struct mmu_counters counters;
 	struct mmu_private *priv;	/* second level, paging-structure caches, shadow roots... */
 };
+
+static inline struct tlb_stack *tlb1_stack(struct mmu *mmu, enum tlb_set set) { return &mmu->stack_entry[TLB_SETS - 1 - set]; }
 
 /* Level 1: the slot for va, its number, and how many there are. */
 static inline unsigned tlb1_entries(const struct mmu *mmu, enum tlb_set set) { return (mmu->l1_mask[set] >> TLB_ENTRY_SHIFT) + 1; }

@@ -58,7 +58,7 @@ struct tlb_entry {
  * Always a copy of a writable level-1 entry; whatever drops or changes level-1 entries invalidates it (T6).
  */
 #define TLB_STACK_SIZES 4
-struct tlb_stack { uint64_t tag, host, limit[TLB_STACK_SIZES]; };
+struct tlb_stack { uint64_t limit[TLB_STACK_SIZES], tag, host; };
 
 /*
  * Host addresses that a block of generated code has looked up for several accesses off one base, for use by the later of them; 0: look up

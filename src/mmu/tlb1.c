@@ -48,7 +48,7 @@ static void copies_drop(struct mmu *mmu)
 		mmu->span[i] = 0;
 	for (unsigned s = 0; s < mmu->sets; s++)
 		for (unsigned n = 0; n < TLB_STACK_SIZES; n++)
-			mmu->stack[s].limit[n] = 0;
+			tlb1_stack(mmu, s)->limit[n] = 0;
 	for (unsigned s = 0; s < mmu->sets; s++)
 		windows_empty(mmu, s);
 }

@@ -66,6 +66,41 @@ static void test_jumps_and_calls_to_another_page_find_their_way(void **state)
 	assert_true(bytes[1] < bytes[0]);
 }
 
+/* The same in a kernel, whose direct jumps know where their entries are; and then the other page is another, with other code, in which the function adds 2. */
+static void test_jumps_of_a_kernel_find_their_way_wherever_it_leads(void **state)
+{
+	struct bt_machine *b = *state;
+	struct vcpu *v = b->m->v;
+	uint8_t page[PAGE_SIZE];
+	uint64_t bytes[2], from_c;
+
+	for (unsigned on = 0; on < 2; on++) {
+		bytes[on] = begin(b, TUNE_FIXED_JUMPS, on);
+		code_of_jumps(b);
+		assert_int_equal(memory_read(&b->m->memory, gpa(CODE_AT + PAGE_SIZE), page, sizeof(page)), 0);
+		assert_int_equal(page[7], 1);
+		page[7] = 2;
+		poke(b->m, DATA + 3 * PAGE_SIZE, page, sizeof(page));
+		for (unsigned round = 0; round < 4; round++) {
+			set_page(b->m, DATA, CODE_AT | PTE_P);
+			set_page(b->m, DATA + PAGE_SIZE, (round % 2 ? DATA + 3 * PAGE_SIZE : CODE_AT + PAGE_SIZE) | PTE_P);
+			from_c = v->counters.blocks_executed;
+			v->gpr[RSP] = STACK;
+			v->rip = DATA;
+			v->halted = 0;
+			host_fault_take_signals();
+			engine_bt.run(v);
+			assert_int_equal(v->rip, DATA + 0x2f);
+			assert_int_equal(v->gpr[RAX], 2 * TURNS * (1 + round % 2));
+			assert_int_equal(v->gpr[RBX], TURNS);
+			assert_int_equal(v->gpr[RSI], DATA + 0x1c);
+			assert_true(v->counters.blocks_executed - from_c < 100);
+		}
+		bytes[on] = host_bytes(b) - bytes[on];
+	}
+	assert_true(bytes[1] < bytes[0]);
+}
+
 static __attribute__((noinline)) void code_of_a_call(struct bt_machine *b)
 {
 	CODE(b->m, "7: mov $5, %eax; cmp $6, %eax; call 2f; hlt; .skip 4096 - (. - 7b); 2: pop %rbx; setc %cl; hlt");
@@ -167,6 +202,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_jumps_and_calls_to_another_page_find_their_way),
+		TEST(test_jumps_of_a_kernel_find_their_way_wherever_it_leads),
 		TEST(test_a_call_whose_push_misses_or_faults),
 		TEST(test_samples_make_code_anew_with_its_own_look_ups),
 		TEST(test_misses_of_one_block_go_on_where_they_belong),

@@ -76,7 +76,7 @@ IN_BOTH_MODES(damage_to_level_2_and_to_stack_entries_is_found)
 {
 	struct guest *g = guest_in_use(mode);
 	struct tlb2 *t = &g->mmu.priv->tlb2;
-	struct tlb_stack *s = &g->mmu.stack[TLB_USER];
+	struct tlb_stack *s = tlb1_stack(&g->mmu, TLB_USER);
 	unsigned seen = 0;
 
 	for (unsigned i = 0; i < ARRAY_LEN(t->small); i++) {
