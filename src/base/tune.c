@@ -16,6 +16,7 @@ const struct tune_row tune_rows[TUNE_COUNT] = {
 	[TUNE_WINDOWS] = { "windows", true, "user code that takes much time tries the run of pages that it used last before level 1 of the TLB" },
 	[TUNE_ALL_WINDOWS] = { "all-windows", false, "all user code does, from the start (slower)" },
 	[TUNE_GATHER] = { "gather", true, "move pages that such code uses side by side to frames side by side" },
+	[TUNE_PREFETCH] = { "prefetch", true, "carry the guest's prefetches out, as far as level 1 of the TLB has their pages" },
 	[TUNE_CUT_BLOCKS] = { "cut-blocks", true, "end a block where it runs into another, rather than translate that again" },
 	[TUNE_CODE32] = { "code32", true, "translate 32-bit code with flat segments" },
 	[TUNE_SHARE_BLOCKS] = { "share-blocks", true, "translate a page of user code once for all addresses that it is mapped at" },

@@ -54,6 +54,13 @@ struct tr {
 /* Does the executor do it, whatever its operands? */
 bool tr_for_executor(const struct tr *t, const struct insn *in);
 
+/* Is it a prefetch that is carried out? In 32-bit code none is, so that no segment matters. */
+static inline bool tr_prefetches(const struct tr *t, const struct insn *in)
+{
+	return in->cls == INSN_NOP && in->map == 1 && (in->modrm >> 3 & 7) < (in->opcode == 0x18 ? 4 : in->opcode == 0x0d ? 2 : 0) && in->mem.present && !(t->b->mode & MODE_CODE32) &&
+	       tune_on(t->bt->memory->tune, TUNE_PREFETCH);
+}
+
 /* Whether a branch may go to va under the paging that the block is for. */
 static inline bool tr_canonical(const struct tr *t, uint64_t va) { return va_canonical(va, t->mode & MODE_LA57 ? VA_BITS_5LEVEL : VA_BITS_4LEVEL); }
 
@@ -170,6 +177,7 @@ void tr_before_clobber(struct tr *t);
 void lower_address(struct tr *t, const struct insn *in, int32_t adjust);
 void lower_plain(struct tr *t, const struct insn *in);
 void lower_bt_mem(struct tr *t, const struct insn *in);
+void lower_nop(struct tr *t, const struct insn *in);
 
 /* lower_probe.c */
 /* T0, an address, becomes a host address at which size bytes may be read or written. Clobbers T1 and (tracked) flags. */

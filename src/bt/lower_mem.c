@@ -254,3 +254,21 @@ void lower_bt_mem(struct tr *t, const struct insn *in)
 	e_bytes(e, code, n);
 	note_flags(t, in);
 }
+
+/*
+ * A prefetch is a look-up in level 1 and the host's own: without it code that counts on it waits for the memory that it works to hide. What level 1 does not have is not prefetched (it need
+ * not be: AMD APM vol. 3, "PREFETCHlevel").
+ */
+void lower_nop(struct tr *t, const struct insn *in)
+{
+	struct emit *e = &t->e;
+	uint8_t *miss;
+
+	if (!tr_prefetches(t, in))
+		return;
+	lower_address(t, in, 0);
+	tr_before_clobber(t);
+	miss = lower_lookup(t, 1, false, e);
+	e_u8(e, 0x41), e_u8(e, 0x0f), e_u8(e, in->opcode), e_u8(e, (uint8_t)((in->modrm & 0x38) | (T0 & 7))); /* prefetch [T0] */
+	e_patch(miss, e->p);
+}

@@ -12,11 +12,9 @@
 #include "base/tune.h"
 
 /* Lowering by class; a class without a row goes to the executor. */
-static void lower_nothing(struct tr *t, const struct insn *in) { (void)t, (void)in; }
-
 static void (*const lower_of[INSN_CLASS_COUNT])(struct tr *, const struct insn *) = {
 	[INSN_PLAIN] = lower_plain,
-	[INSN_NOP] = lower_nothing,
+	[INSN_NOP] = lower_nop,
 	[INSN_BT_MEM] = lower_bt_mem,
 	[INSN_JCC] = lower_jcc,
 	[INSN_LOOP] = lower_loop,
@@ -199,7 +197,7 @@ static enum flags_in flags_wanted(const struct tr *t)
 {
 	for (unsigned i = 0; i < t->n; i++) {
 		const struct insn *in = &t->insn[i];
-		bool probes = (in->mem.present && in->mem.size) || in->cls == INSN_PUSH || in->cls == INSN_POP ||
+		bool probes = (in->mem.present && in->mem.size && in->cls != INSN_NOP) || tr_prefetches(t, in) || in->cls == INSN_PUSH || in->cls == INSN_POP ||
 			      in->cls == INSN_LEAVE || in->cls == INSN_CALL || in->cls == INSN_RET || in->cls == INSN_JMP_IND ||
 			      in->cls == INSN_CALL_IND || in->cls == INSN_MOVS || in->cls == INSN_STOS ||
 			      in->cls == INSN_LODS || in->cls == INSN_PUSHF || in->cls == INSN_SYSCALL || in->cls == INSN_IRET || in->cls == INSN_CLI ||
