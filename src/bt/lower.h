@@ -43,6 +43,9 @@ struct tr {
 	/* Cold code that the misses of look-ups go on in: those of sites from `first` on, of a set. */
 	struct { uint8_t *at; uint32_t first; unsigned set; } missed[2];
 	unsigned spans;
+	/* What T0 and T1 hold where kept_at was emitted, as long as nothing is emitted behind it: the guest's R10, R11 or INSN_NO_REG (lower_mem.c). */
+	const uint8_t *kept_at;
+	uint8_t kept[2];
 	/* Not cleared for a new block: */
 	struct insn insn[MAX_BLOCK_INSNS];
 	uint32_t live[MAX_BLOCK_INSNS + 1]; /* flags live before insn i */

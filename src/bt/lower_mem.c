@@ -27,6 +27,50 @@ static bool off_segment(struct tr *t, const struct insn *in, int32_t adjust)
 	return true;
 }
 
+/*
+ * The guest's R10 and R11 come from memory and go there at once. So that what follows need not wait for them, an instruction that leaves one in a temporary notes it (keep), and the next
+ * takes it from there (kept_in). Nothing but those two is emitted between, so no code comes from elsewhere with something else in the temporaries.
+ */
+static void keep(struct tr *t, uint8_t in_t0, uint8_t in_t1)
+{
+	t->kept_at = t->e.p;
+	t->kept[0] = in_t0;
+	t->kept[1] = in_t1;
+}
+
+/* The temporary that holds the guest's reg, or INSN_NO_REG. */
+static uint8_t kept_in(const struct tr *t, uint8_t reg)
+{
+	if (t->kept_at != t->e.p)
+		return INSN_NO_REG;
+	return t->kept[0] == reg ? T0 : t->kept[1] == reg ? T1 : INSN_NO_REG;
+}
+
+static bool is_spilled(uint8_t reg) { return reg == R10 || reg == R11; }
+
+/* Base and index of an address to registers of the host's: T0 and T1 take those that are in memory. */
+static void address_registers(struct tr *t, uint8_t *base, uint8_t *index)
+{
+	const uint8_t b = is_spilled(*base) ? kept_in(t, *base) : *base, x = is_spilled(*index) ? kept_in(t, *index) : *index;
+	const uint8_t for_base = x == T0 ? T1 : T0, for_index = b == T1 ? T0 : T1;
+
+	if (is_spilled(*base) && b == INSN_NO_REG)
+		e_load_gs(&t->e, for_base, VOFF(gpr[*base]));
+	if (is_spilled(*index) && x == INSN_NO_REG)
+		e_load_gs(&t->e, for_index, VOFF(gpr[*index]));
+	*base = is_spilled(*base) && b == INSN_NO_REG ? for_base : b;
+	*index = is_spilled(*index) && x == INSN_NO_REG ? for_index : x;
+}
+
+/* Does a MOV, MOVZX or MOVSX write all of its register, whose old value nobody needs then? */
+static bool moves_whole(const struct insn *in)
+{
+	if (in->opsize < 4 || in->vex_off || in->cls != INSN_PLAIN)
+		return false;
+	return in->map == 0 ? in->opcode == 0x8b || in->opcode == 0x63 || in->opcode >> 3 == 0xb8 >> 3 || (!in->mem.present && (in->opcode == 0x89 || in->opcode == 0xc7)) :
+	       in->map == 1 && (in->opcode & 0xf6) == 0xb6;
+}
+
 void lower_address(struct tr *t, const struct insn *in, int32_t adjust)
 {
 	struct emit *e = &t->e;
@@ -51,14 +95,7 @@ void lower_address(struct tr *t, const struct insn *in, int32_t adjust)
 		e_lea(e, wide, T0, T0, NO_BASE, 1, adjust);
 		return;
 	} else {
-		if (index == R10 || index == R11) {
-			e_load_gs(e, T1, VOFF(gpr[index]));
-			index = T1;
-		}
-		if (base == R10 || base == R11) {
-			e_load_gs(e, T0, VOFF(gpr[base]));
-			base = T0;
-		}
+		address_registers(t, &base, &index);
 		e_lea(e, wide, T0, base == INSN_NO_REG ? NO_BASE : base, index == INSN_NO_REG ? NO_BASE : index, m->scale,
 		      (int32_t)(m->disp + adjust));
 	}
@@ -92,28 +129,69 @@ static void note_flags(struct tr *t, const struct insn *in)
 static void plain_registers(struct tr *t, const struct insn *in)
 {
 	struct emit *e = &t->e;
-	uint16_t used = in->gpr_read | in->gpr_write;
+	const uint16_t used = in->gpr_read | (moves_whole(in) ? 0 : in->gpr_write), named = in->gpr_read | in->gpr_write;
 
 	settle_flags(t, in);
-	if (used & 1u << R10)
-		e_load_gs(e, T0, VOFF(gpr[R10]));
-	if (used & 1u << R11)
-		e_load_gs(e, T1, VOFF(gpr[R11]));
+	if (named & (1u << R10 | 1u << R11)) {
+		const uint8_t r10 = kept_in(t, R10), r11 = kept_in(t, R11);
+
+		if (r10 == T1 && r11 == T0)
+			e_op_rr(e, true, 0x87, T0, T1); /* xchg */
+		else if (r10 == T1 && used & 1u << R10)
+			e_mov_rr(e, T0, T1);
+		else if (r11 == T0 && used & 1u << R11)
+			e_mov_rr(e, T1, T0);
+		if (r10 == INSN_NO_REG && used & 1u << R10)
+			e_load_gs(e, T0, VOFF(gpr[R10]));
+		if (r11 == INSN_NO_REG && used & 1u << R11)
+			e_load_gs(e, T1, VOFF(gpr[R11]));
+	}
 	tr_mark(t);
 	e->p += insn_emit_reg(e->p, in);
 	if (in->gpr_write & 1u << R10)
 		e_store_gs(e, VOFF(gpr[R10]), T0);
 	if (in->gpr_write & 1u << R11)
 		e_store_gs(e, VOFF(gpr[R11]), T1);
+	if (named & (1u << R10 | 1u << R11))
+		keep(t, named & 1u << R10 ? R10 : INSN_NO_REG, named & 1u << R11 ? R11 : INSN_NO_REG);
 	note_flags(t, in);
 }
 
-/* LEA: the address is the result. RIP-relative, segment-free and address-size forms all go through lower_address. */
+/* An address of two registers at most, straight to where it belongs. */
+static bool direct_lea(struct tr *t, const struct insn *in)
+{
+	struct emit *e = &t->e;
+	const struct insn_mem *m = &in->mem;
+	const bool wide = in->opsize == 8 && in->addrsize == 8;
+	const uint8_t to = is_spilled(in->reg) ? T0 : in->reg;
+	uint8_t base = m->base, index = m->index;
+
+	if (in->opsize < 4 || (base == INSN_NO_REG && index == INSN_NO_REG) || !fits32((uint64_t)m->disp))
+		return false;
+	if (base == INSN_BASE_RIP) {
+		if (!wide)
+			return false;
+		e_mov_va(e, t->b->shared, to, tr_next_va(t) + (uint64_t)m->disp);
+	} else {
+		address_registers(t, &base, &index);
+		e_lea(e, wide, to, base == INSN_NO_REG ? NO_BASE : base, index == INSN_NO_REG ? NO_BASE : index, m->scale, (int32_t)m->disp);
+	}
+	if (is_spilled(in->reg)) {
+		e_store_gs(e, VOFF(gpr[in->reg]), T0);
+		keep(t, in->reg, INSN_NO_REG);
+	}
+	return true;
+}
+
+/* LEA: the address is the result. What direct_lea leaves goes through lower_address. */
 static void plain_lea(struct tr *t, const struct insn *in)
 {
 	struct emit *e = &t->e;
-	struct insn flat = *in;
+	struct insn flat;
 
+	if (direct_lea(t, in))
+		return;
+	flat = *in;
 	flat.mem.seg = SEG_DS;
 	lower_address(t, &flat, 0);
 	if (in->opsize == 2) { /* keeps the upper bits: mov r16, T0w */
@@ -195,7 +273,7 @@ static void plain_memory(struct tr *t, const struct insn *in)
 			lower_probe(t, in->mem.size, in->mem.write);
 	}
 	settle_flags(t, in);
-	if (temp != INSN_NO_REG)
+	if (temp != INSN_NO_REG && !moves_whole(in))
 		e_load_gs(e, T1, VOFF(gpr[temp]));
 	if (swapped)
 		e_op_rr(e, true, 0x87, T0, RSI); /* xchg */
@@ -205,6 +283,8 @@ static void plain_memory(struct tr *t, const struct insn *in)
 		e_op_rr(e, true, 0x87, T0, RSI);
 	if (temp != INSN_NO_REG && in->gpr_write & 1u << temp)
 		e_store_gs(e, VOFF(gpr[temp]), T1);
+	if (temp != INSN_NO_REG)
+		keep(t, INSN_NO_REG, temp);
 	note_flags(t, in);
 }
 
