@@ -326,6 +326,23 @@ const struct mark *bt_mark_of(struct bt *bt, const struct block *b, uint32_t hos
 	return 0;
 }
 
+/* Looks at v->pending; the jump if it is zero, or not, to be patched. Clobbers EFLAGS. */
+static uint8_t *look_at_pending(struct emit *e, uint8_t cc)
+{
+	e_u8(e, 0x65); /* cmp dword gs:[pending], 0 */
+	e_u8(e, 0x83);
+	e_modrm(e, 7, NO_BASE, NO_BASE, 1, VOFF(pending));
+	e_u8(e, 0);
+	return e_jcc(e, cc);
+}
+
+void bt_poll_before(struct bt *bt, struct block *b, struct emit *hot, struct emit *cold)
+{
+	b->poll[0] = (uint32_t)(hot->p - bt->cache);
+	e_patch(look_at_pending(hot, CC_NE), cold->p);
+	cold_leave(bt, cold, b, false, LEAVE_POLL);
+}
+
 uint8_t *bt_poll_entry(struct bt *bt, struct block *b, bool flags_saved)
 {
 	uint32_t *slot = &b->poll[flags_saved];
@@ -340,14 +357,7 @@ uint8_t *bt_poll_entry(struct bt *bt, struct block *b, bool flags_saved)
 	bt_profile_cold(bt, b, e.p);
 	*slot = (uint32_t)(e.p - bt->cache);
 	if (flags_saved || b->flags_any) { /* EFLAGS are free */
-		uint8_t *none;
-
-		e_u8(&e, 0x65); /* cmp dword gs:[pending], 0 */
-		e_u8(&e, 0x83);
-		e_modrm(&e, 7, NO_BASE, NO_BASE, 1, VOFF(pending));
-		e_u8(&e, 0);
-		none = e_jcc(&e, CC_E);
-		e_patch(none, bt->cache + to);
+		e_patch(look_at_pending(&e, CC_E), bt->cache + to);
 		cold_leave(bt, &e, b, flags_saved, LEAVE_POLL);
 	} else {
 		uint8_t *none;

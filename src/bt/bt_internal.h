@@ -84,6 +84,7 @@ struct block {
 	uint32_t dead : 1;
 	uint32_t shared : 1;	/* runs at whatever page its frame is mapped (B5) */
 	uint32_t flags_any : 1;	/* the code does not care about the flags that it is entered with */
+	uint32_t seam : 1;	/* no jump is known to lead here: another block was full, or the executor did what is before, or IRET came back */
 	uint32_t first_site;	/* into bt->site; up to the next block's */
 	uint32_t hash_next, frame_next, frame2_next; /* index + 1 */
 };
@@ -308,6 +309,9 @@ void bt_window_missed(struct bt *bt, struct block *b, unsigned window, uint32_t 
 void bt_insert(struct bt *bt, struct block *b);
 void bt_invalidate_range(struct bt *bt, mfn_t m, unsigned offset, unsigned len);
 void bt_flush(struct bt *bt);
+struct emit;
+/* At the end of hot code, before a block that does not care about flags: its polling entry, from which it is fallen into. */
+void bt_poll_before(struct bt *bt, struct block *b, struct emit *hot, struct emit *cold);
 /* evict.c: room for new blocks, in an empty part of the cache or in one that is emptied; and empties that of a block which needs more room. */
 void bt_make_room(struct bt *bt);
 void bt_evict(struct bt *bt, const struct block *b);

@@ -172,6 +172,28 @@ static bool exec_one(struct vcpu *v)
 	return exec_insn(v, &d->in) == EXEC_NEXT;
 }
 
+/* Has the vcpu come to rip other than by a jump there (struct block, seam)? By how it left generated code last; a guess will do. */
+static bool by_seam(const struct vcpu *v)
+{
+	const struct bt *bt = BV(v)->bt;
+	const uint32_t n = (uint32_t)v->bt_scratch[S_SITE];
+
+	switch ((enum leave_reason)(uint32_t)v->bt_scratch[S_REASON]) {
+	case LEAVE_DISPATCH:
+		if (n & BLOCK_SITE)
+			return bt->block[n & ~BLOCK_SITE].seam;
+		return bt->site[n].kind == SITE_LINK && bt->site[n].more == (bt->block[bt->site[n].block].va & ~PAGE_MASK) + bt->block[bt->site[n].block].len;
+	case LEAVE_JUMP:
+		return bt->site[n].kind == SITE_FAR;
+	case LEAVE_EXEC:
+	case LEAVE_SLOW:
+	case LEAVE_FAULT:
+		return true;
+	default:
+		return false;
+	}
+}
+
 /* The block at rip in the current context, made if need be; 0: something else happened (a fault was delivered, or stop). */
 static struct block *find_block(struct vcpu *v, bool singly, bool *stop)
 {
@@ -218,6 +240,7 @@ static struct block *find_block(struct vcpu *v, bool singly, bool *stop)
 		return 0;
 	}
 	b = r.out;
+	b->seam = by_seam(v);
 	bt_insert(bt, b);
 	{
 		unsigned off = (unsigned)(b->va & ~PAGE_MASK), end = off + b->len;
@@ -394,6 +417,7 @@ static uint8_t *next_code(struct vcpu *v, uint32_t site)
 			site = NO_SITE;
 			continue;
 		}
+		b->seam &= by_seam(v);
 		if (site != NO_SITE && bt->generation == generation)
 			link_site(v, site, b);
 		site = NO_SITE;

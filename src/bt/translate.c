@@ -136,15 +136,21 @@ bool tr_for_executor(const struct tr *t, const struct insn *in)
 static enum insn_mode decode_mode(const struct tr *t) { return tr_wide(t) ? INSN_MODE_64 : INSN_MODE_32; }
 
 /*
- * Does another block begin at this offset of t->b? Then t->b ends there, rather than translate the rest again. Not behind STI, whose lowering wants to see what follows.
+ * Does another block begin at this offset of t->b? Then t->b ends there, rather than translate the rest again. Not behind STI, whose lowering wants to see what follows; and where time is spent
+ * not for a seam, lest a loop is in two pieces for good because somebody once came into it half-way.
  */
 static bool runs_into(const struct tr *t, unsigned off)
 {
 	const struct block *b = t->b;
 	const unsigned at = (unsigned)(b->va & ~PAGE_MASK) + off;
 
-	return at < PAGE_SIZE && bt_maybe_head(t->bt, b->mfn, at) && tune_on(t->bt->memory->tune, TUNE_CUT_BLOCKS) && t->insn[t->n - 1].cls != INSN_STI &&
-	       bt_find(t->bt, mfn(b->mfn), MFN_NONE, b->va + off, b->mode & ~(uint32_t)MODE_SINGLY, b->shared);
+	const struct tune *tune = t->bt->memory->tune;
+	const struct block *next;
+
+	if (at >= PAGE_SIZE || !bt_maybe_head(t->bt, b->mfn, at) || !tune_on(tune, TUNE_CUT_BLOCKS) || t->insn[t->n - 1].cls == INSN_STI)
+		return false;
+	next = bt_find(t->bt, mfn(b->mfn), MFN_NONE, b->va + off, b->mode & ~(uint32_t)MODE_SINGLY, b->shared);
+	return next && !(next->seam && (bt_wants_windows(bt_windows_of(t->bt, b->mfn, at)) || tune_on(tune, TUNE_ALL_WINDOWS)));
 }
 
 /* Decodes up to the block's end. False if not even one instruction lies within the bytes given. */
@@ -216,12 +222,23 @@ static enum flags_in flags_wanted(const struct tr *t)
 	return FLAGS_HOST;
 }
 
+/* Is the block a loop: does it jump to where it begins? */
+static bool is_loop(const struct tr *t)
+{
+	for (unsigned i = 0; i < t->n; i++)
+		if (t->insn[i].cls == INSN_JCC && t->off[i] + t->insn[i].len + t->insn[i].imm == 0)
+			return true;
+	return false;
+}
+
 static void emit_entries(struct tr *t)
 {
 	struct block *b = t->b;
 
 	switch (flags_wanted(t)) {
 	case FLAGS_ANY:
+		if (is_loop(t)) /* its polling entry is where it costs no jump */
+			bt_poll_before(t->bt, b, &t->e, &t->cold);
 		/*
 		 * Dead: calling them "in host" costs nothing. But other code may come in the place of this, to which they matter: a
 		 * dead block's entries must still tell who comes with the flags in the slot.

@@ -562,6 +562,28 @@ static void test_without_the_switch_nothing_has_windows(void **state)
 }
 
 /* Copies of 64 bytes, every other one across the end of a page: the others are done without a call of C. */
+/* The block before the loop is full in the middle of it, so the first turn's rest is a block of its own. How many blocks run. (A function, since its labels may come once only.) */
+static __attribute__((noinline)) uint64_t blocks_of_a_loop(struct bt_machine *b)
+{
+	const uint64_t before = b->m->v->counters.blocks_executed;
+	const struct vcpu *v = RUN(b, "xor %eax, %eax; mov $1000, %ecx; .skip 43, 0x90; 1: inc %rax; lea 1(%rbx), %rbx; lea 2(%rbx), %rbx; nop; dec %ecx; jnz 1b; hlt");
+
+	assert_int_equal(v->gpr[RAX], 1000);
+	return v->counters.blocks_executed - before;
+}
+
+/* The other turns are one block nevertheless, where time is spent. */
+static void test_a_hot_loop_is_one_block_wherever_it_was_entered(void **state)
+{
+	struct bt_machine *b = *state;
+
+	b->tune.on[TUNE_COUNT_BLOCKS] = true;
+	assert_in_range(blocks_of_a_loop(b), 1990, 2010);
+	b->tune.on[TUNE_ALL_WINDOWS] = true;
+	bt_flush(b->state);
+	assert_in_range(blocks_of_a_loop(b), 990, 1010);
+}
+
 static void test_short_copies_within_a_page_stay_in_generated_code(void **state)
 {
 	struct bt_machine *b = *state;
@@ -654,6 +676,7 @@ int main(void)
 		TEST(test_endless_loops_of_every_shape_stop_on_request),
 		TEST(test_branch_to_an_address_that_is_not_canonical_faults_at_the_branch),
 		TEST(test_division_fault_names_the_division),
+		TEST(test_a_hot_loop_is_one_block_wherever_it_was_entered),
 		TEST(test_short_copies_within_a_page_stay_in_generated_code),
 		TEST(test_runs_of_the_stack_across_pages_stay_in_generated_code),
 		TEST(test_accesses_of_user_code_within_a_run_of_pages_stay_in_its_window),
