@@ -73,7 +73,10 @@ static inline uint8_t e_rex(bool w, uint8_t reg, uint8_t index, uint8_t base)
 
 static inline uint8_t *put_op_mem(uint8_t *p, bool w, uint8_t opcode, uint8_t reg, uint8_t base, uint8_t index, uint8_t scale, int32_t disp)
 {
-	*p++ = e_rex(w, reg, index, base);
+	const uint8_t rex = e_rex(w, reg, index, base);
+
+	if (rex != 0x40 || !(opcode & 1)) /* of bytes: SPL to DIL have one */
+		*p++ = rex;
 	*p++ = opcode;
 	return put_modrm(p, reg, base, index, scale, disp);
 }

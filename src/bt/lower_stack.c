@@ -193,11 +193,59 @@ static void load_popped(struct tr *t, const struct insn *in, int32_t at)
 		e_store_gs(e, VOFF(gpr[r]), T1);
 }
 
+/* What may stand between PUSHes of a run: registers only, without the two that are in memory, and RSP as it is. Compilers copy arguments into the registers that they have just saved. */
+static bool between_pushes(const struct tr *t, const struct insn *in)
+{
+	const uint16_t used = in->gpr_read | in->gpr_write;
+
+	return in->cls == INSN_PLAIN && !in->mem.present && tr_cannot_fault(in) && !tr_for_executor(t, in) && !(used & (1u << R10 | 1u << R11)) && !(in->gpr_write & 1u << RSP);
+}
+
+/* The run that begins with the current PUSH: how many instructions, and how many of them push. */
+static unsigned pushes(const struct tr *t, unsigned *count)
+{
+	const struct insn *in = &t->insn[t->i];
+	unsigned n = 0;
+
+	*count = 0;
+	for (unsigned k = 0; k < t->n - t->i; k++) {
+		if (groups_push(t, &in[k]))
+			n = k + 1, (*count)++;
+		else if (!between_pushes(t, &in[k]))
+			break;
+	}
+	return n;
+}
+
+static void lower_pushes(struct tr *t, unsigned n, unsigned count)
+{
+	const struct insn *in = &t->insn[t->i];
+	const unsigned first = t->i;
+	const int32_t word = tr_word(t);
+	unsigned done = 0, moved = 0;
+
+	check_run(t, -word * (int32_t)count, word * (int32_t)count, true);
+	for (unsigned k = 0; k < n; k++) {
+		if (groups_push(t, &in[k])) {
+			store_pushed(t, &in[k], word * (int32_t)(count - ++done));
+			continue;
+		}
+		if (in[k].gpr_read & 1u << RSP) {
+			tr_move_rsp(t, -word * (int32_t)(done - moved));
+			moved = done;
+		}
+		t->i = first + k;
+		lower_plain(t, &in[k]);
+	}
+	t->i = first;
+	tr_move_rsp(t, -word * (int32_t)(done - moved));
+}
+
 unsigned lower_stack_run(struct tr *t)
 {
 	const struct insn *in = &t->insn[t->i];
 	const int32_t word = tr_word(t);
-	unsigned n = 0, most = t->n - t->i;
+	unsigned n = 0, count, most = t->n - t->i;
 	bool ret;
 
 	if (!tune_on(t->bt->memory->tune, TUNE_GROUP_STACK))
@@ -206,14 +254,10 @@ unsigned lower_stack_run(struct tr *t)
 	if (t->singly)
 		return 0;
 	if (groups_push(t, in)) {
-		while (n < most && groups_push(t, &in[n]))
-			n++;
-		if (n < 2)
+		n = pushes(t, &count);
+		if (count < 2)
 			return 0;
-		check_run(t, -word * (int32_t)n, word * (int32_t)n, true);
-		for (unsigned k = 0; k < n; k++)
-			store_pushed(t, &in[k], word * (int32_t)(n - 1 - k));
-		tr_move_rsp(t, -word * (int32_t)n);
+		lower_pushes(t, n, count);
 		return n;
 	}
 	if (!groups_pop(t, in))
