@@ -2,7 +2,7 @@
  * jump.c - jump tables: from guest addresses to translated code, one table a context. docs/translator.md, "Edges".
  *
  * A table is an array of entries in sets of JUMP_WAYS. Generated code looks where the address hashes to (lower_flow.c), a stub then looks at the others of the
- * set (stubs.c), where bt_jump_put has moved what it displaced: a few hot targets with one hash do not drive each other out, as two or three of a kernel's always do.
+ * set (stubs.c), where bt_jump_put has moved what it displaced, and lets what it finds change places with that: a few hot targets with one hash do not drive each other out, as two or three of a kernel's always do.
  * An empty entry holds an address that hashes to another set, so that no look-up can hit it.
  *
  * Behind the tables is a wide one for all contexts, whose entries hold the number of their context: what a table has no more room for is found there by the

@@ -383,6 +383,34 @@ static void make_jump_wide(struct emit *e, bool small, const uint8_t *missed)
 	e_jmp_to(e, missed);
 }
 
+/*
+ * T0 is in entry T1 of the jump table, the one of its set with number k from where it belongs. It changes places with what is there: next time it is found at once. The table is nobody else's: a kick
+ * only puts another in force.
+ */
+static void make_jump_swap(struct emit *e, int32_t k)
+{
+	const int32_t key = (int32_t)offsetof(struct jump_entry, key), host = (int32_t)offsetof(struct jump_entry, host), other = k * (int32_t)JUMP_BYTES;
+
+	e_store_gs(e, SLOT(S_TMP0), T0);
+	e_op_gs_base(e, true, 0x8b, T0, T1, NO_BASE, 1, host);
+	e_store_gs(e, SLOT(S_TMP1), T0);
+	e_alu_imm(e, false, 6, T1, other); /* xor */
+	e_op_gs_base(e, true, 0x8b, T0, T1, NO_BASE, 1, host);
+	e_store_gs(e, SLOT(S_TARGET), T0);
+	e_op_gs_base(e, true, 0x8b, T0, T1, NO_BASE, 1, key);
+	e_alu_imm(e, false, 6, T1, other);
+	e_op_gs_base(e, true, 0x89, T0, T1, NO_BASE, 1, key);
+	e_load_gs(e, T0, SLOT(S_TARGET));
+	e_op_gs_base(e, true, 0x89, T0, T1, NO_BASE, 1, host);
+	e_alu_imm(e, false, 6, T1, other);
+	e_load_gs(e, T0, SLOT(S_TMP1));
+	e_op_gs_base(e, true, 0x89, T0, T1, NO_BASE, 1, host);
+	e_load_gs(e, T0, SLOT(S_TMP0));
+	e_op_gs_base(e, true, 0x89, T0, T1, NO_BASE, 1, key);
+	e_set_page(e);
+	e_jmp_gs(e, SLOT(S_TMP1));
+}
+
 /* T0 looked up in the jump table; S_SITE is set. */
 static void make_look_up(struct bt *bt, struct emit *e, bool small)
 {
@@ -492,10 +520,10 @@ void bt_make_stubs(struct bt *bt)
 			hit[k] = e_jcc(&e, CC_E);
 		}
 		make_jump_wide(&e, small, jump_missed);
-		for (unsigned k = 1; k < JUMP_WAYS; k++)
+		for (unsigned k = 1; k < JUMP_WAYS; k++) {
 			e_patch(hit[k], e.p);
-		e_set_page(&e);
-		e_jump_go(&e);
+			make_jump_swap(&e, (int32_t)k);
+		}
 	}
 	bt_make_iret(bt, &e);
 	for (unsigned n = 0; n < 2 * JUMP_KINDS; n++) {

@@ -221,6 +221,33 @@ static void test_targets_of_one_hash_do_not_drive_each_other_out(void **state)
 	}
 }
 
+/* Of two targets of one hash, the one that was jumped to last is where both are looked for first; the other is in the same set. */
+static void test_a_target_found_in_its_set_is_found_at_once_afterwards(void **state)
+{
+	struct bt_machine *b = *state;
+	struct vcpu *v = b->m->v;
+	const uint8_t ret = 0xc3;
+	uint64_t target[2] = { DATA + 0x100, DATA + 0x108 };
+	const struct jump_entry *home;
+	unsigned others = 0;
+
+	while (bt_jump_slot(target[1], JUMP_LARGE_ENTRIES) != bt_jump_slot(target[0], JUMP_LARGE_ENTRIES))
+		target[1] += 8;
+	b->tune.on[TUNE_JUMP_WIDE] = false;
+	for (unsigned i = 0; i < 2; i++)
+		poke(b->m, target[i], &ret, 1);
+	for (unsigned i = 0; i < 2; i++) {
+		v->gpr[RBX] = target[i];
+		v->gpr[RDX] = target[!i];
+		RUN(b, "call *%rbx; call *%rdx; call *%rbx; hlt");
+		home = &v->jump[bt_jump_first(v->bt->current)] + bt_jump_slot(target[0], JUMP_LARGE_ENTRIES);
+		assert_int_equal(home->key, target[i]);
+		for (unsigned k = 1; k < JUMP_WAYS; k++)
+			others += v->jump[(unsigned)(home - v->jump) ^ k].key == target[!i];
+		assert_int_equal(others, 1 + i);
+	}
+}
+
 /* As many targets as a set has entries, each hashing to another of them: all are found at once, in whatever order they came. */
 static void test_a_set_of_the_jump_table_holds_as_many_targets_as_it_has_ways(void **state)
 {
@@ -686,6 +713,7 @@ int main(void)
 		TEST(test_precise_flags_keep_what_nobody_reads),
 		TEST(test_instruction_across_pages_runs_translated),
 		TEST(test_switches_that_are_off_change_no_result),
+		TEST(test_a_target_found_in_its_set_is_found_at_once_afterwards),
 		TEST(test_a_set_of_the_jump_table_holds_as_many_targets_as_it_has_ways),
 		TEST(test_what_the_jump_table_lost_is_found_in_the_wide_table),
 		TEST(test_jump_tables_forget_what_is_mapped_elsewhere),
