@@ -250,8 +250,8 @@ void lower_loop(struct tr *t, const struct insn *in);
 void lower_jmp(struct tr *t, const struct insn *in);
 void lower_call(struct tr *t, const struct insn *in);
 void lower_ret(struct tr *t, const struct insn *in);
-/* The rest of a RET: T0 is the target, RSP is still to move by `pop`; t->i is the RET. */
-void lower_ret_to(struct tr *t, int32_t pop);
+/* The rest of a RET: T0 is the target, RSP is still to move by `move`, of which `pop` is the RET's part; t->i is the RET. */
+void lower_ret_to(struct tr *t, int32_t move, int32_t pop);
 void lower_indirect(struct tr *t, const struct insn *in);
 /* Ends the block: on to va (direct, patchable or through the jump table). */
 void lower_exit(struct tr *t, uint64_t va);

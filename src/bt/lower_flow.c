@@ -318,12 +318,12 @@ void lower_call(struct tr *t, const struct insn *in)
 	lower_exit(t, target);
 }
 
-void lower_ret_to(struct tr *t, int32_t pop)
+void lower_ret_to(struct tr *t, int32_t move, int32_t pop)
 {
 	uint32_t site = branch_site(t, (int16_t)-pop);
 
 	tr_before_clobber(t);
-	tr_move_rsp(t, pop);
+	tr_move_rsp(t, move);
 	jump_table(t, &t->e, site, JUMP_RETURN);
 	t->ended = true;
 }
@@ -339,7 +339,7 @@ void lower_ret(struct tr *t, const struct insn *in)
 	tr_copy(t, T0, RSP);
 	lower_probe_stack(t, tr_word(t), false);
 	tr_load(t, T0, T0, 0);
-	lower_ret_to(t, pop);
+	lower_ret_to(t, pop, pop);
 }
 
 /* JMP and CALL through a register or memory. */

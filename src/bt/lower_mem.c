@@ -96,8 +96,10 @@ void lower_address(struct tr *t, const struct insn *in, int32_t adjust)
 		return;
 	} else {
 		address_registers(t, &base, &index);
-		e_lea(e, wide, T0, base == INSN_NO_REG ? NO_BASE : base, index == INSN_NO_REG ? NO_BASE : index, m->scale,
-		      (int32_t)(m->disp + adjust));
+		if (index == INSN_NO_REG && m->disp + adjust == 0)
+			e_op_rr(e, wide, 0x8b, T0, base); /* which costs the host less */
+		else
+			e_lea(e, wide, T0, base == INSN_NO_REG ? NO_BASE : base, index == INSN_NO_REG ? NO_BASE : index, m->scale, (int32_t)(m->disp + adjust));
 	}
 	if (seg) {
 		e_load_gs(e, T1, VOFF(seg) + (int32_t)(m->seg * sizeof(struct segment) + offsetof(struct segment, base)));

@@ -146,7 +146,10 @@ static void check_run(struct tr *t, int32_t low, int32_t bytes, bool write)
 	uint8_t *miss[2], *crosses;
 
 	tr_before_clobber(t);
-	tr_lea(t, T0, RSP, low);
+	if (low)
+		tr_lea(t, T0, RSP, low);
+	else
+		tr_copy(t, T0, RSP);
 	lower_stack_lookup(t, bytes, miss);
 	e_patch(miss[0], c->p);
 	lower_stack_lookup_undo(t, c);
@@ -193,59 +196,67 @@ static void load_popped(struct tr *t, const struct insn *in, int32_t at)
 		e_store_gs(e, VOFF(gpr[r]), T1);
 }
 
-/* What may stand between PUSHes of a run: registers only, without the two that are in memory, and RSP as it is. Compilers copy arguments into the registers that they have just saved. */
-static bool between_pushes(const struct tr *t, const struct insn *in)
+/*
+ * What may stand in a run between PUSHes, or between POPs: registers only, without the two that are in memory, and RSP as it is. Compilers copy arguments into the registers that they have just saved, and
+ * results while they restore them.
+ */
+static bool between(const struct tr *t, const struct insn *in)
 {
 	const uint16_t used = in->gpr_read | in->gpr_write;
 
 	return in->cls == INSN_PLAIN && !in->mem.present && tr_cannot_fault(in) && !tr_for_executor(t, in) && !(used & (1u << R10 | 1u << R11)) && !(in->gpr_write & 1u << RSP);
 }
 
-/* The run that begins with the current PUSH: how many instructions, and how many of them push. */
-static unsigned pushes(const struct tr *t, unsigned *count)
+/* The run of what `groups` that begins with the current instruction: how many instructions, and how many of them are of the stack. */
+static unsigned run_of(const struct tr *t, bool (*groups)(const struct tr *, const struct insn *), unsigned *count)
 {
 	const struct insn *in = &t->insn[t->i];
 	unsigned n = 0;
 
 	*count = 0;
 	for (unsigned k = 0; k < t->n - t->i; k++) {
-		if (groups_push(t, &in[k]))
+		if (groups(t, &in[k]))
 			n = k + 1, (*count)++;
-		else if (!between_pushes(t, &in[k]))
+		else if (!between(t, &in[k]))
 			break;
 	}
 	return n;
 }
 
-static void lower_pushes(struct tr *t, unsigned n, unsigned count)
+/* The n instructions of a run, all within what check_run found: T0 is its host address, `bytes` its length. RSP is moved by what is returned, less than all: where others between want it. */
+static int32_t lower_run(struct tr *t, unsigned n, bool push, int32_t bytes)
 {
 	const struct insn *in = &t->insn[t->i];
 	const unsigned first = t->i;
 	const int32_t word = tr_word(t);
-	unsigned done = 0, moved = 0;
+	int32_t done = 0, moved = 0;
 
-	check_run(t, -word * (int32_t)count, word * (int32_t)count, true);
 	for (unsigned k = 0; k < n; k++) {
-		if (groups_push(t, &in[k])) {
-			store_pushed(t, &in[k], word * (int32_t)(count - ++done));
+		if (push ? groups_push(t, &in[k]) : groups_pop(t, &in[k])) {
+			if (push)
+				store_pushed(t, &in[k], bytes - word - done);
+			else
+				load_popped(t, &in[k], done);
+			done += word;
 			continue;
 		}
-		if (in[k].gpr_read & 1u << RSP) {
-			tr_move_rsp(t, -word * (int32_t)(done - moved));
+		if (in[k].gpr_read & 1u << RSP && moved != done) {
+			tr_move_rsp(t, push ? moved - done : done - moved);
 			moved = done;
 		}
 		t->i = first + k;
 		lower_plain(t, &in[k]);
 	}
 	t->i = first;
-	tr_move_rsp(t, -word * (int32_t)(done - moved));
+	return moved;
 }
 
 unsigned lower_stack_run(struct tr *t)
 {
 	const struct insn *in = &t->insn[t->i];
 	const int32_t word = tr_word(t);
-	unsigned n = 0, count, most = t->n - t->i;
+	int32_t bytes, moved;
+	unsigned n, end, count;
 	bool ret;
 
 	if (!tune_on(t->bt->memory->tune, TUNE_GROUP_STACK))
@@ -254,29 +265,34 @@ unsigned lower_stack_run(struct tr *t)
 	if (t->singly)
 		return 0;
 	if (groups_push(t, in)) {
-		n = pushes(t, &count);
+		n = run_of(t, groups_push, &count);
 		if (count < 2)
 			return 0;
-		lower_pushes(t, n, count);
+		bytes = word * (int32_t)count;
+		check_run(t, -bytes, bytes, true);
+		moved = lower_run(t, n, true, bytes);
+		tr_move_rsp(t, moved - bytes);
 		return n;
 	}
 	if (!groups_pop(t, in))
 		return 0;
-	while (n < most && groups_pop(t, &in[n]))
-		n++;
-	ret = n < most && in[n].cls == INSN_RET && in[n].opsize == word && !in[n].imm;
-	if (n + ret < 2)
+	n = end = run_of(t, groups_pop, &count);
+	while (t->i + end < t->n && between(t, &in[end]))
+		end++;
+	ret = t->i + end < t->n && in[end].cls == INSN_RET && in[end].opsize == word && !in[end].imm;
+	if (ret)
+		n = end;
+	if (count + ret < 2)
 		return 0;
-	check_run(t, 0, word * (int32_t)(n + ret), false);
-	for (unsigned k = 0; k < n; k++)
-		load_popped(t, &in[k], word * (int32_t)k);
+	bytes = word * (int32_t)(count + ret);
+	check_run(t, 0, bytes, false);
+	moved = lower_run(t, n, false, bytes);
 	if (!ret) {
-		tr_move_rsp(t, word * (int32_t)n);
+		tr_move_rsp(t, bytes - moved);
 		return n;
 	}
-	tr_load(t, T0, T0, word * (int32_t)n);
-	tr_move_rsp(t, word * (int32_t)n);
+	tr_load(t, T0, T0, bytes - word);
 	t->i += n;
-	lower_ret_to(t, word);
+	lower_ret_to(t, bytes - moved, word);
 	return 1;
 }

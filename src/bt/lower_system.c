@@ -194,8 +194,8 @@ void lower_swapgs(struct tr *t, const struct insn *in)
 /* The host's counter and the guest's offset; CR4.TSD denies it outside of CPL 0. */
 void lower_rdtsc(struct tr *t, const struct insn *in)
 {
-	static const uint8_t rdtsc[] = { 0x0f, 0x31, 0x48, 0xc1, 0xe2, 32, 0x48, 0x09, 0xd0 /* shl rdx, 32; or rax, rdx */ };
-	static const uint8_t lfence[] = { 0x0f, 0xae, 0xe8 };
+	static const uint8_t rdtsc[] = { 0x0f, 0x31 }, rdtscp[] = { 0x0f, 0x01, 0xf9 };
+	static const uint8_t whole[] = { 0x48, 0xc1, 0xe2, 32, 0x48, 0x09, 0xd0 /* shl rdx, 32; or rax, rdx */ };
 	struct emit *e = &t->e;
 
 	tr_before_clobber(t);
@@ -203,9 +203,11 @@ void lower_rdtsc(struct tr *t, const struct insn *in)
 		test_cr4(e, CR4_TSD);
 		lower_executor_if(t, CC_NE);
 	}
-	if (in->cls == INSN_RDTSCP) /* waits for what is before it */
-		e_bytes(e, lfence, sizeof(lfence));
-	e_bytes(e, rdtsc, sizeof(rdtsc));
+	if (in->cls == INSN_RDTSCP) /* waits for what is before it, and is quicker than a fence */
+		e_bytes(e, rdtscp, sizeof(rdtscp));
+	else
+		e_bytes(e, rdtsc, sizeof(rdtsc));
+	e_bytes(e, whole, sizeof(whole));
 	e_op_gs(e, true, 0x03, RAX, VOFF(tsc_offset));
 	if (t->mode & MODE_GUEST)
 		e_op_gs(e, true, 0x03, RAX, VOFF(svm.tsc_offset));

@@ -1,6 +1,6 @@
 /*
- * bt_stack_test.c - runs of PUSHes with other instructions in between (src/bt/lower_stack.c), as functions begin with: whatever stands there, and wherever the stack ends, the same
- * result as by the executor.
+ * bt_stack_test.c - runs of PUSHes, and of POPs and a RET, with other instructions in between (src/bt/lower_stack.c), as functions begin and end: whatever stands there, and wherever the stack ends,
+ * the same result as by the executor.
  */
 #include "bt_machine.h"
 
@@ -17,6 +17,7 @@ static int setup(void **state)
 	seed = 1;
 	set_gate(m, VEC_UD, 0xe, 0, 1, true, KERNEL_CS);
 	set_gate(m, VEC_PF, 0xe, 0, 1, true, KERNEL_CS);
+	set_gate(m, VEC_GP, 0xe, 0, 1, true, KERNEL_CS);
 	return 0;
 }
 
@@ -39,14 +40,15 @@ static unsigned not_rsp(void)
 	return r == RSP ? RBX : r;
 }
 
-static uint8_t *one(uint8_t *p)
+static uint8_t *one(uint8_t *p, bool pops)
 {
 	static const uint8_t alu[] = { 0x01, 0x09, 0x11, 0x19, 0x21, 0x29, 0x31, 0x39, 0x85, 0x89 };
-	unsigned r = one_in(12) ? RSP : not_rsp();
+	unsigned r = one_in(12) && !pops ? RSP : not_rsp();
 
 	switch (rnd() % 10) {
 	case 0:
-		*p++ = 0x6a, *p++ = (uint8_t)rnd();
+		*p++ = pops ? 0x90 : 0x6a; /* no address for RET to take */
+		*p++ = pops ? 0x90 : (uint8_t)rnd();
 		return p;
 	case 1:
 		return modrm(p, alu[rnd() % sizeof(alu)], any(), not_rsp());
@@ -62,7 +64,7 @@ static uint8_t *one(uint8_t *p)
 	default:
 		if (r >= 8)
 			*p++ = 0x41;
-		*p++ = (uint8_t)(0x50 | (r & 7));
+		*p++ = (uint8_t)((pops ? 0x58 : 0x50) | (r & 7));
 		return p;
 	}
 }
@@ -77,7 +79,10 @@ static void outcome(uint64_t at, bool translated, bool *bare, struct outcome *o)
 
 	seed = at;
 	for (unsigned i = 0; i < 2; i++) {
-		memset(fill, (int)rnd(), sizeof(fill));
+		memset(fill, (int)rnd() | 1, sizeof(fill));
+		for (unsigned k = 0; k < PAGE_SIZE; k += 8) /* words that RET may take: the code's last instructions, mostly */
+			if (one_in(2))
+				store_u64(fill + k, CODE_AT + 8 * LONGEST - 2 - (one_in(3) ? 1 : 0));
 		poke(m, LOW + i * PAGE_SIZE, fill, sizeof(fill));
 		set_page(m, LOW + i * PAGE_SIZE, one_in(12) ? 0 : (LOW + i * PAGE_SIZE) | PTE_P | (one_in(12) ? 0 : PTE_W));
 	}
@@ -101,18 +106,24 @@ static void outcome(uint64_t at, bool translated, bool *bare, struct outcome *o)
 	assert_int_equal(memory_read(&m->memory, gpa(LOW), o->memory, sizeof(o->memory)), 0);
 }
 
-static void test_pushes_with_others_between_them(void **state)
+static void test_runs_of_the_stack_with_others_between_them(void **state)
 {
 	static struct outcome a, b;
 	unsigned to_the_end = 0, bare = 0;
 
 	for (unsigned i = 0; i < 6000; i++) {
 		uint8_t code[8 * LONGEST], *p = code;
+		const bool pops = one_in(2);
 		uint64_t at;
 		bool alone;
 
 		for (unsigned n = 2 + rnd() % (LONGEST - 1); n-- > 0;)
-			p = one(p);
+			p = one(p, pops);
+		if (pops && one_in(2)) {
+			*p++ = 0xc3; /* ret */
+			while (p < code + sizeof(code) - 2) /* most of the stack leads nowhere canonical: those returns fault */
+				*p++ = 0x90;
+		}
 		*p++ = 0x0f, *p++ = 0x0b; /* ud2 */
 		poke(m, CODE_AT, code, (size_t)(p - code));
 		bt_flush(((struct bt_machine *)*state)->state);
@@ -136,7 +147,7 @@ static void test_pushes_with_others_between_them(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_pushes_with_others_between_them),
+		TEST(test_runs_of_the_stack_with_others_between_them),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
