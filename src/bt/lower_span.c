@@ -23,7 +23,7 @@ static bool spannable(const struct tr *t, const struct insn *in)
 {
 	const struct insn_mem *m = &in->mem;
 
-	return in->cls == INSN_PLAIN && m->present && m->size && in->addrsize == tr_word(t) && m->base != INSN_BASE_RIP && m->base != INSN_NO_REG &&
+	return in->cls == INSN_PLAIN && m->present && m->size && in->addrsize == tr_word(t) && m->base != INSN_NO_REG &&
 	       m->seg != SEG_FS && m->seg != SEG_GS && m->disp > -0x40000000 && m->disp < 0x40000000;
 }
 
@@ -47,12 +47,20 @@ static bool changes(const struct insn *in, const struct insn_mem *m)
 	return (written >> m->base & 1) || (m->index != INSN_NO_REG && (written >> m->index & 1));
 }
 
+/* Where its operand begins, by displacement; relative to RIP, from the block's begin on. */
+static int32_t place_of(const struct tr *t, unsigned i)
+{
+	const struct insn_mem *m = &t->insn[i].mem;
+
+	return (int32_t)m->disp + (m->base == INSN_BASE_RIP ? t->off[i + 1] : 0);
+}
+
 /* Takes instruction i into the span if that keeps it short enough. */
 static bool span_add(struct tr *t, struct span *s, unsigned n, unsigned i)
 {
 	const struct insn_mem *m = &t->insn[i].mem;
-	const int32_t low = (int32_t)m->disp < s->low ? (int32_t)m->disp : s->low;
-	const int32_t end = (int32_t)m->disp + (int32_t)m->size, high = end > s->high ? end : s->high;
+	const int32_t place = place_of(t, i), low = place < s->low ? place : s->low;
+	const int32_t end = place + (int32_t)m->size, high = end > s->high ? end : s->high;
 
 	if (high - low > SPAN_MAX)
 		return false;
@@ -80,7 +88,7 @@ static unsigned free_slot(const struct tr *t, unsigned first, unsigned last)
 static void find_from(struct tr *t, unsigned first)
 {
 	const struct insn_mem *m = &t->insn[first].mem;
-	struct span s = { .low = (int32_t)m->disp, .high = (int32_t)m->disp, .first = (uint8_t)first };
+	struct span s = { .low = place_of(t, first), .high = place_of(t, first), .first = (uint8_t)first };
 
 	for (unsigned i = first; i < t->n; i++) {
 		const struct insn *in = &t->insn[i];
@@ -116,7 +124,7 @@ int32_t lower_span_offset(const struct tr *t)
 {
 	const uint8_t n = t->span_of[t->i];
 
-	return n == NO_SPAN ? 0 : (int32_t)t->insn[t->i].mem.disp - t->span[n].low;
+	return n == NO_SPAN ? 0 : place_of(t, t->i) - t->span[n].low;
 }
 
 /* Through the stack entry: what is off RSP shall not compete for level 1 with what else the code uses. */

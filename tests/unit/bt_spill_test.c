@@ -1,6 +1,6 @@
 /*
  * bt_spill_test.c - R10 and R11, which translated code has in memory and for moments in its temporaries: random programs that use them all the time leave the same
- * registers, flags and memory through the translator as through the executor. And prefetches, which use the same temporaries: they change nothing, wherever they lead.
+ * registers, flags and memory through the translator as through the executor, accesses relative to RIP among them, of which some share a look-up. And prefetches, which use the same temporaries: they change nothing, wherever they lead.
  */
 #include "bt_machine.h"
 
@@ -27,8 +27,8 @@ static unsigned put_rex(uint8_t *out, bool wide, uint8_t reg, uint8_t index, uin
 	return 1;
 }
 
-/* An instruction of one opcode byte, or of two with 0F in `opcode`, on two registers or on one and memory. */
-static unsigned put_op(uint8_t *out, uint16_t opcode, bool memory)
+/* An instruction of one opcode byte, or of two with 0F in `opcode`, on two registers or on one and memory; at this address. */
+static unsigned put_op(uint8_t *out, uint64_t at, uint16_t opcode, bool memory)
 {
 	const uint8_t reg = any_register(), base = any_register(), index = any_register();
 	const bool wide = below(3), indexed = memory && !below(4);
@@ -44,6 +44,11 @@ static unsigned put_op(uint8_t *out, uint16_t opcode, bool memory)
 		out[n++] = (uint8_t)(0xc0 | (reg & 7) << 3 | (base & 7));
 		return n;
 	}
+	if (!indexed && !below(3)) { /* [rip + n] */
+		out[n++] = (uint8_t)((reg & 7) << 3 | 5);
+		store_u32(out + n, (uint32_t)(WINDOW + 4 * below(80) - (at + n + 4)));
+		return n + 4;
+	}
 	out[n++] = (uint8_t)(0x40 | (reg & 7) << 3 | (indexed ? 4 : base & 7));
 	if (indexed)
 		out[n++] = (uint8_t)((index & 7) << 3 | (base & 7)); /* all of these may be bases, and indices */
@@ -51,7 +56,7 @@ static unsigned put_op(uint8_t *out, uint16_t opcode, bool memory)
 	return n;
 }
 
-static unsigned put_instruction(uint8_t *out)
+static unsigned put_instruction(uint8_t *out, uint64_t at)
 {
 	/* MOV both ways, ADD, ADC, CMP, XCHG, MOVSXD, LEA; MOVZX, MOVSX, CMOVB, CMOVNE, XADD. */
 	static const uint16_t opcodes[] = { 0x8b, 0x8b, 0x89, 0x89, 0x03, 0x01, 0x13, 0x39, 0x87, 0x63, 0x8d, 0x8d, 0xfb6, 0xfb7, 0xfbe, 0xf42, 0xf45, 0xfc1 };
@@ -83,24 +88,27 @@ static unsigned put_instruction(uint8_t *out)
 		store_u32(out + n, below(2) ? 8 : 0x40000000);
 		return n + 4;
 	default:
-		return put_op(out, opcode, opcode == 0x8d || below(2));
+		return put_op(out, at, opcode, opcode == 0x8d || below(2));
 	}
 }
 
 /* The frame is that of a fault with an error code: #PF, or the #GP of the HLT at the end. */
 struct result { uint64_t gpr[16], rip, frame[6]; uint8_t window[WINDOW_SIZE]; };
 
-static void run_program(struct machine *m, const uint64_t gpr[16], const uint8_t *window, uint32_t flags, bool translated, struct result *r)
+struct program { uint8_t code[MOST * 15 + 1], window[WINDOW_SIZE]; unsigned len; uint64_t gpr[16]; uint32_t flags; };
+
+static void run_program(struct machine *m, const struct program *p, bool translated, struct result *r)
 {
 	struct vcpu *v = m->v;
 	static const uint8_t zero[0x200];
 
 	set_flat_segments(v, 3);
-	memcpy(v->gpr, gpr, sizeof(v->gpr));
-	v->rflags = FL_R1 | flags;
+	memcpy(v->gpr, p->gpr, sizeof(v->gpr));
+	v->rflags = FL_R1 | p->flags;
 	v->halted = 0;
 	v->rip = CODE64;
-	poke(m, WINDOW, window, WINDOW_SIZE);
+	poke(m, WINDOW, p->window, WINDOW_SIZE);
+	poke(m, CODE64, p->code, p->len); /* the program may have written there, too */
 	poke(m, TOP - sizeof(zero), zero, sizeof(zero));
 	run_by(m, translated);
 	assert_true(v->halted);
@@ -111,14 +119,14 @@ static void run_program(struct machine *m, const uint64_t gpr[16], const uint8_t
 	memory_read(&m->memory, gpa(WINDOW), r->window, WINDOW_SIZE);
 }
 
-static void report(const struct result *r, const uint8_t *code, unsigned len)
+static void report(const struct result *r, const struct program *p)
 {
 	char text[100];
 
-	for (unsigned at = 0; at < len;) {
+	for (unsigned at = 0; at < p->len;) {
 		struct insn in;
 
-		if (insn_decode(&in, code + at, 15, INSN_MODE_64))
+		if (insn_decode(&in, p->code + at, 15, INSN_MODE_64))
 			break;
 		insn_format(&in, CODE64 + at, text, sizeof(text));
 		print_message("  %x: %s\n", CODE64 + at, text);
@@ -135,7 +143,7 @@ static void report(const struct result *r, const uint8_t *code, unsigned len)
 static void compare_programs(struct bt_machine *b)
 {
 	static struct result r[2];
-	static uint8_t window[WINDOW_SIZE];
+	static struct program p;
 	unsigned ended = 0;
 
 	host_fault_take_signals(); /* cmocka takes them for each test */
@@ -150,27 +158,23 @@ static void compare_programs(struct bt_machine *b)
 	}
 	mmu_set_cr3(&b->m->v->mmu, PML4);
 	for (unsigned number = 0; number < CASES; number++) {
-		uint8_t code[MOST * 15 + 1];
-		unsigned len = 0;
-		uint64_t gpr[16];
-		const uint32_t flags = FL_ARITH & below(0x1000);
-
+		p.len = 0;
+		p.flags = FL_ARITH & below(0x1000);
 		for (unsigned n = 2 + below(MOST - 1); n; n--)
-			len += put_instruction(code + len);
-		code[len++] = 0xf4; /* HLT */
+			p.len += put_instruction(p.code + p.len, CODE64 + p.len);
+		p.code[p.len++] = 0xf4; /* HLT */
 		for (unsigned i = 0; i < 16; i++)
-			gpr[i] = WINDOW + 8 * below(WINDOW_SIZE / 8 - 64);
-		gpr[RSP] = TOP - 0x100;
+			p.gpr[i] = WINDOW + 8 * below(WINDOW_SIZE / 8 - 64);
+		p.gpr[RSP] = TOP - 0x100;
 		for (unsigned i = 0; i < WINDOW_SIZE; i += 8)
-			store_u64(window + i, below(5) ? WINDOW + 8 * below(WINDOW_SIZE / 8 - 64) : rnd());
-		poke(b->m, CODE64, code, len);
+			store_u64(p.window + i, below(5) ? WINDOW + 8 * below(WINDOW_SIZE / 8 - 64) : rnd());
 		for (unsigned k = 0; k < 2; k++)
-			run_program(b->m, gpr, window, flags, k, &r[k]);
-		ended += r[0].frame[1] == CODE64 + len - 1;
-		if (r[0].frame[1] != CODE64 + len - 1) /* at a fault flags that no longer matter may be anything (docs/translator.md, "Flags") */
+			run_program(b->m, &p, k, &r[k]);
+		ended += r[0].frame[1] == CODE64 + p.len - 1;
+		if (r[0].frame[1] != CODE64 + p.len - 1) /* at a fault flags that no longer matter may be anything (docs/translator.md, "Flags") */
 			r[0].frame[3] = r[1].frame[3] = 0;
 		if (memcmp(&r[0], &r[1], sizeof(r[0]))) {
-			report(r, code, len);
+			report(r, &p);
 			fail_msg("program %u differs", number);
 		}
 	}
