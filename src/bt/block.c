@@ -318,6 +318,23 @@ struct block *bt_block_of_host(struct bt *bt, uint32_t host)
 					   bt->block[lo].jump_entry) ? &bt->block[lo] : 0;
 }
 
+/* A part's blocks are sorted by their sites, too. */
+struct block *bt_block_of_site(struct bt *bt, uint32_t site)
+{
+	const struct code_part *part = &bt->part[site / PART_SITES];
+	uint32_t lo = (uint32_t)(part - bt->part) * PART_BLOCKS, hi = part->blocks;
+
+	while (hi - lo > 1) { /* the last that begins no later */
+		const uint32_t mid = (lo + hi) / 2;
+
+		if (bt->block[mid].first_site <= site)
+			lo = mid;
+		else
+			hi = mid;
+	}
+	return &bt->block[lo];
+}
+
 const struct mark *bt_mark_of(struct bt *bt, const struct block *b, uint32_t host)
 {
 	for (unsigned i = 0; i < b->marks; i++)

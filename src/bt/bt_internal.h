@@ -21,7 +21,7 @@
 #include "cpu/vcpu.h"
 #include "x86/insn.h"
 
-#define CODE_CACHE_SIZE MIB(50)
+#define CODE_CACHE_SIZE MIB(54)
 #define MAX_BLOCKS (1u << 18)
 #define BLOCK_HEADS (1u << 21)
 #define BLOCK_HASH (1u << 18)
@@ -100,8 +100,7 @@ struct mark {
 
 /* A memory access that may miss the TLB, or an exit: what the cold path must know. */
 enum site_kind { SITE_READ, SITE_WRITE, SITE_STACK_READ, SITE_STACK_WRITE, SITE_ALONE_READ, SITE_ALONE_WRITE, SITE_WINDOW_READ, SITE_WINDOW_WRITE, SITE_SPAN_READ, SITE_SPAN_WRITE, SITE_LINK, SITE_CROSS, SITE_BRANCH, SITE_FAR };
-struct site {
-	uint32_t block;
+struct site { /* its block: bt_block_of_site */
 	/* READ, WRITE: where to try again, T0 holding the address; STACK, ALONE, WINDOW, SPAN: where to go on with the host address; LINK, CROSS: the rel32 to patch, or 0 */
 	uint32_t host;
 	union {
@@ -128,10 +127,10 @@ struct site {
 #define SITE_SIZE_SHIFT 22
 /* A span has its second way on in `host` of the next site: where its accesses look up one by one. */
 /* A conditional jump to another page or in another mode (CROSS) has its target, as e_mov_va takes it, in place of the next site. Its look-up in the jump table is made when it is first taken. */
-static inline void bt_set_cross_target(struct site *s, uint64_t va) { s[1].block = (uint32_t)va, s[1].host = (uint32_t)(va >> 32); }
-static inline uint64_t bt_cross_target(const struct site *s) { return (uint64_t)s[1].host << 32 | s[1].block; }
+static inline void bt_set_cross_target(struct site *s, uint64_t va) { s[1].host = (uint32_t)va, s[1].bits = (uint32_t)(va >> 32); }
+static inline uint64_t bt_cross_target(const struct site *s) { return (uint64_t)s[1].bits << 32 | s[1].host; }
 #define SITE_RSP_MAX 16000
-_Static_assert(sizeof(struct site) == 12 && MAX_BLOCK_INSNS * 15 < 1u << 10, "the sites of a full code cache are many");
+_Static_assert(sizeof(struct site) == 8 && MAX_BLOCK_INSNS * 15 < 1u << 10, "the sites of a full code cache are many");
 #define NO_SITE 0xffffffffu
 #define BLOCK_SITE 0x80000000u /* | block index: left through a dead block's entry, or a polling one */
 
@@ -317,6 +316,8 @@ void bt_make_room(struct bt *bt);
 void bt_evict(struct bt *bt, const struct block *b);
 void bt_drain_code_writes(struct bt *bt);
 struct block *bt_block_of_host(struct bt *bt, uint32_t host);
+/* By search: only those who leave ask. */
+struct block *bt_block_of_site(struct bt *bt, uint32_t site);
 const struct mark *bt_mark_of(struct bt *bt, const struct block *b, uint32_t host);
 /* Room for the few bytes that invalidation, polling entries and the like take in the cold area. */
 static inline bool bt_cold_room(const struct code_part *p) { return p->cold + 256 < p->cold_end; }

@@ -123,7 +123,7 @@ uint64_t bt_window_make(struct vcpu *v, uint64_t va, uint32_t site)
 
 	const enum tlb_set set = vcpu_tlb_set(v);
 
-	bt_window_missed(BV(v)->bt, &BV(v)->bt->block[s->block], s->window, mmu_window_make(&v->mmu, set, s->window, va), &v->mmu, set, va);
+	bt_window_missed(BV(v)->bt, bt_block_of_site(BV(v)->bt, site), s->window, mmu_window_make(&v->mmu, set, s->window, va), &v->mmu, set, va);
 	return site_again(v, s, s->kind == SITE_WINDOW_WRITE || s->kind == SITE_SPAN_WRITE);
 }
 
@@ -175,14 +175,16 @@ static bool exec_one(struct vcpu *v)
 /* Has the vcpu come to rip other than by a jump there (struct block, seam)? By how it left generated code last; a guess will do. */
 static bool by_seam(const struct vcpu *v)
 {
-	const struct bt *bt = BV(v)->bt;
+	struct bt *bt = BV(v)->bt;
 	const uint32_t n = (uint32_t)v->bt_scratch[S_SITE];
+	const struct block *from;
 
 	switch ((enum leave_reason)(uint32_t)v->bt_scratch[S_REASON]) {
 	case LEAVE_DISPATCH:
 		if (n & BLOCK_SITE)
 			return bt->block[n & ~BLOCK_SITE].seam;
-		return bt->site[n].kind == SITE_LINK && bt->site[n].more == (bt->block[bt->site[n].block].va & ~PAGE_MASK) + bt->block[bt->site[n].block].len;
+		from = bt_block_of_site(bt, n);
+		return bt->site[n].kind == SITE_LINK && bt->site[n].more == (from->va & ~PAGE_MASK) + from->len;
 	case LEAVE_JUMP:
 		return bt->site[n].kind == SITE_FAR;
 	case LEAVE_EXEC:
@@ -285,7 +287,7 @@ static void link_site(struct vcpu *v, uint32_t site, struct block *b)
 		return;
 	}
 	s = &bt->site[site];
-	from = &bt->block[s->block];
+	from = bt_block_of_site(bt, site);
 	if (s->kind == SITE_CROSS) { /* wherever that leads */
 		if (from->dead)
 			return;
@@ -417,7 +419,8 @@ static uint8_t *next_code(struct vcpu *v, uint32_t site)
 			site = NO_SITE;
 			continue;
 		}
-		b->seam &= by_seam(v);
+		if (UNLIKELY(b->seam))
+			b->seam = by_seam(v);
 		if (site != NO_SITE && bt->generation == generation)
 			link_site(v, site, b);
 		site = NO_SITE;
@@ -531,7 +534,7 @@ static bool handle(struct vcpu *v, uint64_t entered, uint32_t *site)
 			v->rip = bt_block_va(v, &bt->block[n & ~BLOCK_SITE]);
 		} else {
 			struct site *s = &bt->site[n];
-			const struct block *b = &bt->block[s->block];
+			const struct block *b = bt_block_of_site(bt, n);
 
 			if (s->kind == SITE_CROSS)
 				v->rip = (b->shared ? v->bt_scratch[S_PAGE] : 0) + bt_cross_target(s);
@@ -551,7 +554,7 @@ static bool handle(struct vcpu *v, uint64_t entered, uint32_t *site)
 		if (UNLIKELY(!vcpu_canonical(v, v->rip)) && bt->site[n].kind != SITE_FAR) { /* the branch itself faults */
 			struct exception gp = exc_gp(0);
 
-			v->rip = bt_block_va(v, &bt->block[bt->site[n].block]) + bt->site[n].guest_off;
+			v->rip = bt_block_va(v, bt_block_of_site(bt, n)) + bt->site[n].guest_off;
 			v->gpr[RSP] += (uint64_t)bt->site[n].more - SITE_RSP_MAX;
 			one_insn_done(v, entered);
 			return exec_deliver(v, &gp) == EXEC_NEXT;
@@ -562,7 +565,7 @@ static bool handle(struct vcpu *v, uint64_t entered, uint32_t *site)
 		one_insn_done(v, entered);
 		return exec_one(v);
 	case LEAVE_SLOW:
-		v->rip = bt_block_va(v, &bt->block[bt->site[n].block]) + bt->site[n].guest_off;
+		v->rip = bt_block_va(v, bt_block_of_site(bt, n)) + bt->site[n].guest_off;
 		if (bt->site[n].flags_saved)
 			v->rflags = (v->rflags & ~(uint64_t)FL_ARITH) | bt_flags_unpack(v->bt_scratch[S_FLAGS]);
 		bt->counters.slow_accesses++;

@@ -31,7 +31,6 @@ struct tr {
 	struct bt *bt;
 	struct block *b;
 	struct code_part *part;		/* that b is made in */
-	uint32_t index;			/* of b */
 	uint32_t mode;			/* now; differs from b->mode after STAC or CLAC */
 	struct emit e, cold;
 	unsigned n, i;			/* instructions, current one */

@@ -108,13 +108,13 @@ const void *bt_profile_stubs(void *engine_state, uint32_t *size)
 /* The instruction of a site; what there is else if the number is none. */
 static uint64_t site_va(const struct vcpu *v, uint32_t site)
 {
-	const struct bt *bt = v->bt->bt;
+	struct bt *bt = v->bt->bt;
 
 	if (site != NO_SITE && (site & BLOCK_SITE))
 		return bt_block_va(v, &bt->block[site & ~BLOCK_SITE]);
 	if (site >= MAX_SITES)
 		return v->rip;
-	return bt_block_va(v, &bt->block[bt->site[site].block]) + bt->site[site].guest_off;
+	return bt_block_va(v, bt_block_of_site(bt, site)) + bt->site[site].guest_off;
 }
 
 /* A miss that was served meanwhile: the MMU's counter says how. */

@@ -162,9 +162,8 @@ static void make_missed(struct bt *bt, struct emit *e, unsigned set, bool write)
 static void make_back(struct emit *e)
 {
 	e_op_gs(e, false, 0x89, T1, SLOT(S_SITE));
-	_Static_assert(sizeof(struct site) == 12, "the factor below");
-	e_lea(e, true, T1, T1, T1, 2, 0);
-	BYTES(e, "\x49\xc1\xe3\x02");	/* shl T1, 2 */
+	_Static_assert(sizeof(struct site) == 8, "the factor below");
+	BYTES(e, "\x49\xc1\xe3\x03");	/* shl T1, 3 */
 	e_op_gs(e, true, 0x03, T1, SLOT(S_SITES));
 	e_op_mem(e, false, 0x8b, T1, T1, NO_BASE, 1, (int32_t)offsetof(struct site, host));
 	e_op_gs(e, true, 0x03, T1, SLOT(S_CACHE));
@@ -224,8 +223,7 @@ static void make_window(struct bt *bt, struct emit *e, bool span, unsigned set, 
 	bt->window_missed[span][set][write][n] = e->p;
 	e_op_gs(e, false, 0x89, T1, SLOT(S_SITE));
 	e_store_gs(e, SLOT(S_EA), T0);
-	e_lea(e, true, T1, T1, T1, 2, 0);
-	BYTES(e, "\x49\xc1\xe3\x02");	/* shl T1, 2 */
+	BYTES(e, "\x49\xc1\xe3\x03");	/* shl T1, 3 */
 	e_op_gs(e, true, 0x03, T1, SLOT(S_SITES));
 	e_op_mem(e, false, 0x8b, T0, T1, NO_BASE, 1, (int32_t)offsetof(struct site, bits));
 	BYTES(e, "\x41\xc1\xea"), e_u8(e, SITE_SIZE_SHIFT); /* shr T0d, the size */

@@ -57,7 +57,7 @@ uint32_t tr_site(struct tr *t, enum site_kind kind)
 {
 	uint32_t n = t->part->sites++;
 
-	t->bt->site[n] = (struct site){ .block = t->index, .kind = kind,
+	t->bt->site[n] = (struct site){ .kind = kind,
 		.guest_off = t->off[t->i < t->n ? t->i : t->n],
 		.careful = t->i < t->n && (t->insn[t->i].need & NEED_FPU_STATE || t->insn[t->i].mem.size >= 16) };
 	return n;
@@ -370,7 +370,6 @@ void bt_translate(void *request)
 	t->singly = r->mode & MODE_SINGLY;
 	t->e.p = part->hot;
 	t->cold.p = part->cold;
-	t->index = part->blocks;
 	t->b = &bt->block[part->blocks];
 	*t->b = (struct block){ .va = r->va, .mfn = (uint32_t)r->m.v, .mfn2 = NO_FRAME, .mode = r->mode, .shared = r->shared, .first_mark = part->marks, .first_site = part->sites };
 	if (!decode_block(t, (const uint8_t *)pool_ptr(&bt->memory->pool, r->m) + page_off, avail)) {
