@@ -308,6 +308,11 @@ void bt_window_missed(struct bt *bt, struct block *b, unsigned window, uint32_t 
 void bt_insert(struct bt *bt, struct block *b);
 void bt_invalidate_range(struct bt *bt, mfn_t m, unsigned offset, unsigned len);
 void bt_flush(struct bt *bt);
+/* link.c: does the link ask for a block of MODE_SINGLY; patches the link that generated code left through, so that it goes to b from now on. */
+bool bt_asks_singly(const struct bt *bt, uint32_t site);
+void bt_link_site(struct vcpu *v, uint32_t site, struct block *b);
+/* Has the vcpu come to RIP other than by a jump there (struct block, seam)? By how it left generated code last; a guess will do. */
+bool bt_by_seam(const struct vcpu *v);
 struct emit;
 /* At the end of hot code, before a block that does not care about flags: its polling entry, from which it is fallen into. */
 void bt_poll_before(struct bt *bt, struct block *b, struct emit *hot, struct emit *cold);

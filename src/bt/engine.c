@@ -172,30 +172,6 @@ static bool exec_one(struct vcpu *v)
 	return exec_insn(v, &d->in) == EXEC_NEXT;
 }
 
-/* Has the vcpu come to rip other than by a jump there (struct block, seam)? By how it left generated code last; a guess will do. */
-static bool by_seam(const struct vcpu *v)
-{
-	struct bt *bt = BV(v)->bt;
-	const uint32_t n = (uint32_t)v->bt_scratch[S_SITE];
-	const struct block *from;
-
-	switch ((enum leave_reason)(uint32_t)v->bt_scratch[S_REASON]) {
-	case LEAVE_DISPATCH:
-		if (n & BLOCK_SITE)
-			return bt->block[n & ~BLOCK_SITE].seam;
-		from = bt_block_of_site(bt, n);
-		return bt->site[n].kind == SITE_LINK && bt->site[n].more == (from->va & ~PAGE_MASK) + from->len;
-	case LEAVE_JUMP:
-		return bt->site[n].kind == SITE_FAR;
-	case LEAVE_EXEC:
-	case LEAVE_SLOW:
-	case LEAVE_FAULT:
-		return true;
-	default:
-		return false;
-	}
-}
-
 /* The block at rip in the current context, made if need be; 0: something else happened (a fault was delivered, or stop). */
 static struct block *find_block(struct vcpu *v, bool singly, bool *stop)
 {
@@ -242,7 +218,7 @@ static struct block *find_block(struct vcpu *v, bool singly, bool *stop)
 		return 0;
 	}
 	b = r.out;
-	b->seam = by_seam(v);
+	b->seam = bt_by_seam(v);
 	bt_insert(bt, b);
 	{
 		unsigned off = (unsigned)(b->va & ~PAGE_MASK), end = off + b->len;
@@ -258,59 +234,6 @@ static struct block *find_block(struct vcpu *v, bool singly, bool *stop)
 		mmu_write_protect(&v->mmu, mfn(b->mfn2));
 	bt_profile_made(v, b);
 	return b;
-}
-
-/* Does the link ask for a block of MODE_SINGLY? */
-static bool asks_singly(const struct bt *bt, uint32_t site)
-{
-	if (site == NO_SITE)
-		return false;
-	return site & BLOCK_SITE ? bt->block[site & ~BLOCK_SITE].mode & MODE_SINGLY : bt->site[site].kind == SITE_LINK && bt->site[site].singly;
-}
-
-/* Patches the link that generated code left through, so that it goes to b from now on. */
-static void link_site(struct vcpu *v, uint32_t site, struct block *b)
-{
-	struct bt *bt = BV(v)->bt;
-	const struct site *s;
-	const struct block *from;
-	const uint8_t *to;
-	const struct block *wants = b; /* cold room */
-
-	if (site == NO_SITE || !tune_on(v->memory->tune, TUNE_LINK))
-		return;
-	if (site & BLOCK_SITE) {
-		struct block *dead = &bt->block[site & ~BLOCK_SITE];
-
-		if ((site & ~BLOCK_SITE) < bt_part_of(bt, dead)->blocks && dead->dead && dead->shared == b->shared && bt_block_key(dead) == bt_block_key(b) && dead->mfn == b->mfn && dead->mfn2 == b->mfn2 && dead->mode == b->mode)
-			bt_forward(bt, dead, b);
-		return;
-	}
-	s = &bt->site[site];
-	from = bt_block_of_site(bt, site);
-	if (s->kind == SITE_CROSS) { /* wherever that leads */
-		if (from->dead)
-			return;
-		wants = from;
-		to = bt_cross_entry(bt, from, site);
-		goto patch;
-	}
-	if (s->kind != SITE_LINK || from->dead || from->mfn != b->mfn || (from->mode ^ b->mode) & ~(uint32_t)MODE_SINGLY || b->mfn2 != NO_FRAME ||
-	    from->shared != b->shared || (bt_block_va(v, from) & PAGE_MASK) != (v->rip & PAGE_MASK))
-		return;
-	if (!s->singly && bt_block_key(b) <= bt_block_key(from) + s->guest_off)
-		to = bt_poll_entry(bt, b, s->flags_saved);
-	else
-		to = bt->cache + (s->flags_saved ? b->jump_entry : b->entry);
-	bt->counters.links++;
-patch:
-	if (LIKELY(to)) {
-		e_patch(bt->cache + s->host, to);
-		return;
-	}
-	memory_lock(v->memory);
-	bt_evict(bt, wants);
-	memory_unlock(v->memory);
 }
 
 /* Flags from C to where a block's jump_entry has them. */
@@ -411,7 +334,7 @@ static uint8_t *next_code(struct vcpu *v, uint32_t site)
 			site = NO_SITE;
 			continue;
 		}
-		singly = bt->generation == generation && asks_singly(bt, site);
+		singly = bt->generation == generation && bt_asks_singly(bt, site);
 		b = find_block(v, singly, &stop);
 		if (stop)
 			return 0;
@@ -420,9 +343,9 @@ static uint8_t *next_code(struct vcpu *v, uint32_t site)
 			continue;
 		}
 		if (UNLIKELY(b->seam))
-			b->seam = by_seam(v);
+			b->seam = bt_by_seam(v);
 		if (site != NO_SITE && bt->generation == generation)
-			link_site(v, site, b);
+			bt_link_site(v, site, b);
 		site = NO_SITE;
 		/* find_block may have fetched under a new id, or evicted, as may the link: look again before trusting the context. */
 		bt_context_refresh(v);
