@@ -153,12 +153,12 @@ static void run(uint64_t seed, uint64_t steps, enum paging_mode mode, enum place
 		one_step(f);
 	audit(f);
 	c = &f->mmu.counters;
-	printf("%s %s, seed %" PRIu64 ": %" PRIu64 " steps, %" PRIu64 " mapped (%" PRIu64 " by the inline probe, of them %" PRIu64 " by a window, %" PRIu64 " by a refill), %" PRIu64 " faults, %" PRIu64
+	printf("%s %s, seed %" PRIu64 ": %" PRIu64 " steps, %" PRIu64 " mapped (%" PRIu64 " by the inline probe, of them %" PRIu64 " by a window, %" PRIu64 " by a second place, %" PRIu64 " by a refill), %" PRIu64 " faults, %" PRIu64
 	       " mmio, %" PRIu64 " foretold by explain, %" PRIu64 " logged, %" PRIu64 " tracked, %" PRIu64 " fetches (%" PRIu64 " by fetch id), %" PRIu64 " edits; level 2: %" PRIu64
 	       " hits, %" PRIu64 " misses; shadow pages %" PRIu64 " made, %" PRIu64 " reclaimed; hidden %" PRIu64 " missing, %" PRIu64
 	       " dirty; table writes %" PRIu64 "; flushes of frames %" PRIu64 " (%" PRIu64 " full); %" PRIu64 " pages swapped in, %" PRIu64 " shared, %" PRIu64 " unshared; gathered %" PRIu64 " times (%" PRIu64 " pages); modes switched %" PRIu64 " and %" PRIu64 " times; level 1 grown %" PRIu64 " times, shrunk %" PRIu64 "\n",
 	       mode_names[mode], placement == PLACEMENT_SCATTER ? "scatter" : "linear", seed, steps, f->mapped,
-	       f->probes, f->windows, f->refills, f->faults, f->mmio, f->foretold, f->logged, f->tracked, f->fetches, f->jumps, f->edits, c->tlb_l2_hits, c->tlb_l2_misses,
+	       f->probes, f->windows, f->seconds, f->refills, f->faults, f->mmio, f->foretold, f->logged, f->tracked, f->fetches, f->jumps, f->edits, c->tlb_l2_hits, c->tlb_l2_misses,
 	       c->shadow_made, c->shadow_reclaimed, c->hidden_not_present, c->hidden_dirty, c->table_writes, c->flush_frames, c->flush_p2m, f->memory.counters.swapped_in, f->memory.counters.pages_merged, f->memory.counters.pages_unshared, f->gathers, f->memory.counters.pages_gathered, c->mode_switches_shadow, c->mode_switches_nested, c->tlb_l1_grown, c->tlb_l1_shrunk);
 	mmu_destroy(&f->mmu);
 	memory_destroy(&f->memory);

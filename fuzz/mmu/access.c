@@ -14,13 +14,18 @@ static enum tlb_set set_of(const struct fuzz *f, unsigned access)
 	return access & ACC_USER ? TLB_USER : (f->mmu.cr4 & CR4_SMAP) && !(access & ACC_AC) ? TLB_KERNEL : TLB_KERNEL_AC;
 }
 
-/* The probe of tlb.h, as generated code makes it. */
+/* The probe of tlb.h, as generated code makes it, and its stub of the second place of a large set. */
 static void *probe(struct fuzz *f, uint64_t va, unsigned access, unsigned size)
 {
 	enum tlb_set set = set_of(f, access);
 	const struct tlb_entry *e = tlb1_entry(&f->mmu, set, va);
 	uint64_t offset = va - (access & ACC_WRITE ? e->tag_write : e->tag_read);
 
+	if (offset > 4096 - size && f->mmu.l1_seconds[set]) {
+		e = &f->mmu.l1[set][tlb1_second(&f->mmu, set, va)];
+		offset = va - (access & ACC_WRITE ? e->tag_write : e->tag_read);
+		f->seconds += offset <= 4096 - size;
+	}
 	return offset <= 4096 - size ? (void *)(uintptr_t)(e->host + offset) : NULL;
 }
 

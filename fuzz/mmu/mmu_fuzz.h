@@ -23,7 +23,7 @@ struct fuzz {
 	struct { uint64_t va, gpa; uint32_t epoch, id; bool valid; } jump[JUMP_CACHE];
 	uint64_t hot[HOT];
 	unsigned edit_rate, invalidate_rate, cr3_rate, fetch_rate;
-	uint64_t mapped, tracked, faults, mmio, probes, windows, refills, fetches, jumps, edits, foretold, logged, gathers;
+	uint64_t mapped, tracked, faults, mmio, probes, windows, seconds, refills, fetches, jumps, edits, foretold, logged, gathers;
 	/* The dirty log's model: RAM as it was when the log was last fetched, and the pages that we stored to since. */
 	uint8_t *then;
 	bool stored[RAM / PAGE_SIZE];

@@ -32,6 +32,7 @@ const struct tune_row tune_rows[TUNE_COUNT] = {
 	[TUNE_FIXED_JUMPS] = { "fixed-jumps", true, "a kernel's jumps to other pages know where their entry of the jump table is" },
 	[TUNE_COMPACT_JUMPS] = { "compact-jumps", true, "user code that takes little time shares the look-ups of its jumps, calls and returns" },
 	[TUNE_COMPACT_MISSES] = { "compact-misses", true, "a block's look-ups in level 1 of the TLB share the code of their misses" },
+	[TUNE_SECOND_PLACES] = { "second-places", true, "what a large set of level 1 of the TLB displaces goes to a place elsewhere in the set" },
 	[TUNE_JUMP_WIDE] = { "jump-wide", true, "look what a context's jump table has lost up in a wider one of all contexts" },
 };
 

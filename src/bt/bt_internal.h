@@ -147,7 +147,7 @@ static inline int32_t bt_l1_of(unsigned set) { return VOFF(mmu.l1) + (int32_t)(s
 enum { S_HOST_RSP, S_SELF, S_TARGET, S_JUMP_BASE /* where the current jump table begins, from GS on */, S_JUMP_WANT /* the same, never poisoned */,
        S_ODD_RSP, S_ODD_RIP /* see odd_stack */,
        S_RAX, S_RCX, S_TMP0, S_TMP1, S_SITE, S_EA, S_REASON, S_FAULT, S_FLAGS /* AH, AL of lahf; seto al */, S_BACK /* where a stack probe's cold path returns */,
-       S_SITES, S_CACHE /* bt->site, bt->cache */, S_LIMIT /* the last offset in a page at which a window's access may begin */, S_FAIL /* where a span goes on without */,
+       S_SITES, S_CACHE /* bt->site, bt->cache */, S_LIMIT /* the last offset in a page at which a window's access may begin; T1, of a second place */, S_FAIL /* where a span goes on without */,
        S_PAGE /* B5 */, S_JUMP_KERNEL, S_JUMP_AC, S_JUMP_USER /* what S_JUMP_WANT is after SYSCALL or CLAC, after STAC, and after SYSRET, or JUMP_NONE: see jump.c */,
        S_FRAME /* what IRETQ has read, FRAME_WORDS */, FRAME_WORDS = 5, S_COUNT = S_FRAME + FRAME_WORDS };
 _Static_assert(S_COUNT <= sizeof(((struct vcpu *)0)->bt_scratch) / sizeof(uint64_t), "room");

@@ -191,6 +191,8 @@ void lower_probe_stack(struct tr *t, unsigned size, bool write);
  * undo makes T0 the address again.
  */
 uint8_t *lower_lookup(struct tr *t, unsigned size, bool write, struct emit *e);
+/* The same in a set: as long for all sizes up to TLB_SECOND_TURNS. */
+uint8_t *lower_lookup_in(unsigned set, unsigned size, bool write, struct emit *e);
 void lower_lookup_undo(struct tr *t, bool write, struct emit *e);
 /* A look-up with a site, whose miss has the TLB filled and comes back to it. */
 struct probe { uint8_t *miss; uint32_t site; bool write; };

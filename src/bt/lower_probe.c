@@ -17,10 +17,9 @@
 #include "base/tune.h"
 
 unsigned lower_set_of(const struct tr *t) { return (t->mode & MODE_SET) + (t->mode & MODE_GUEST ? TLB_WORLD : 0); }
-static int32_t l1_of(const struct tr *t) { return bt_l1_of(lower_set_of(t)); }
-static int32_t tag_of(const struct tr *t, bool write)
+static int32_t tag_of(unsigned set, bool write)
 {
-	return l1_of(t) + (int32_t)(write ? offsetof(struct tlb_entry, tag_write) : offsetof(struct tlb_entry, tag_read));
+	return bt_l1_of(set) + (int32_t)(write ? offsetof(struct tlb_entry, tag_write) : offsetof(struct tlb_entry, tag_read));
 }
 static int32_t stack_of(const struct tr *t) { return bt_stack_of(lower_set_of(t)); }
 /* op T0, a member of the stack entry; T1 is 0, which makes the instruction half as long. */
@@ -36,20 +35,21 @@ uint32_t lower_site(struct tr *t, enum site_kind kind, unsigned size)
 	return n;
 }
 
-uint8_t *lower_lookup(struct tr *t, unsigned size, bool write, struct emit *e)
+uint8_t *lower_lookup_in(unsigned set, unsigned size, bool write, struct emit *e)
 {
 	uint8_t *miss;
 
 	e_rorx32(e, T1, T0, PAGE_SHIFT - TLB_ENTRY_SHIFT);
-	e_op_gs(e, false, 0x23, T1, VOFF(mmu.l1_mask) + (int32_t)(lower_set_of(t) * sizeof(uint32_t)));
-	e_op_gs_base(e, true, 0x2b, T0, T1, NO_BASE, 1, tag_of(t, write));
+	e_op_gs(e, false, 0x23, T1, VOFF(mmu.l1_mask) + (int32_t)(set * sizeof(uint32_t)));
+	e_op_gs_base(e, true, 0x2b, T0, T1, NO_BASE, 1, tag_of(set, write));
 	e_alu_imm(e, true, 7, T0, 4096 - (int32_t)size);
 	miss = e_jcc(e, CC_A);
-	e_op_gs_base(e, true, 0x03, T0, T1, NO_BASE, 1, l1_of(t) + (int32_t)offsetof(struct tlb_entry, host));
+	e_op_gs_base(e, true, 0x03, T0, T1, NO_BASE, 1, bt_l1_of(set) + (int32_t)offsetof(struct tlb_entry, host));
 	return miss;
 }
 
-void lower_lookup_undo(struct tr *t, bool write, struct emit *e) { e_op_gs_base(e, true, 0x03, T0, T1, NO_BASE, 1, tag_of(t, write)); }
+uint8_t *lower_lookup(struct tr *t, unsigned size, bool write, struct emit *e) { return lower_lookup_in(lower_set_of(t), size, write, e); }
+void lower_lookup_undo(struct tr *t, bool write, struct emit *e) { e_op_gs_base(e, true, 0x03, T0, T1, NO_BASE, 1, tag_of(lower_set_of(t), write)); }
 
 struct probe lower_probe_begin(struct tr *t, unsigned size, bool write, struct emit *e)
 {
@@ -66,7 +66,7 @@ void lower_probe_missed(struct tr *t, const struct probe *p, struct emit *cold)
 	const uint8_t *at = t->missed[p->write].at;
 
 	e_patch(p->miss, cold->p);
-	if (!tune_on(t->bt->memory->tune, TUNE_COMPACT_MISSES)) {
+	if (!tune_on(t->bt->memory->tune, TUNE_COMPACT_MISSES) || t->bt->site[p->site].size > TLB_SECOND_TURNS) {
 		lower_lookup_undo(t, p->write, cold);
 		e_mov_imm(cold, T1, p->site);
 		e_jmp_to(cold, t->bt->slow[p->write]);

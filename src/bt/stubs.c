@@ -144,20 +144,6 @@ static void make_slow(struct emit *e, uint64_t fn, const uint8_t *leave_slow)
 	e_jmp_to(e, leave_slow);
 }
 
-static void make_missed(struct bt *bt, struct emit *e, unsigned set, bool write)
-{
-	const int32_t tag = (int32_t)(write ? offsetof(struct tlb_entry, tag_write) : offsetof(struct tlb_entry, tag_read));
-
-	bt->missed[set][write] = e->p;
-	e_store_gs(e, SLOT(S_EA), T1);
-	e_alu_imm(e, false, 4, T1, (1 << TLB_ENTRY_SHIFT) - 1);
-	e_op_gs(e, false, 0x01, T1, SLOT(S_SITE));
-	e_load_gs(e, T1, SLOT(S_EA));
-	e_alu_imm(e, false, 4, T1, -(1 << TLB_ENTRY_SHIFT));
-	e_op_gs_base(e, true, 0x03, T0, T1, NO_BASE, 1, bt_l1_of(set) + tag);
-	e_jmp_to(e, bt->slow_sited[write]);
-}
-
 /* S_SITE and S_BACK for site T1. */
 static void make_back(struct emit *e)
 {
@@ -168,6 +154,68 @@ static void make_back(struct emit *e)
 	e_op_mem(e, false, 0x8b, T1, T1, NO_BASE, 1, (int32_t)offsetof(struct site, host));
 	e_op_gs(e, true, 0x03, T1, SLOT(S_CACHE));
 	e_store_gs(e, SLOT(S_BACK), T1);
+}
+
+/*
+ * T0, the address, missed in the first place, whose offset T1 is; if the set uses second places, that is tried for S_SITE's access, of no more than TLB_SECOND_TURNS bytes. One hit
+ * in so many goes to C, too, for which the entry is worth its first place. Goes on behind the site's look-up, with T0 and T1 as that leaves them.
+ */
+static void make_second(struct bt *bt, struct emit *e, unsigned set, bool write, int32_t tag)
+{
+	const int32_t mask = VOFF(mmu.l1_mask[set]), hits = VOFF(mmu.counters.tlb_l1_second);
+	uint8_t *const start = e->p, *none, *promoted;
+	ptrdiff_t look_up_bytes;
+
+	_Static_assert(PAGE_SIZE >= TLB_SECOND_TURNS && TLB_SECOND_TURNS <= 128, "a byte, an offset");
+	lower_lookup_in(set, 1, write, e);
+	look_up_bytes = e->p - start;
+	e->p = start;
+	e_u8(e, 0x65), e_u8(e, 0x80); /* cmp byte gs:[l1_seconds], 0 */
+	e_modrm(e, 7, NO_BASE, NO_BASE, 1, VOFF(mmu.l1_seconds[set]));
+	e_u8(e, 0);
+	e_jcc_to(e, CC_E, bt->slow_sited[write]);
+	e_store_gs(e, SLOT(S_EA), T0);
+	BYTES(e, "\x49\xc1\xea"), e_u8(e, TLB_SECOND_SHIFT); /* shr T0 */
+	e_alu_imm(e, false, 4, T0, -(2 << TLB_ENTRY_SHIFT));
+	e_op_rr(e, false, 0x33, T1, T0);
+	e_op_gs(e, false, 0x23, T1, mask);
+	e_load_gs(e, T0, SLOT(S_EA));
+	e_op_gs_base(e, true, 0x2b, T0, T1, NO_BASE, 1, tag);
+	e_alu_imm(e, true, 7, T0, (int32_t)PAGE_SIZE - TLB_SECOND_TURNS);
+	none = e_jcc(e, CC_A);
+	e_op_gs(e, true, 0xff, 0, hits); /* inc */
+	e_u8(e, 0x65), e_u8(e, 0xf6); /* test byte gs:[hits] */
+	e_modrm(e, 0, NO_BASE, NO_BASE, 1, hits);
+	e_u8(e, TLB_SECOND_TURNS - 1);
+	promoted = e_jcc(e, CC_E);
+	e_op_gs_base(e, true, 0x03, T0, T1, NO_BASE, 1, bt_l1_of(set) + (int32_t)offsetof(struct tlb_entry, host));
+	e_store_gs(e, SLOT(S_LIMIT), T1);
+	e_load_gs32(e, T1, SLOT(S_SITE));
+	make_back(e);
+	e_op_gs(e, true, 0x83, 0, SLOT(S_BACK)), e_u8(e, (uint8_t)look_up_bytes); /* add */
+	e_load_gs(e, T1, SLOT(S_LIMIT));
+	e_jmp_gs(e, SLOT(S_BACK));
+	e_patch(none, e->p);
+	e_patch(promoted, e->p);
+	e_load_gs(e, T0, SLOT(S_EA));
+	e_jmp_to(e, bt->slow_sited[write]);
+}
+
+static void make_missed(struct bt *bt, struct emit *e, unsigned set, bool write)
+{
+	const int32_t tag = bt_l1_of(set) + (int32_t)(write ? offsetof(struct tlb_entry, tag_write) : offsetof(struct tlb_entry, tag_read));
+
+	bt->missed[set][write] = e->p;
+	e_store_gs(e, SLOT(S_EA), T1);
+	e_alu_imm(e, false, 4, T1, (1 << TLB_ENTRY_SHIFT) - 1);
+	e_op_gs(e, false, 0x01, T1, SLOT(S_SITE));
+	e_load_gs(e, T1, SLOT(S_EA));
+	e_alu_imm(e, false, 4, T1, -(1 << TLB_ENTRY_SHIFT));
+	e_op_gs_base(e, true, 0x03, T0, T1, NO_BASE, 1, tag);
+	if (tune_on(bt->memory->tune, TUNE_SECOND_PLACES))
+		make_second(bt, e, set, write, tag);
+	else
+		e_jmp_to(e, bt->slow_sited[write]);
 }
 
 /* Look-up in level 1 of 1 << n bytes at T0 for site T1; goes on at the site's host. */

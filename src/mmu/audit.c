@@ -78,6 +78,7 @@ static int audit_level1(struct mmu *mmu, unsigned set, unsigned i, char *msg, si
 	bool local = (t->local[i / 64] >> (i % 64) & 1) && (t->local_words[i / 64 / 64] >> (i / 64 % 64) & 1);
 	const bool here = set / TLB_WORLD * TLB_WORLD == mmu->world; /* else what it may follows from registers that are not in force */
 	bool may_write = !here || (e->aux & PTE_W) || (!tlb_set_is_user(set) && !mmu->priv->controls.wp);
+	const unsigned first = tlb1_index(mmu, set, e->tag_read);
 	int bad;
 
 	if (e->tag_read == TLB_INVALID_TAG(i)) {
@@ -85,8 +86,11 @@ static int audit_level1(struct mmu *mmu, unsigned set, unsigned i, char *msg, si
 			FAIL("T1: set %u slot %u has a write tag but no read tag", set, i);
 		return 0;
 	}
-	if ((here && !mmu_canonical(mmu, e->tag_read)) || (e->tag_read & ~PAGE_MASK) || tlb1_index(mmu, set, e->tag_read) != i)
+	if ((here && !mmu_canonical(mmu, e->tag_read)) || (e->tag_read & ~PAGE_MASK) ||
+	    (first != i && (!mmu->l1_seconds[set] || tlb1_second(mmu, set, e->tag_read) != i)))
 		FAIL("T1: set %u slot %u has tag %#lx", set, i, e->tag_read);
+	if (first != i && mmu->l1[set][first].tag_read == e->tag_read)
+		FAIL("T1: set %u va %#lx has two entries", set, e->tag_read);
 	bad = audit_frame(mmu, "T5", e->tag_read, m, msg, size);
 	if (bad)
 		return bad;

@@ -184,7 +184,7 @@ static void look_tlb(struct mmu *mmu, struct explain *x)
 	const uint32_t id[2] = { x->space_id, mmu->priv->asid.global_id };
 
 	for (unsigned s = 0; s < TLB_WORLD; s++) {
-		const struct tlb_entry *e = tlb1_entry(mmu, mmu->world + s, x->va);
+		const struct tlb_entry *e = tlb1_find(mmu, mmu->world + s, x->va);
 		const struct tlb_stack *stack = tlb1_stack(mmu, mmu->world + s);
 
 		/* What is not global in level 1 belongs to the current space. */

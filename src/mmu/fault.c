@@ -164,6 +164,21 @@ static __attribute__((noinline)) enum mmu_kind miss_traced(struct mmu *mmu, gva_
 	return kind;
 }
 
+/* From its second place the entry goes back to the first, where the caller will look. */
+static bool serve_second(struct mmu *mmu, uint64_t va, unsigned access, enum tlb_set set, struct mmu_result *out)
+{
+	const struct tlb_entry e = mmu->l1[set][tlb1_second(mmu, set, va)];
+	const uint64_t page = va & PAGE_MASK;
+
+	if ((access & ACC_WRITE ? e.tag_write : e.tag_read) != page)
+		return false;
+	mmu->counters.tlb_l1_second++;
+	set_result(mmu, va, e.aux, out);
+	if (!(access & ACC_PROBE))
+		tlb1_put(mmu, va, set, e.aux, e.tag_write == page);
+	return true;
+}
+
 enum mmu_kind mmu_access(struct mmu *mmu, gva_t va, unsigned access, struct mmu_result *out)
 {
 	enum tlb_set set = tlb_set_of(mmu, access);
@@ -176,6 +191,8 @@ enum mmu_kind mmu_access(struct mmu *mmu, gva_t va, unsigned access, struct mmu_
 			set_result(mmu, va.v, e->aux, out);
 			return MMU_MAPPED;
 		}
+		if (UNLIKELY(mmu->l1_seconds[set]) && serve_second(mmu, va.v, access, set, out))
+			return MMU_MAPPED;
 		mmu->counters.tlb_l1_misses++;
 	}
 	if (UNLIKELY(mmu->trace != NULL))

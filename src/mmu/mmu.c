@@ -95,6 +95,7 @@ void mmu_write_protect_all(struct mmu *mmu)
 #define ROW(member, help) STAT_ROW(struct mmu_counters, member, help)
 const struct stat_row mmu_stat_rows[] = {
 	ROW(tlb_l1_misses, "data accesses that level 1 of the TLB did not serve"),
+	ROW(tlb_l1_second, "accesses that a second place in a large set of level 1 served"),
 	ROW(tlb_window_misses, "accesses of user code that no window served, so that level 1 was asked"),
 	ROW(tlb_windows_made, "times that a window became the run of pages around an address"),
 	ROW(tlb_l1_grown, "times that a set of level 1 was made larger, because its pages were used over and over"),

@@ -54,7 +54,7 @@ struct mmu_result {
 };
 
 struct mmu_counters {
-	uint64_t tlb_l1_misses, tlb_l2_hits, tlb_l2_misses, tlb_fills, tlb_fills_large, tlb_window_misses, tlb_windows_made;
+	uint64_t tlb_l1_misses, tlb_l2_hits, tlb_l2_misses, tlb_fills, tlb_fills_large, tlb_l1_second, tlb_window_misses, tlb_windows_made;
 	uint64_t flush_cr3, flush_cr4, flush_invlpg, flush_invpcid, flush_frames, flush_p2m, flush_write_protect, flush_id_wrap, cr3_noflush, world_switches, flush_asid, fetch_ids_revived;
 	uint64_t walks, walk_refs_guest, walk_refs_nested, walk_refs_shadow, walk_refs_hardware, walk_cache_hits;
 	uint64_t nest_faults, guest_faults, hidden_not_present, hidden_not_backed, hidden_write_protected, hidden_dirty, hidden_moved, hidden_logged, hidden_swapped, hidden_shared;
@@ -72,6 +72,7 @@ struct mmu {
 	uint64_t span[TLB_SPANS];
 	struct tlb_window window[TLB_SETS][TLB_WINDOWS];
 	uint8_t window_live[TLB_SETS][TLB_WINDOWS];	/* 1: perhaps not empty */
+	uint8_t l1_seconds[TLB_SETS];	/* 1: perhaps a second place of the set has an entry */
 	/*
 	 * Fetch ids, [0] for CPL < 3 and [1] for CPL 3: generated code's jump caches hold (id, va) pairs. An id changes
 	 * whenever a translation that mmu_fetch returned under it may have become invalid or another address space is current; a space that
@@ -104,6 +105,19 @@ static inline unsigned tlb1_index(const struct mmu *mmu, enum tlb_set set, uint6
 static inline const struct tlb_entry *tlb1_entry(const struct mmu *mmu, enum tlb_set set, uint64_t va)
 {
 	return &mmu->l1[set][tlb1_index(mmu, set, va)];
+}
+/* The second place of va's entry, in a set that is not small (tlb.h); the same as the first for some. */
+static inline bool tlb1_is_large(const struct mmu *mmu, enum tlb_set set) { return mmu->l1_mask[set] > TLB_L1_MASK(TLB_L1_SMALL); }
+static inline unsigned tlb1_second(const struct mmu *mmu, enum tlb_set set, uint64_t va)
+{
+	return (uint32_t)((va >> (PAGE_SHIFT - TLB_ENTRY_SHIFT) ^ TLB_SECOND(va)) & mmu->l1_mask[set]) >> TLB_ENTRY_SHIFT;
+}
+/* The entry that has va's page, wherever it is; if none has, one that has not. */
+static inline const struct tlb_entry *tlb1_find(const struct mmu *mmu, enum tlb_set set, uint64_t va)
+{
+	const struct tlb_entry *e = tlb1_entry(mmu, set, va);
+
+	return e->tag_read == (va & PAGE_MASK) || !mmu->l1_seconds[set] ? e : &mmu->l1[set][tlb1_second(mmu, set, va)];
 }
 
 static inline bool mmu_canonical(const struct mmu *mmu, uint64_t va) { return va_canonical(va, mmu->va_bits); }

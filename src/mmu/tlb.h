@@ -10,11 +10,15 @@
  *     hit    = offset <= 4096 - size           (unsigned: tests the tag and page crossing at once)
  *     host   = entry->host + offset
  *
+ * An array that is not small may hold a page's entry in one more place, whose offset is that of the first, xor TLB_SECOND(va): an entry that another displaces from its first place goes
+ * there. So pages that are a large power of two apart, which all have one first place or few, do not displace each other. Code that missed in the first place looks there before it
+ * calls C (bt/stubs.c); one look in so many goes to C all the same, which puts the entry back into its first place.
+ *
  * Level 2 is set-associative, tagged with a space id, keeps large pages as single entries and is probed in C on a level-1 miss.
  *
  * Invariants
- *  T1  an invalid tag in slot i is TLB_INVALID_TAG(i): its index bits differ from i, so no va that selects slot i can hit,
- *      not even a non-canonical one; valid tags are canonical and page aligned
+ *  T1  an invalid tag in slot i is TLB_INVALID_TAG(i): its lowest index bit differs from i's, so no va that selects slot i, as its first place or its second, can hit,
+ *      not even a non-canonical one; valid tags are canonical and page aligned; a page has at most one entry in a set
  *  T2  tag_write is valid only if the guest's D bit is set, the guest allows the write in this set, and the
  *      machine frame is not watched (struct frame.flags & FRAME_TRACKED) nor shared
  *  T3  level 1 holds translations of the current space (and global ones) only, and in the other world's sets those of the space that it was left in
@@ -42,6 +46,10 @@ static inline bool tlb_set_is_user(enum tlb_set set) { return set % TLB_WORLD ==
 #define TLB_L1_SMALL (1u << TLB_L1_SMALL_SHIFT)
 #define TLB_L1_LARGE (1u << TLB_L1_LARGE_SHIFT)	/* 128 MiB */
 #define TLB_L1_WIDE (1u << TLB_L1_WIDE_SHIFT)	/* 512 MiB */
+/* Bits 21 and up of the address, to the bits of an entry's offset but the lowest: T1. */
+#define TLB_SECOND_SHIFT (21 - TLB_ENTRY_SHIFT - 1)
+#define TLB_SECOND(va) ((va) >> TLB_SECOND_SHIFT & -(2ull << TLB_ENTRY_SHIFT))
+#define TLB_SECOND_TURNS 64	/* power of two, at most 128; the size that an access has at most that is served there, too */
 #define TLB_INVALID_TAG(i) ((uint64_t)((i) ^ 1u) << PAGE_SHIFT)
 
 /* Layout known to generated code (bt/). 32 bytes. */

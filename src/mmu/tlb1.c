@@ -76,6 +76,8 @@ static void drop_local(struct mmu *mmu, unsigned set)
 		}
 		t->local_words[k] = 0;
 	}
+	if (!t->global)
+		mmu->l1_seconds[set] = 0; /* all of the set is empty */
 	t->crowded = 0;
 }
 
@@ -94,12 +96,11 @@ static void set_size(struct mmu *mmu, unsigned set, unsigned entries)
 	else
 		t->limit = tlb_set_is_user(set) ? entries / 2 : 4 * entries;
 	t->sweeps = 0;
+	mmu->l1_seconds[set] = 0;
 	for (unsigned i = 0; i < entries; i++)
 		invalidate(mmu, set, i);
 	t->global = false;
 }
-
-static bool is_large(const struct mmu *mmu, unsigned set) { return tlb1_entries(mmu, set) > TLB_L1_SMALL; }
 
 void tlb1_grow(struct mmu *mmu, enum tlb_set set)
 {
@@ -107,7 +108,7 @@ void tlb1_grow(struct mmu *mmu, enum tlb_set set)
 	struct tlb1 *t = &mmu->priv->tlb1[set];
 
 	t->crowded = 0;
-	if (!is_large(mmu, set)) {
+	if (!tlb1_is_large(mmu, set)) {
 		const uint64_t now = clock_ns();
 
 		if (now < t->rests_until_ns)
@@ -115,7 +116,7 @@ void tlb1_grow(struct mmu *mmu, enum tlb_set set)
 		t->grown_ns = now;
 	}
 	copies_drop(mmu);
-	set_size(mmu, set, is_large(mmu, set) ? size[2] : size[1]);
+	set_size(mmu, set, tlb1_is_large(mmu, set) ? size[2] : size[1]);
 	fill_bytes(t->writable, 0, sizeof(t->writable));
 	mmu->counters.tlb_l1_grown++;
 }
@@ -144,7 +145,7 @@ static bool sweep(struct mmu *mmu, unsigned set)
 	struct tlb1 *t = &mmu->priv->tlb1[set];
 	uint64_t now;
 
-	if (LIKELY(!is_large(mmu, set)) || ++t->sweeps < SWEEPS_MAX)
+	if (LIKELY(!tlb1_is_large(mmu, set)) || ++t->sweeps < SWEEPS_MAX)
 		return true;
 	shrink(mmu, set);
 	now = clock_ns();
@@ -166,10 +167,10 @@ void tlb1_drop(struct mmu *mmu, uint64_t va)
 {
 	copies_drop(mmu);
 	for (unsigned s = mmu->world; s < mmu->world + TLB_WORLD; s++) {
-		unsigned i = tlb1_index(mmu, s, va);
+		const struct tlb_entry *e = tlb1_find(mmu, s, va);
 
-		if (mmu->l1[s][i].tag_read == (va & PAGE_MASK))
-			invalidate(mmu, s, i);
+		if (e->tag_read == (va & PAGE_MASK))
+			invalidate(mmu, s, (unsigned)(e - mmu->l1[s]));
 	}
 }
 
@@ -188,10 +189,15 @@ void tlb1_drop_fragments(struct mmu *mmu, uint64_t va)
 	copies_drop(mmu);
 	for (unsigned s = mmu->world; s < mmu->world + TLB_WORLD; s++) {
 		const unsigned first = tlb1_index(mmu, s, base);
+		/* Of all pages of the 2 MiB the second place is as far from the first. */
+		const unsigned second = mmu->l1_seconds[s] ? first ^ tlb1_second(mmu, s, base) : 0;
 
-		for (unsigned i = first; i < first + MIB(2) / PAGE_SIZE; i++)
+		for (unsigned i = first; i < first + MIB(2) / PAGE_SIZE; i++) {
 			if ((mmu->l1[s][i].tag_read ^ base) < MIB(2))
 				invalidate(mmu, s, i);
+			if (second && (mmu->l1[s][i ^ second].tag_read ^ base) < MIB(2))
+				invalidate(mmu, s, i ^ second);
+		}
 	}
 }
 
@@ -199,7 +205,7 @@ void tlb1_clear_world(struct mmu *mmu, unsigned world)
 {
 	copies_drop(mmu);
 	for (unsigned s = world; s < world + TLB_WORLD && s < mmu->sets; s++)
-		if (UNLIKELY(is_large(mmu, s)))
+		if (UNLIKELY(tlb1_is_large(mmu, s)))
 			shrink(mmu, s);
 		else if (mmu->priv->tlb1[s].global)
 			set_size(mmu, s, TLB_L1_SMALL);
@@ -257,7 +263,7 @@ void tlb1_write_protect(struct mmu *mmu, mfn_t m)
 
 	copies_drop(mmu);
 	for (unsigned s = 0; s < mmu->sets; s++) {
-		if (UNLIKELY(is_large(mmu, s))) {
+		if (UNLIKELY(tlb1_is_large(mmu, s))) {
 			sweep_frame(mmu, s, m, host);
 			continue;
 		}

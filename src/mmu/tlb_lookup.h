@@ -4,6 +4,7 @@
 #ifndef MMU_TLB_LOOKUP_H
 #define MMU_TLB_LOOKUP_H
 
+#include "base/tune.h"
 #include "mmu/mmu_internal.h"
 
 /* A multiplier under which strides of every power of two, up to all 45 bits of a page number, fill the sets evenly (searched for; tests/unit/mmu_tlb_test.c). */
@@ -86,6 +87,32 @@ static inline enum tlb_set tlb_set_of(const struct mmu *mmu, unsigned access)
 
 static inline void tlb1_note_writable(struct tlb1 *t, mfn_t m) { t->writable[m.v % TLB1_FRAMES / 64] |= 1ull << (m.v % 64); }
 
+/* Slot i of a large set is about to become page's: what it holds goes to its second place, and page's entry goes from there. */
+static inline void tlb1_make_room(struct mmu *mmu, enum tlb_set set, unsigned i, uint64_t page)
+{
+	struct tlb1 *t = &mmu->priv->tlb1[set];
+	struct tlb_entry *l1 = mmu->l1[set];
+	const uint64_t tag = l1[i].tag_read;
+	const unsigned own = tlb1_second(mmu, set, page);
+	unsigned to;
+
+	if (tag == page)
+		return;
+	if (mmu->l1_seconds[set] && own != i && l1[own].tag_read == page)
+		l1[own].tag_read = l1[own].tag_write = TLB_INVALID_TAG(own);
+	if (tag == TLB_INVALID_TAG(i) || !tune_on(mmu->memory->tune, TUNE_SECOND_PLACES))
+		return;
+	to = tlb1_second(mmu, set, tag);
+	if (tlb1_index(mmu, set, tag) != i || to == i)
+		return; /* it has been displaced before */
+	mmu->l1_seconds[set] = 1;
+	l1[to] = l1[i];
+	if (l1[i].tag_write != tag)
+		l1[to].tag_write = TLB_INVALID_TAG(to);
+	t->local[to / 64] = (t->local[to / 64] & ~(1ull << (to % 64))) | (t->local[i / 64] >> (i % 64) & 1) << (to % 64);
+	t->local_words[to / 64 / 64] |= 1ull << (to / 64 % 64);
+}
+
 /* Makes `data` va's entry in the set; if it is part of a large guest page, that has been noted. */
 static inline void tlb1_put(struct mmu *mmu, uint64_t va, enum tlb_set set, uint64_t data, bool writable)
 {
@@ -94,6 +121,8 @@ static inline void tlb1_put(struct mmu *mmu, uint64_t va, enum tlb_set set, uint
 	struct tlb_entry *e = &mmu->l1[set][i];
 	uint64_t page = va & PAGE_MASK, bit = 1ull << (i % 64);
 
+	if (UNLIKELY(tlb1_is_large(mmu, set)))
+		tlb1_make_room(mmu, set, i, page);
 	e->tag_read = page;
 	e->tag_write = writable ? page : TLB_INVALID_TAG(i);
 	e->host = (uint64_t)(uintptr_t)mmu->memory->pool.base + (data & TR_MFN_MASK);
@@ -101,7 +130,7 @@ static inline void tlb1_put(struct mmu *mmu, uint64_t va, enum tlb_set set, uint
 	t->local[i / 64] = (t->local[i / 64] & ~bit) | (data & PTE_G ? 0 : bit);
 	t->global |= !!(data & PTE_G);
 	t->local_words[i / 64 / 64] |= 1ull << (i / 64 % 64);
-	if (UNLIKELY(mmu->l1_mask[set] > TLB_L1_MASK(TLB_L1_SMALL))) {
+	if (UNLIKELY(tlb1_is_large(mmu, set))) {
 		if (writable)
 			tlb1_note_writable(t, tr_mfn(data));
 		if ((tlb_set_is_user(set) || !mmu->hypervisor) && pool_is_hot(&mmu->memory->pool, tr_mfn(data)))
@@ -125,7 +154,7 @@ static inline bool tlb1_displaces(const struct mmu *mmu, enum tlb_set set, uint6
 	const unsigned i = tlb1_index(mmu, set, va);
 	const uint64_t tag = mmu->l1[set][i].tag_read;
 
-	return UNLIKELY(mmu->l1_mask[set] > TLB_L1_MASK(TLB_L1_SMALL)) && tag != TLB_INVALID_TAG(i) && tag != (va & PAGE_MASK);
+	return UNLIKELY(tlb1_is_large(mmu, set)) && tag != TLB_INVALID_TAG(i) && tag != (va & PAGE_MASK);
 }
 
 /* Level 2 had what level 1 is about to have. Whether that has come to the limit since entries were last dropped: then tlb1_grow. */

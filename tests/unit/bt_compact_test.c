@@ -5,6 +5,7 @@
 #include "bt_machine.h"
 
 #include "bt/bt_internal.h"
+#include "mmu/mmu_internal.h"
 
 /* Runs user code at DATA, whose first two pages are those at CODE_AT, up to a fault with an error code; returns the RIP in its frame. */
 static uint64_t run_user(struct bt_machine *b)
@@ -197,6 +198,41 @@ static void test_misses_of_one_block_go_on_where_they_belong(void **state)
 	assert_true(bytes[1] + ACCESSES * 10 < bytes[0]);
 }
 
+static __attribute__((noinline)) void code_of_far_pages(struct bt_machine *b)
+{
+	CODE(b->m, "mov $5000, %ecx; xor %eax, %eax\n"
+		   "1: add (%rbx), %rax; incq 0x800008(%rbx); add 0x1000010(%rbx), %rax; addq $3, 0x1800018(%rbx); dec %ecx; jnz 1b; hlt");
+}
+
+/* Four pages that a large set of level 1 has one first place for, read and written by turns: the others' second places serve them. */
+static void test_pages_of_one_first_place_are_served_by_their_second(void **state)
+{
+	enum { LOOPS = 5000 };
+	struct bt_machine *b = *state;
+	struct vcpu *v = b->m->v;
+	const uint64_t at = DATA + 7 * PAGE_SIZE, apart = MIB(8);
+	struct mmu_counters before;
+
+	b->tune.on[TUNE_SPANS] = false;
+	for (uint64_t i = 1; i < 4; i++) /* of the first page */
+		poke64(b->m, PD + 8 * ((DATA + i * apart) >> 21), PT | PTE_P | PTE_W | PTE_U);
+	v->mmu.priv->tlb1_size[1] = v->mmu.priv->tlb1_size[2] = (uint32_t)(apart / PAGE_SIZE);
+	tlb1_grow(&v->mmu, TLB_USER);
+	before = v->mmu.counters;
+	for (uint64_t i = 0; i < 4; i++)
+		poke64(b->m, at + 8 * i, i * 1000);
+	code_of_far_pages(b);
+	v->gpr[RBX] = at;
+	v->gpr[RSP] = DATA + 0x100000;
+	run_user(b);
+	assert_int_equal(v->gpr[RAX], LOOPS * 2000);
+	assert_int_equal(peek64(b->m, at + 8), 1000 + LOOPS);
+	assert_int_equal(peek64(b->m, at + 24), 3000 + LOOPS * 3);
+	/* One in some 64 goes back to the first place. */
+	assert_in_range(v->mmu.counters.tlb_l1_misses - before.tlb_l1_misses, LOOPS / 64, LOOPS / 4);
+	assert_true(v->mmu.counters.tlb_l1_second - before.tlb_l1_second > 2 * LOOPS);
+}
+
 #define TEST(t) cmocka_unit_test_setup_teardown(t, bt_setup, bt_teardown)
 int main(void)
 {
@@ -206,6 +242,7 @@ int main(void)
 		TEST(test_a_call_whose_push_misses_or_faults),
 		TEST(test_samples_make_code_anew_with_its_own_look_ups),
 		TEST(test_misses_of_one_block_go_on_where_they_belong),
+		TEST(test_pages_of_one_first_place_are_served_by_their_second),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

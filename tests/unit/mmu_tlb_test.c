@@ -551,113 +551,6 @@ IN_BOTH_MODES(a_refill_serves_what_level_2_has_with_all_rights_and_nothing_else)
 	guest_free(g);
 }
 
-static void touch_pages(struct guest *g, uint64_t pages)
-{
-	for (uint64_t i = 0; i < pages; i++)
-		EXPECT_MAPPED(g, V + i * PAGE_SIZE, ACC_READ | ACC_USER, MIB(4) + i * PAGE_SIZE);
-}
-
-IN_BOTH_MODES(a_crowded_set_of_level_1_becomes_large_and_small_again_when_it_is_swept_often)
-{
-	const uint64_t pages = 3 * TLB_L1_SMALL;
-	struct guest *g = guest_new(mode, PLACEMENT_LINEAR);
-	struct p2m_entry e;
-	uint64_t misses, *rest;
-	char msg[256];
-
-	for (uint64_t i = 0; i < pages; i++)
-		guest_map(g, V + i * PAGE_SIZE, (MIB(4) + i * PAGE_SIZE) | PWU);
-	touch_pages(g, pages); /* the first time is no reason: level 2 did not have them */
-	assert_int_equal(tlb1_entries(&g->mmu, TLB_USER), TLB_L1_SMALL);
-	for (unsigned turn = 0; turn < 3; turn++)
-		touch_pages(g, pages);
-	assert_int_equal(g->mmu.counters.tlb_l1_grown, 1);
-	assert_int_equal(tlb1_entries(&g->mmu, TLB_USER), TLB_L1_LARGE);
-	assert_int_equal(tlb1_entries(&g->mmu, TLB_KERNEL), TLB_L1_SMALL);
-	misses = g->mmu.counters.tlb_l1_misses;
-	touch_pages(g, pages);
-	assert_int_equal(g->mmu.counters.tlb_l1_misses, misses);
-	assert_int_equal(mmu_audit(&g->mmu, msg, sizeof(msg)), 0);
-	/* T3, T4: a load of CR3 drops all of them, and leaves the set large. */
-	mmu_set_cr3(&g->mmu, g->root);
-	for (uint64_t i = 0; i < pages; i++)
-		assert_false(probe_hits(g, TLB_USER, V + i * PAGE_SIZE, false));
-	touch_pages(g, pages);
-	/* T2 */
-	assert_true(p2m_lookup(&g->memory, gpa(MIB(4) + 2000 * PAGE_SIZE), &e));
-	EXPECT_MAPPED(g, V + 2000 * PAGE_SIZE, ACC_WRITE | ACC_USER, MIB(4) + 2000 * PAGE_SIZE);
-	EXPECT_MAPPED(g, V + 2001 * PAGE_SIZE, ACC_WRITE | ACC_USER, MIB(4) + 2001 * PAGE_SIZE);
-	assert_true(probe_hits(g, TLB_USER, V + 2000 * PAGE_SIZE, true));
-	mmu_write_protect(&g->mmu, e.m);
-	assert_false(probe_hits(g, TLB_USER, V + 2000 * PAGE_SIZE, true));
-	assert_true(probe_hits(g, TLB_USER, V + 2000 * PAGE_SIZE, false));
-	assert_true(probe_hits(g, TLB_USER, V + 2001 * PAGE_SIZE, true));
-	assert_true(p2m_lookup(&g->memory, gpa(MIB(4) + 2001 * PAGE_SIZE), &e));
-	mmu_write_protect(&g->mmu, e.m);
-	assert_false(probe_hits(g, TLB_USER, V + 2001 * PAGE_SIZE, true));
-	/* Frames that no entry allows writes to cost no sweep; others do, and too many make the set small. */
-	for (unsigned i = 0; i < 200; i++)
-		mmu_write_protect(&g->mmu, e.m);
-	assert_int_equal(tlb1_entries(&g->mmu, TLB_USER), TLB_L1_LARGE);
-	for (uint64_t i = 0; i < 200 && tlb1_entries(&g->mmu, TLB_USER) == TLB_L1_LARGE; i++) {
-		EXPECT_MAPPED(g, V + i * PAGE_SIZE, ACC_WRITE | ACC_USER, MIB(4) + i * PAGE_SIZE);
-		assert_true(p2m_lookup(&g->memory, gpa(MIB(4) + i * PAGE_SIZE), &e));
-		mmu_write_protect(&g->mmu, e.m);
-		assert_false(probe_hits(g, TLB_USER, V + i * PAGE_SIZE, true));
-	}
-	assert_int_equal(g->mmu.counters.tlb_l1_shrunk, 1);
-	assert_int_equal(tlb1_entries(&g->mmu, TLB_USER), TLB_L1_SMALL);
-	for (uint64_t i = 0; i < pages; i++)
-		assert_false(probe_hits(g, TLB_USER, V + i * PAGE_SIZE, false));
-	/* It rests, and for twice as long the next time that it was large only briefly. */
-	rest = &g->mmu.priv->tlb1[TLB_USER].rests_until_ns;
-	*rest += 1000000000000;
-	for (unsigned turn = 0; turn < 4; turn++)
-		touch_pages(g, pages);
-	assert_int_equal(g->mmu.counters.tlb_l1_grown, 1);
-	*rest = 0;
-	for (unsigned turn = 0; turn < 2; turn++)
-		touch_pages(g, pages);
-	assert_int_equal(g->mmu.counters.tlb_l1_grown, 2);
-	assert_int_equal(mmu_audit(&g->mmu, msg, sizeof(msg)), 0);
-	/* What empties all of level 1 makes it small. */
-	mmu_set_controls(&g->mmu, LONG_CR0 & ~CR0_WP, LONG_CR4, LONG_EFER);
-	assert_int_equal(tlb1_entries(&g->mmu, TLB_USER), TLB_L1_SMALL);
-	assert_false(probe_hits(g, TLB_USER, V, false));
-	guest_free(g);
-}
-
-IN_BOTH_MODES(a_large_set_that_is_crowded_in_turn_becomes_wide)
-{
-	const uint64_t pages = 3 * TLB_L1_SMALL;
-	struct guest *g = guest_new(mode, PLACEMENT_LINEAR);
-	uint64_t misses;
-	char msg[256];
-
-	g->mmu.priv->tlb1_size[1] = 2 * TLB_L1_SMALL;
-	g->mmu.priv->tlb1_size[2] = 4 * TLB_L1_SMALL;
-	for (uint64_t i = 0; i < pages; i++)
-		guest_map(g, V + i * PAGE_SIZE, (MIB(4) + i * PAGE_SIZE) | PWU);
-	for (unsigned turn = 0; turn < 2; turn++)
-		touch_pages(g, pages);
-	touch_pages(g, TLB_L1_SMALL + 1); /* as many as make it large */
-	assert_int_equal(tlb1_entries(&g->mmu, TLB_USER), 2 * TLB_L1_SMALL);
-	for (unsigned turn = 0; turn < 2; turn++)
-		touch_pages(g, pages);
-	assert_int_equal(tlb1_entries(&g->mmu, TLB_USER), 4 * TLB_L1_SMALL);
-	assert_int_equal(g->mmu.counters.tlb_l1_grown, 2);
-	touch_pages(g, pages);
-	misses = g->mmu.counters.tlb_l1_misses;
-	touch_pages(g, pages);
-	assert_int_equal(g->mmu.counters.tlb_l1_misses, misses);
-	assert_int_equal(mmu_audit(&g->mmu, msg, sizeof(msg)), 0);
-	mmu_set_cr3(&g->mmu, g->root); /* all of them are local */
-	for (uint64_t i = 0; i < pages; i++)
-		assert_false(probe_hits(g, TLB_USER, V + i * PAGE_SIZE, false));
-	assert_int_equal(tlb1_entries(&g->mmu, TLB_USER), 4 * TLB_L1_SMALL);
-	guest_free(g);
-}
-
 IN_BOTH_MODES(invlpg_drops_all_of_a_large_page_and_soon_forgets_that_there_was_one)
 {
 	struct guest *g = guest_new(mode, PLACEMENT_LINEAR);
@@ -696,55 +589,6 @@ IN_BOTH_MODES(invlpg_drops_all_of_a_large_page_and_soon_forgets_that_there_was_o
 	guest_free(g);
 }
 
-static uint64_t *word_at(struct guest *g, uint64_t pa)
-{
-	struct p2m_entry e;
-
-	assert_true(p2m_lookup(&g->memory, gpa(pa), &e));
-	return pool_ptr(&g->memory.pool, e.m);
-}
-
-IN_BOTH_MODES(memory_that_a_hypervisors_kernel_goes_through_becomes_none)
-{
-	struct guest *g = guest_new(mode, PLACEMENT_LINEAR);
-	const uint64_t pages = 3 * TLB_L1_SMALL;
-
-	g->mmu.hypervisor = true;
-	for (uint64_t i = 0; i < pages; i++)
-		guest_map(g, V + i * PAGE_SIZE, (MIB(4) + i * PAGE_SIZE) | PTE_P | PTE_W);
-	for (unsigned turn = 0; turn < 4; turn++)
-		for (uint64_t i = 0; i < pages; i++)
-			EXPECT_MAPPED(g, V + i * PAGE_SIZE, ACC_READ, MIB(4) + i * PAGE_SIZE);
-	assert_int_equal(g->mmu.counters.tlb_l1_grown, 1);
-	assert_int_equal(g->mmu.counters.host_large, 0);
-	assert_int_equal(g->memory.pool.heat[pool_mfn_of(&g->memory.pool, word_at(g, MIB(4))).v >> 9], 0);
-	guest_free(g);
-}
-
-IN_BOTH_MODES(memory_that_a_large_set_holds_becomes_large_pages_of_the_host)
-{
-	struct guest *g = guest_new(mode, PLACEMENT_LINEAR);
-	const uint64_t pages = 3 * TLB_L1_SMALL;
-	uint64_t large;
-
-	for (uint64_t i = 0; i < pages; i++)
-		guest_map(g, V + i * PAGE_SIZE, (MIB(4) + i * PAGE_SIZE) | PWU);
-	touch_pages(g, pages);
-	for (uint64_t i = 0; i < pages; i++)
-		*word_at(g, MIB(4) + i * PAGE_SIZE) = i;
-	assert_int_equal(g->mmu.counters.host_large, 0);
-	for (unsigned turn = 0; turn < 3; turn++)
-		touch_pages(g, pages);
-	assert_int_equal(g->mmu.counters.tlb_l1_grown, 1);
-	/* Where the host has such pages: this asks it for one. */
-	large = pool_make_large(&g->memory.pool, pool_mfn_of(&g->memory.pool, word_at(g, MIB(4)))) == POOL_LARGE_MADE ? 6 : 0;
-	assert_int_equal(g->mmu.counters.host_large, large);
-	for (uint64_t i = 0; i < pages; i++)
-		assert_int_equal(*word_at(g, MIB(4) + i * PAGE_SIZE), i);
-	touch_pages(g, pages);
-	guest_free(g);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -767,11 +611,7 @@ int main(void)
 		cmocka_unit_test(invlpg_of_a_non_canonical_address_does_nothing),
 		cmocka_unit_test(addresses_of_57_bits_are_told_apart_in_every_cache),
 		cmocka_unit_test(a_refill_serves_what_level_2_has_with_all_rights_and_nothing_else),
-		cmocka_unit_test(a_crowded_set_of_level_1_becomes_large_and_small_again_when_it_is_swept_often),
-		cmocka_unit_test(a_large_set_that_is_crowded_in_turn_becomes_wide),
 		cmocka_unit_test(invlpg_drops_all_of_a_large_page_and_soon_forgets_that_there_was_one),
-		cmocka_unit_test(memory_that_a_hypervisors_kernel_goes_through_becomes_none),
-		cmocka_unit_test(memory_that_a_large_set_holds_becomes_large_pages_of_the_host),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
