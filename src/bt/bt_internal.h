@@ -119,12 +119,17 @@ struct site { /* its block: bt_block_of_site */
 		struct {
 			uint32_t : 17;
 			uint32_t window : 5;	/* of an access: its window */
-			uint32_t size : 10;	/* of an access; SPAN: of its span */
+			uint32_t size : 10;	/* of an access (bt_site_size); SPAN: of its span */
 		};
 		uint32_t bits;
 	};
 };
 #define SITE_SIZE_SHIFT 22
+/* STACK, ALONE: an access has 8 bytes at most, and leaves room for how far into its span it is: eight bits from here on. What their stubs find is that much before. */
+#define SITE_INTO_SHIFT 17
+static inline bool bt_site_has_into(enum site_kind kind) { return kind >= SITE_STACK_READ && kind <= SITE_ALONE_WRITE; }
+static inline unsigned bt_site_size(const struct site *s) { return bt_site_has_into((enum site_kind)s->kind) ? s->size >> 3 : s->size; }
+static inline void bt_site_set_into(struct site *s, unsigned into) { s->bits |= into << SITE_INTO_SHIFT; }
 /* A span has its second way on in `host` of the next site: where its accesses look up one by one. */
 /* A conditional jump to another page or in another mode (CROSS) has its target, as e_mov_va takes it, in place of the next site. Its look-up in the jump table is made when it is first taken. */
 static inline void bt_set_cross_target(struct site *s, uint64_t va) { s[1].host = (uint32_t)va, s[1].bits = (uint32_t)(va >> 32); }
@@ -146,7 +151,7 @@ static inline int32_t bt_l1_of(unsigned set) { return VOFF(mmu.l1) + (int32_t)(s
 #define SLOT(n) (VOFF(bt_scratch) + 8 * (int32_t)(n))
 enum { S_HOST_RSP, S_SELF, S_TARGET, S_JUMP_BASE /* where the current jump table begins, from GS on */, S_JUMP_WANT /* the same, never poisoned */,
        S_ODD_RSP, S_ODD_RIP /* see odd_stack */,
-       S_RAX, S_RCX, S_TMP0, S_TMP1, S_SITE, S_EA, S_REASON, S_FAULT, S_FLAGS /* AH, AL of lahf; seto al */, S_BACK /* where a stack probe's cold path returns */,
+       S_RAX, S_RCX, S_TMP0, S_TMP1, S_SITE, S_EA, S_REASON, S_FAULT, S_FLAGS /* AH, AL of lahf; seto al */, S_BACK /* where a stack probe's cold path returns */, S_INTO /* with so much less than it found */,
        S_SITES, S_CACHE /* bt->site, bt->cache */, S_LIMIT /* the last offset in a page at which a window's access may begin; T1, of a second place */, S_FAIL /* where a span goes on without */,
        S_PAGE /* B5 */, S_JUMP_KERNEL, S_JUMP_AC, S_JUMP_USER /* what S_JUMP_WANT is after SYSCALL or CLAC, after STAC, and after SYSRET, or JUMP_NONE: see jump.c */,
        S_FRAME /* what IRETQ has read, FRAME_WORDS */, FRAME_WORDS = 5, S_COUNT = S_FRAME + FRAME_WORDS };

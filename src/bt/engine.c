@@ -66,7 +66,7 @@ static inline uint64_t site_again(struct vcpu *v, const struct site *s, bool wri
 		return (uint64_t)(uintptr_t)(bt->cache + s->host);
 	if (LIKELY(s->kind >= SITE_WINDOW_READ))
 		return (uint64_t)(uintptr_t)bt->window[s->kind >= SITE_SPAN_READ][vcpu_tlb_set(v)][write][s->window];
-	return (uint64_t)(uintptr_t)(s->kind >= SITE_ALONE_READ ? bt->alone : bt->stack)[vcpu_tlb_set(v)][write][__builtin_ctz(s->size)];
+	return (uint64_t)(uintptr_t)(s->kind >= SITE_ALONE_READ ? bt->alone : bt->stack)[vcpu_tlb_set(v)][write][__builtin_ctz(bt_site_size(s))];
 }
 
 static inline void window_grow(struct vcpu *v, uint64_t va, const struct site *s)
@@ -83,7 +83,7 @@ static __attribute__((noinline)) uint64_t tlb_miss_long(struct vcpu *v, uint64_t
 	unsigned access = (write ? ACC_WRITE : ACC_READ) | ACC_AGAIN | (vcpu_user(v) ? ACC_USER : 0) | (v->rflags & FL_AC ? ACC_AC : 0);
 
 	bv->slow_inject = false;
-	if (UNLIKELY((va & ~PAGE_MASK) + s->size > PAGE_SIZE || !vcpu_canonical(v, va)))
+	if (UNLIKELY((va & ~PAGE_MASK) + bt_site_size(s) > PAGE_SIZE || !vcpu_canonical(v, va)))
 		return 0;
 	v->activity = ACT_PAGING;
 	bt_profile_slow(v, (uint32_t)(s - bv->bt->site), PROFILE_REFILL);
@@ -107,7 +107,7 @@ static inline __attribute__((always_inline)) uint64_t tlb_miss(struct vcpu *v, u
 {
 	const struct site *s = &BV(v)->bt->site[site];
 
-	if (LIKELY((va & ~PAGE_MASK) + s->size <= PAGE_SIZE && !BV(v)->bt->profile && mmu_refill(&v->mmu, va, vcpu_tlb_set(v), write))) {
+	if (LIKELY((va & ~PAGE_MASK) + bt_site_size(s) <= PAGE_SIZE && !BV(v)->bt->profile && mmu_refill(&v->mmu, va, vcpu_tlb_set(v), write))) {
 		window_grow(v, va, s);
 		return site_again(v, s, write);
 	}

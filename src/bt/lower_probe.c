@@ -31,7 +31,7 @@ uint32_t lower_site(struct tr *t, enum site_kind kind, unsigned size)
 
 	t->bt->site[n].flags_saved = t->in_slot;
 	ASSERT(size < 1u << 10);
-	t->bt->site[n].size = size & 1023;
+	t->bt->site[n].size = (bt_site_has_into(kind) ? size << 3 : size) & 1023;
 	return n;
 }
 

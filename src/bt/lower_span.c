@@ -18,6 +18,7 @@
 
 /* The longest span: the longer, the more often it crosses a page. */
 #define SPAN_MAX 256
+_Static_assert(SPAN_MAX <= 1u << 8, "bt_site_set_into");
 
 static bool spannable(const struct tr *t, const struct insn *in)
 {
@@ -135,25 +136,22 @@ static void look_up_alone(struct tr *t, const uint8_t *after)
 {
 	const struct insn *in = &t->insn[t->i];
 	const int32_t offset = lower_span_offset(t);
-	const bool stub = lower_stack_has_stub(in->mem.size);
 	struct emit *c = &t->cold;
-	struct probe p = { 0 };
+	struct probe p;
 
-	if (stub) {
+	if (lower_stack_has_stub(in->mem.size)) {
 		struct site *site = on_stack(in) ? lower_stack_missed(t, in->mem.size, in->mem.write, false, c) :
 						   lower_look_up_alone(t, in->mem.size, in->mem.write, c);
 
-		site->host = tr_offset(t, offset ? c->p : after);
-		if (!offset)
-			return;
-	} else {
-		p = lower_probe_begin(t, in->mem.size, in->mem.write, c);
+		site->host = tr_offset(t, after);
+		bt_site_set_into(site, (unsigned)offset);
+		return;
 	}
+	p = lower_probe_begin(t, in->mem.size, in->mem.write, c);
 	if (offset)
 		e_lea(c, true, T0, T0, NO_BASE, 1, -offset);
 	e_jmp_to(c, after);
-	if (!stub)
-		lower_probe_missed(t, &p, c);
+	lower_probe_missed(t, &p, c);
 }
 
 /* Cold: T0 is the span's begin, which was not found. */

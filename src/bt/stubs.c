@@ -144,13 +144,19 @@ static void make_slow(struct emit *e, uint64_t fn, const uint8_t *leave_slow)
 	e_jmp_to(e, leave_slow);
 }
 
-/* S_SITE and S_BACK for site T1. */
+/* S_SITE, S_BACK and S_INTO for site T1. */
 static void make_back(struct emit *e)
 {
 	e_op_gs(e, false, 0x89, T1, SLOT(S_SITE));
 	_Static_assert(sizeof(struct site) == 8, "the factor below");
 	BYTES(e, "\x49\xc1\xe3\x03");	/* shl T1, 3 */
 	e_op_gs(e, true, 0x03, T1, SLOT(S_SITES));
+	e_store_gs(e, SLOT(S_EA), T0);
+	e_op_mem(e, false, 0x8b, T0, T1, NO_BASE, 1, (int32_t)offsetof(struct site, bits));
+	BYTES(e, "\x41\xc1\xea"), e_u8(e, SITE_INTO_SHIFT); /* shr T0d, the place */
+	BYTES(e, "\x45\x0f\xb6\xd2");	/* movzx T0d, T0b */
+	e_store_gs(e, SLOT(S_INTO), T0);
+	e_load_gs(e, T0, SLOT(S_EA));
 	e_op_mem(e, false, 0x8b, T1, T1, NO_BASE, 1, (int32_t)offsetof(struct site, host));
 	e_op_gs(e, true, 0x03, T1, SLOT(S_CACHE));
 	e_store_gs(e, SLOT(S_BACK), T1);
@@ -234,6 +240,7 @@ static void make_alone(struct bt *bt, struct emit *e, unsigned set, bool write, 
 	e_alu_imm(e, true, 7, T0, 4096 - (1 << n));
 	miss = e_jcc(e, CC_A);
 	e_op_gs_base(e, true, 0x03, T0, T1, NO_BASE, 1, l1 + (int32_t)offsetof(struct tlb_entry, host));
+	e_op_gs(e, true, 0x2b, T0, SLOT(S_INTO));
 	e_jmp_gs(e, SLOT(S_BACK));
 	e_patch(miss, e->p);
 	e_op_gs_base(e, true, 0x03, T0, T1, NO_BASE, 1, tag);
@@ -374,6 +381,7 @@ static void make_stack(struct bt *bt, struct emit *e, unsigned set, bool write, 
 		} else {
 			e_op_gs_base(e, true, 0x03, T0, T1, NO_BASE, 1, l1 + (int32_t)offsetof(struct tlb_entry, host));
 		}
+		e_op_gs(e, true, 0x2b, T0, SLOT(S_INTO));
 		e_jmp_gs(e, SLOT(S_BACK));
 		e_patch(miss, e->p);
 		e_op_gs_base(e, true, 0x03, T0, T1, NO_BASE, 1, l1 + tag[pass]);
@@ -493,6 +501,7 @@ static void make_call(struct bt *bt, struct emit *e, unsigned set)
 	e_store_gs(e, SLOT(S_TMP1), T1);
 	e_mov_imm(e, T1, (uint64_t)(uintptr_t)back);
 	e_store_gs(e, SLOT(S_BACK), T1);
+	e_store_gs_imm(e, SLOT(S_INTO), 0);
 	e_jmp_to(e, bt->stack[set][1][3]);
 }
 
