@@ -45,6 +45,7 @@ struct tlb2 {
 
 /* tlb1.c: beside each set of level 1. */
 #define TLB1_FRAMES (1u << 18)	/* 1 GiB */
+#define TLB1_ONES 8192u
 struct tlb1 {
 	uint64_t local[TLB_L1_WIDE / 64];		/* slots that hold entries which are not global */
 	uint64_t local_words[TLB_L1_WIDE / 64 / 64];	/* words of local that may have bits */
@@ -54,7 +55,11 @@ struct tlb1 {
 	uint64_t rest_ns, rests_until_ns; /* how long it stays small since it was swept too often */
 	uint32_t sweeps;	/* since it was last small */
 	bool global;		/* some slots may hold entries that the list lacks */
-	/* While the set is not small: frames, modulo so many, that entries may allow writes to. Others need no sweep when they become watched. */
+	/*
+	 * While the set is not small: where entries may allow writes to a frame. Most frames have one such entry, and `one` has its slot, for one frame of a hash. Those that may have more, or whose place another
+	 * frame has taken, have a bit, modulo so many: when they become watched, the set must be swept. The others need not.
+	 */
+	struct { uint32_t mfn, slot; } one[TLB1_ONES];
 	uint64_t writable[TLB1_FRAMES / 64];
 };
 

@@ -3,7 +3,7 @@
  *
  * A set is small, so that it takes little memory and is swept fast, until level 2 has served so many misses since entries were last dropped (far more than it has
  * slots) that a large set pays: then random accesses to 128 MiB hit in generated code; in time, and in the same way, a wide one, for 512 MiB. Loads of CR3 cost no more by that, since only what was filled is
- * dropped, by a list. What must sweep a whole set (a frame becomes watched that it may hold as writable, frames are left) does cost more: after SWEEPS_MAX sweeps the set is small again, and rests:
+ * dropped, by a list. What must sweep a whole set (a frame becomes watched that it may hold as writable in more than one place, frames are left) does cost more: after SWEEPS_MAX sweeps the set is small again, and rests:
  * it does not grow for a while, which is twice as long as the last time if its life was short. So sweeps, some milliseconds for a life, take a small part of the time, and what one program did to a set
  * does not slow the next.
  *
@@ -239,12 +239,19 @@ void tlb1_enter_world(struct mmu *mmu, unsigned world)
 	}
 }
 
-/* Of a large set; what it says of writable frames is exact afterwards. */
+/* Of a large set. After a sweep what it says of writable frames is exact. */
 static void sweep_frame(struct mmu *mmu, unsigned set, mfn_t m, uint64_t host)
 {
 	struct tlb1 *t = &mmu->priv->tlb1[set];
 
-	if (!(t->writable[m.v % TLB1_FRAMES / 64] >> (m.v % 64) & 1) || !sweep(mmu, set))
+	if (!(t->writable[m.v % TLB1_FRAMES / 64] >> (m.v % 64) & 1)) {
+		const unsigned slot = t->one[m.v % TLB1_ONES].slot;
+
+		if (t->one[m.v % TLB1_ONES].mfn == m.v && tlb1_allows_write(mmu, set, slot, m.v))
+			mmu->l1[set][slot].tag_write = TLB_INVALID_TAG(slot);
+		return;
+	}
+	if (!sweep(mmu, set))
 		return;
 	fill_bytes(t->writable, 0, sizeof(t->writable));
 	for (unsigned i = 0, n = tlb1_entries(mmu, set); i < n; i++) {
@@ -253,7 +260,7 @@ static void sweep_frame(struct mmu *mmu, unsigned set, mfn_t m, uint64_t host)
 		if (mmu->l1[set][i].host == host)
 			mmu->l1[set][i].tag_write = TLB_INVALID_TAG(i);
 		else
-			tlb1_note_writable(t, tr_mfn(mmu->l1[set][i].aux));
+			tlb1_note_writable(mmu, set, tr_mfn(mmu->l1[set][i].aux), i);
 	}
 }
 

@@ -85,7 +85,26 @@ static inline enum tlb_set tlb_set_of(const struct mmu *mmu, unsigned access)
 	return mmu->world + ((access & (ACC_AC | ACC_IMPLICIT)) == ACC_AC ? TLB_KERNEL_AC : TLB_KERNEL);
 }
 
-static inline void tlb1_note_writable(struct tlb1 *t, mfn_t m) { t->writable[m.v % TLB1_FRAMES / 64] |= 1ull << (m.v % 64); }
+static inline bool tlb1_allows_write(const struct mmu *mmu, enum tlb_set set, unsigned slot, uint64_t m)
+{
+	const struct tlb_entry *e = &mmu->l1[set][slot];
+
+	return e->tag_write != TLB_INVALID_TAG(slot) && tr_mfn(e->aux).v == m;
+}
+
+/* The slot, which is that of an entry now, allows writes to the frame (struct tlb1). */
+static inline void tlb1_note_writable(struct mmu *mmu, enum tlb_set set, mfn_t m, unsigned slot)
+{
+	struct tlb1 *t = &mmu->priv->tlb1[set];
+	const uint32_t old = t->one[m.v % TLB1_ONES].mfn, old_slot = t->one[m.v % TLB1_ONES].slot;
+
+	if (LIKELY(old == m.v && old_slot == slot))
+		return;
+	if (tlb1_allows_write(mmu, set, old_slot, old))
+		t->writable[old % TLB1_FRAMES / 64] |= 1ull << (old % 64);
+	t->one[m.v % TLB1_ONES].mfn = (uint32_t)m.v;
+	t->one[m.v % TLB1_ONES].slot = slot;
+}
 
 /* Slot i of a large set is about to become page's: what it holds goes to its second place, and page's entry goes from there. */
 static inline void tlb1_make_room(struct mmu *mmu, enum tlb_set set, unsigned i, uint64_t page)
@@ -107,7 +126,10 @@ static inline void tlb1_make_room(struct mmu *mmu, enum tlb_set set, unsigned i,
 		return; /* it has been displaced before */
 	mmu->l1_seconds[set] = 1;
 	l1[to] = l1[i];
-	if (l1[i].tag_write != tag)
+	l1[i].tag_write = TLB_INVALID_TAG(i);
+	if (l1[to].tag_write == tag)
+		tlb1_note_writable(mmu, set, tr_mfn(l1[to].aux), to);
+	else
 		l1[to].tag_write = TLB_INVALID_TAG(to);
 	t->local[to / 64] = (t->local[to / 64] & ~(1ull << (to % 64))) | (t->local[i / 64] >> (i % 64) & 1) << (to % 64);
 	t->local_words[to / 64 / 64] |= 1ull << (to / 64 % 64);
@@ -132,7 +154,7 @@ static inline void tlb1_put(struct mmu *mmu, uint64_t va, enum tlb_set set, uint
 	t->local_words[i / 64 / 64] |= 1ull << (i / 64 % 64);
 	if (UNLIKELY(tlb1_is_large(mmu, set))) {
 		if (writable)
-			tlb1_note_writable(t, tr_mfn(data));
+			tlb1_note_writable(mmu, set, tr_mfn(data), i);
 		if ((tlb_set_is_user(set) || !mmu->hypervisor) && pool_is_hot(&mmu->memory->pool, tr_mfn(data)))
 			tlb1_hot_chunk(mmu, tr_mfn(data));
 	}
