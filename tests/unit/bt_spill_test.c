@@ -1,6 +1,7 @@
 /*
  * bt_spill_test.c - R10 and R11, which translated code has in memory and for moments in its temporaries: random programs that use them all the time leave the same
- * registers, flags and memory through the translator as through the executor, accesses relative to RIP among them, of which some share a look-up. And prefetches, which use the same temporaries: they change nothing, wherever they lead.
+ * registers, flags and memory through the translator as through the executor, accesses relative to RIP among them, of which some share a look-up, and
+ * runs of pushes and pops, at the ends of pages, too. And prefetches, which use the same temporaries: they change nothing, wherever they lead.
  */
 #include "bt_machine.h"
 
@@ -56,6 +57,36 @@ static unsigned put_op(uint8_t *out, uint64_t at, uint16_t opcode, bool memory)
 	return n;
 }
 
+/* What prologues and epilogues are made of: PUSH and POP, most of all, with MOV, LEA and XOR on registers between them; and ADC and INC, which want flags. */
+static unsigned put_of_run(uint8_t *out, bool push)
+{
+	const uint8_t reg = any_register(), from = any_register();
+	unsigned n;
+
+	switch (below(10)) {
+	case 0:
+		n = put_rex(out, below(2), reg, 0, from);
+		out[n++] = (uint8_t[]){ 0x8b, 0x8b, 0x8b, 0x33, 0x13 }[below(5)];
+		out[n++] = (uint8_t)(0xc0 | (reg & 7) << 3 | (from & 7));
+		return n;
+	case 2: /* INC from */
+		n = put_rex(out, below(2), 0, 0, from);
+		out[n++] = 0xff;
+		out[n++] = (uint8_t)(0xc0 | (from & 7));
+		return n;
+	case 1: /* LEA reg, [from + n] */
+		n = put_rex(out, below(2), reg, 0, from);
+		out[n++] = 0x8d;
+		out[n++] = (uint8_t)(0x40 | (reg & 7) << 3 | (from & 7));
+		out[n++] = 8;
+		return n;
+	default:
+		n = put_rex(out, false, 0, 0, reg);
+		out[n++] = (uint8_t)((push ? 0x50 : 0x58) | (reg & 7));
+		return n;
+	}
+}
+
 static unsigned put_instruction(uint8_t *out, uint64_t at)
 {
 	/* MOV both ways, ADD, ADC, CMP, XCHG, MOVSXD, LEA; MOVZX, MOVSX, CMOVB, CMOVNE, XADD. */
@@ -93,14 +124,13 @@ static unsigned put_instruction(uint8_t *out, uint64_t at)
 }
 
 /* The frame is that of a fault with an error code: #PF, or the #GP of the HLT at the end. */
-struct result { uint64_t gpr[16], rip, frame[6]; uint8_t window[WINDOW_SIZE]; };
+struct result { uint64_t gpr[16], rip, frame[6]; uint8_t window[WINDOW_SIZE], stack[0x2000]; };
 
-struct program { uint8_t code[MOST * 15 + 1], window[WINDOW_SIZE]; unsigned len; uint64_t gpr[16]; uint32_t flags; };
+struct program { uint8_t code[MOST * 15 + 1], window[WINDOW_SIZE], stack[0x2000]; unsigned len; uint64_t gpr[16]; uint32_t flags; };
 
 static void run_program(struct machine *m, const struct program *p, bool translated, struct result *r)
 {
 	struct vcpu *v = m->v;
-	static const uint8_t zero[0x200];
 
 	set_flat_segments(v, 3);
 	memcpy(v->gpr, p->gpr, sizeof(v->gpr));
@@ -109,7 +139,7 @@ static void run_program(struct machine *m, const struct program *p, bool transla
 	v->rip = CODE64;
 	poke(m, WINDOW, p->window, WINDOW_SIZE);
 	poke(m, CODE64, p->code, p->len); /* the program may have written there, too */
-	poke(m, TOP - sizeof(zero), zero, sizeof(zero));
+	poke(m, TOP - sizeof(p->stack), p->stack, sizeof(p->stack));
 	run_by(m, translated);
 	assert_true(v->halted);
 	fpu_save(v);
@@ -117,6 +147,7 @@ static void run_program(struct machine *m, const struct program *p, bool transla
 	r->rip = v->rip;
 	memory_read(&m->memory, gpa(v->gpr[RSP]), r->frame, sizeof(r->frame));
 	memory_read(&m->memory, gpa(WINDOW), r->window, WINDOW_SIZE);
+	memory_read(&m->memory, gpa(TOP - sizeof(r->stack)), r->stack, sizeof(r->stack));
 }
 
 static void report(const struct result *r, const struct program *p)
@@ -152,20 +183,26 @@ static void compare_programs(struct bt_machine *b)
 			poke64(b->m, PD + 8 * i, i << 21 | PTE_P | PTE_W | PTE_PS);
 	for (uint64_t i = 0; i < 512; i++) {
 		const uint64_t va = DATA + (i << 12);
-		const bool user = va == WINDOW || va == CODE64 || va == TOP - 0x1000;
+		const bool user = va == WINDOW || va == CODE64 || va == TOP - 0x1000 || va == TOP - 0x2000;
 
 		poke64(b->m, PT + 8 * i, va | PTE_P | PTE_W | (user ? PTE_U : 0));
 	}
 	mmu_set_cr3(&b->m->v->mmu, PML4);
+	for (unsigned i = 0; i < sizeof(p.stack); i += 8)
+		store_u64(p.stack + i, below(2) ? WINDOW + 8 * below(WINDOW_SIZE / 8 - 64) : rnd());
 	for (unsigned number = 0; number < CASES; number++) {
 		p.len = 0;
 		p.flags = FL_ARITH & below(0x1000);
+		const unsigned runs = below(4); /* 0: of pushes, 1: of pops, else none */
+
 		for (unsigned n = 2 + below(MOST - 1); n; n--)
-			p.len += put_instruction(p.code + p.len, CODE64 + p.len);
+			p.len += runs < 2 && below(8) ? put_of_run(p.code + p.len, !runs) : put_instruction(p.code + p.len, CODE64 + p.len);
 		p.code[p.len++] = 0xf4; /* HLT */
 		for (unsigned i = 0; i < 16; i++)
 			p.gpr[i] = WINDOW + 8 * below(WINDOW_SIZE / 8 - 64);
 		p.gpr[RSP] = TOP - 0x100;
+		if (!below(4)) /* where a run crosses into another page, or into where nothing is */
+			p.gpr[RSP] = TOP - (below(3) ? 0x1000 : below(2) ? 0x2000 : 0) + 8 * below(16) - 8 * 8 + below(2) * below(8);
 		for (unsigned i = 0; i < WINDOW_SIZE; i += 8)
 			store_u64(p.window + i, below(5) ? WINDOW + 8 * below(WINDOW_SIZE / 8 - 64) : rnd());
 		for (unsigned k = 0; k < 2; k++)
