@@ -7,6 +7,8 @@
 
 #include "mmu/mmu_internal.h"
 
+#define BATCH 256u	/* pages whose old frames are held until all of them have moved: memory that is in use twice */
+
 /* The entry for a page, or 0 if level 1 does not have it. */
 static const struct tlb_entry *entry_of(const struct mmu *mmu, enum tlb_set set, uint64_t page)
 {
@@ -70,7 +72,7 @@ uint64_t mmu_gather(struct mmu *mmu)
 	const enum tlb_set set = mmu->priv->gather.set;
 	const uint64_t pages = mem->gather.area_pages, stretch = mmu->priv->gather.va >> PAGE_SHIFT, entries = (mmu->l1_mask[set] >> TLB_ENTRY_SHIFT) + 1;
 	struct gather_page *list;
-	uint64_t n = 0, moved;
+	uint64_t n = 0, moved = 0;
 
 	if (!mem->gather.asked)
 		return 0;
@@ -91,9 +93,15 @@ uint64_t mmu_gather(struct mmu *mmu)
 		list[n++] = (struct gather_page){ .gfn = pool_frame(&mem->pool, frame_of(mmu, e))->gfn, .to = memory_gather_place(mem, mmu->cr3 & PAGE_MASK, e->tag_read) };
 	}
 	memory_unlock(mem);
-	moved = memory_gather(mem, list, n);
+	for (uint64_t i = 0; i < n; i += BATCH) {
+		const uint64_t batch = memory_gather(mem, list + i, n - i < BATCH ? n - i : BATCH);
+
+		moved += batch;
+		if (batch) {
+			mmu_frames_changed(mmu);
+			memory_release(mem);
+		}
+	}
 	free(list);
-	if (moved)
-		mmu_frames_changed(mmu);
 	return moved;
 }

@@ -149,7 +149,7 @@ void mmu_window_grow(struct mmu *mmu, enum tlb_set set, unsigned n, uint64_t va)
 /* Instruction fetch from the page of va. MMU_MAPPED, MMU_INJECT, MMU_MMIO (no code there) or MMU_HOST_ERROR. Fast when repeated. */
 /*
  * Windows miss around va: if the pages there could lie better, mmu_gather is asked for (memory.gather); whether it was. mmu_gather moves them, if the space is still the same: to be called
- * as memory_move is, but for mmu_frames_changed, and memory_release is to follow at once. How many moved.
+ * as memory_move is, but that it does the rest itself. How many moved.
  */
 bool mmu_gather_ask(struct mmu *mmu, enum tlb_set set, uint64_t va);
 uint64_t mmu_gather(struct mmu *mmu);

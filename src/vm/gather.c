@@ -18,8 +18,7 @@ static void gather_work(void *opaque)
 		vm->memory.gather.asked = false;
 		return;
 	}
-	if (mmu_gather(&vm->vcpu[0]->v.mmu))
-		memory_release(&vm->memory);
+	mmu_gather(&vm->vcpu[0]->v.mmu);
 	vm->gather_next_ns = now + GATHER_SHARE * (clock_ns() - now);
 }
 

@@ -59,7 +59,6 @@ static uint64_t gather(struct guest *g)
 	const uint64_t moved = mmu_gather(&g->mmu);
 	char msg[200];
 
-	memory_release(&g->memory);
 	memory_lock(&g->memory);
 	assert_int_equal(p2m_audit(&g->memory, msg, sizeof(msg)), 0);
 	memory_unlock(&g->memory);
