@@ -14,6 +14,7 @@
 
 #define LIMIT_SMALL (4 * TLB_L1_SMALL)
 #define SWEEPS_MAX 64
+#define FORGIVEN 64	/* misses, from one drop of entries to the next */
 #define LIFE_SHORT_NS 100000000u
 #define REST_FIRST_NS 4000000u
 #define REST_MAX_NS 64000000u
@@ -59,10 +60,11 @@ static void invalidate(struct mmu *mmu, unsigned set, unsigned i)
 	mmu->l1[set][i].tag_write = TLB_INVALID_TAG(i);
 }
 
-/* Calls for each slot in the list of local entries; the list is empty afterwards. */
+/* The entries that are not global; their list is empty afterwards. */
 static void drop_local(struct mmu *mmu, unsigned set)
 {
 	struct tlb1 *t = &mmu->priv->tlb1[set];
+	uint32_t dropped = 0;
 
 	for (unsigned k = 0; k < (tlb1_entries(mmu, set) + 64 * 64 - 1) / (64 * 64); k++) {
 		uint64_t words = t->local_words[k];
@@ -71,14 +73,21 @@ static void drop_local(struct mmu *mmu, unsigned set)
 			unsigned w = k * 64 + (unsigned)__builtin_ctzll(words);
 
 			for (uint64_t bits = t->local[w]; bits; bits &= bits - 1)
-				invalidate(mmu, set, w * 64 + (unsigned)__builtin_ctzll(bits));
+				dropped++, invalidate(mmu, set, w * 64 + (unsigned)__builtin_ctzll(bits));
 			t->local[w] = 0;
 		}
 		t->local_words[k] = 0;
 	}
 	if (!t->global)
 		mmu->l1_seconds[set] = 0; /* all of the set is empty */
-	t->crowded = 0;
+	/*
+	 * What was dropped will miss, and level 2 will serve it: that is no reason to be larger. A small set of the kernel's goes on counting otherwise, since its global entries stay: a kernel that starts programs
+	 * missed some 200 times from one load of CR3 to the next, and never enough.
+	 */
+	if (tlb_set_is_user(set) || tlb1_entries(mmu, set) > TLB_L1_SMALL)
+		t->crowded = 0;
+	else
+		t->crowded -= t->crowded < dropped + FORGIVEN ? t->crowded : dropped + FORGIVEN;
 }
 
 /* All slots of another size are invalid. The caller drops the copies. */
@@ -87,6 +96,7 @@ static void set_size(struct mmu *mmu, unsigned set, unsigned entries)
 	struct tlb1 *t = &mmu->priv->tlb1[set];
 
 	drop_local(mmu, set);
+	t->crowded = 0;
 	mmu->l1_mask[set] = TLB_L1_MASK(entries);
 	/* Making the set wide costs about what half as many misses do as a large one has entries, and 4 MiB, which a kernel that boots is not to take. */
 	if (entries == mmu->priv->tlb1_size[2])

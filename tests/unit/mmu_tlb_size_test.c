@@ -91,6 +91,27 @@ IN_BOTH_MODES(a_crowded_set_of_level_1_becomes_large_and_small_again_when_it_is_
 	guest_free(g);
 }
 
+/* A set of the kernel's is crowded by global entries, whatever loads of CR3 come between; but not by local ones that each load drops. */
+IN_BOTH_MODES(loads_of_cr3_do_not_keep_a_kernels_set_small)
+{
+	for (unsigned global = 0; global < 2; global++) {
+		const uint64_t pages = 3 * TLB_L1_SMALL, few = 400;
+		struct guest *g = guest_new(mode, PLACEMENT_LINEAR);
+		struct mmu_result r;
+
+		mmu_set_controls(&g->mmu, LONG_CR0, LONG_CR4 | CR4_PCIDE, LONG_EFER);
+		for (uint64_t i = 0; i < pages; i++)
+			guest_map(g, V + i * PAGE_SIZE, (MIB(4) + i * PAGE_SIZE) | PTE_P | PTE_W | (global ? PTE_G : 0));
+		for (unsigned turn = 0; turn < 60; turn++) {
+			for (uint64_t i = 0; i < few; i++) /* local ones are all there: no miss is for want of room */
+				assert_int_equal(mmu_access(&g->mmu, gva(V + (global ? turn * few + i : i) % pages * PAGE_SIZE), ACC_READ, &r), MMU_MAPPED);
+			mmu_set_cr3(&g->mmu, g->root | (global ? 0 : 1ull << 63));
+		}
+		assert_int_equal(tlb1_entries(&g->mmu, TLB_KERNEL) + tlb1_entries(&g->mmu, TLB_KERNEL_AC), (global ? TLB_L1_LARGE : TLB_L1_SMALL) + TLB_L1_SMALL);
+		guest_free(g);
+	}
+}
+
 IN_BOTH_MODES(a_large_set_that_is_crowded_in_turn_becomes_wide)
 {
 	const uint64_t pages = 3 * TLB_L1_SMALL;
@@ -272,6 +293,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_crowded_set_of_level_1_becomes_large_and_small_again_when_it_is_swept_often),
+		cmocka_unit_test(loads_of_cr3_do_not_keep_a_kernels_set_small),
 		cmocka_unit_test(a_large_set_that_is_crowded_in_turn_becomes_wide),
 		cmocka_unit_test(a_large_set_has_a_second_place_for_what_is_displaced),
 		cmocka_unit_test(invlpg_drops_all_of_a_large_page_from_second_places),
