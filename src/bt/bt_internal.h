@@ -21,7 +21,7 @@
 #include "cpu/vcpu.h"
 #include "x86/insn.h"
 
-#define CODE_CACHE_SIZE MIB(52)
+#define CODE_CACHE_SIZE MIB(51)
 #define MAX_BLOCKS (1u << 18)
 #define BLOCK_HEADS (1u << 21)
 #define BLOCK_HASH (1u << 18)

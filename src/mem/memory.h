@@ -54,8 +54,8 @@ struct memory_share {
 };
 
 /* Where pages that are used side by side lie side by side (gather.c). */
-#define GATHER_AREAS 8
-#define GATHER_AREA_PAGES (MIB(64) >> PAGE_SHIFT)
+#define GATHER_AREAS 16
+#define GATHER_AREA_PAGES (MIB(16) >> PAGE_SHIFT)	/* records of frames are what they cost: 192 KiB an area */
 struct memory_gather {
 	uint64_t area_pages;		/* of an area; 0: there are none */
 	struct { uint64_t space_plus_1, stretch; } area[GATHER_AREAS];

@@ -9,6 +9,8 @@
 
 #define BATCH 256u	/* pages whose old frames are held until all of them have moved: memory that is in use twice */
 
+#define MOST 1024u	/* pages: of more than 4 MiB the host's caches miss so much that a look-up more does not count */
+
 /* The entry for a page, or 0 if level 1 does not have it. */
 static const struct tlb_entry *entry_of(const struct mmu *mmu, enum tlb_set set, uint64_t page)
 {
@@ -93,6 +95,8 @@ uint64_t mmu_gather(struct mmu *mmu)
 		list[n++] = (struct gather_page){ .gfn = pool_frame(&mem->pool, frame_of(mmu, e))->gfn, .to = memory_gather_place(mem, mmu->cr3 & PAGE_MASK, e->tag_read) };
 	}
 	memory_unlock(mem);
+	if (n > MOST)
+		n = 0;
 	for (uint64_t i = 0; i < n; i += BATCH) {
 		const uint64_t batch = memory_gather(mem, list + i, n - i < BATCH ? n - i : BATCH);
 
