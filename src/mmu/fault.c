@@ -82,7 +82,7 @@ static __attribute__((noinline)) enum mmu_kind translate(struct mmu *mmu, uint64
 	case TRANSLATED:
 		if (!(access & ACC_PROBE))
 			tlb2_insert(mmu, va, tlb_set_is_user(set), t.data, t.large);
-		if (!(access & (ACC_PROBE | ACC_EXEC)) && tlb1_displaces(mmu, set, va) && tlb1_crowded(mmu, set))
+		if (!(access & (ACC_PROBE | ACC_EXEC)) && tlb1_displaces(mmu, set, va) && tlb1_crowded(mmu, set, va))
 			tlb1_grow(mmu, set);
 		return mapped(mmu, va, access, set, t.data, out);
 	case TRANSLATE_FAULT:
@@ -137,7 +137,7 @@ static inline __attribute__((always_inline)) enum mmu_kind miss(struct mmu *mmu,
 	if (LIKELY(tlb2_find(mmu, va.v, tlb_set_is_user(set), &data))) {
 		if (LIKELY(data_serves(mmu, data, access))) {
 			mmu->counters.tlb_l2_hits++;
-			if (LIKELY(!(access & (ACC_PROBE | ACC_EXEC))) && tlb1_crowded(mmu, set))
+			if (LIKELY(!(access & (ACC_PROBE | ACC_EXEC))) && tlb1_crowded(mmu, set, va.v))
 				tlb1_grow(mmu, set);
 			return mapped(mmu, va.v, access, set, data, out);
 		}
@@ -223,7 +223,7 @@ bool mmu_refill(struct mmu *mmu, uint64_t va, enum tlb_set set, bool write)
 	    (data & (row->mask | TR_GUEST_2M | TR_GUEST_HUGE)) != row->want || !tr_good(mem, data))
 		return false;
 	watched = pool_frame(&mem->pool, tr_mfn(data))->flags & FRAME_TRACKED;
-	if ((write && watched) || tlb1_crowded(mmu, set))
+	if ((write && watched) || tlb1_crowded(mmu, set, va))
 		return false;
 	if (UNLIKELY(mem->pool.touched != NULL))
 		mem->pool.touched[tr_mfn(data).v] = 1;

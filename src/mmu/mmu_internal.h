@@ -53,7 +53,8 @@ struct tlb1 {
 	uint32_t limit;		/* so many make the set larger */
 	uint64_t grown_ns;	/* when the set was last small */
 	uint64_t rest_ns, rests_until_ns; /* how long it stays small since it was swept too often */
-	uint32_t sweeps;	/* since it was last small */
+	uint32_t sweeps;	/* since it was last small, but for those that time has forgiven */
+	uint64_t swept_ns;	/* the last one */
 	bool global;		/* some slots may hold entries that the list lacks */
 	/*
 	 * While the set is not small: where entries may allow writes to a frame. Most frames have one such entry, and `one` has its slot, for one frame of a hash. Those that may have more, or whose place another
@@ -168,6 +169,7 @@ struct mmu_private {
 	uint32_t tlb1_size[3];	/* entries of a set: TLB_L1_SMALL, _LARGE and _WIDE but in tests */
 	uint32_t tlb1_limit;	/* of a small set */
 	uint64_t tlb1_rest_ns;	/* the shortest rest */
+	uint64_t tlb1_forgiven_ns;	/* an entry of a large set: after so long one sweep is forgotten */
 	struct psc psc;
 	struct walk_space space;
 	struct walk_space guest_space;	/* of an L2 with nested paging: reads through nest, from space */

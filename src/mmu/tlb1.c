@@ -14,6 +14,7 @@
 
 #define LIMIT_SMALL (4 * TLB_L1_SMALL)
 #define SWEEPS_MAX 64
+#define FORGIVEN_NS 30u	/* an entry: thirty times what its part of a sweep takes */
 #define FORGIVEN 64	/* misses, from one drop of entries to the next */
 #define LIFE_SHORT_NS 100000000u
 #define REST_FIRST_NS 4000000u
@@ -149,16 +150,21 @@ static void shrink(struct mmu *mmu, unsigned set)
 	mmu->counters.tlb_l1_shrunk++;
 }
 
-/* Whether the set must be swept; it may become small instead, and empty. */
+/* Whether the set must be swept; it may become small instead, and empty. Sweeps that take a thirtieth of the time or less are as many as you like. */
 static bool sweep(struct mmu *mmu, unsigned set)
 {
 	struct tlb1 *t = &mmu->priv->tlb1[set];
-	uint64_t now;
+	uint64_t now, forgiven;
 
-	if (LIKELY(!tlb1_is_large(mmu, set)) || ++t->sweeps < SWEEPS_MAX)
+	if (LIKELY(!tlb1_is_large(mmu, set)))
+		return true;
+	now = clock_ns();
+	forgiven = (now - t->swept_ns) / (mmu->priv->tlb1_forgiven_ns * tlb1_entries(mmu, set));
+	t->swept_ns = now;
+	t->sweeps -= forgiven < t->sweeps ? (uint32_t)forgiven : t->sweeps;
+	if (++t->sweeps < SWEEPS_MAX)
 		return true;
 	shrink(mmu, set);
-	now = clock_ns();
 	t->rest_ns = now - t->grown_ns >= LIFE_SHORT_NS || !t->rest_ns ? mmu->priv->tlb1_rest_ns : t->rest_ns < REST_MAX_NS ? 2 * t->rest_ns : REST_MAX_NS;
 	t->rests_until_ns = now + t->rest_ns;
 	return false;
@@ -211,16 +217,29 @@ void tlb1_drop_fragments(struct mmu *mmu, uint64_t va)
 	}
 }
 
+/* Slot by slot, which is a sweep of a large set. That of SVM's guest mode, which some hypervisors have flushed all the time, becomes small at once. */
+static void clear_all(struct mmu *mmu, unsigned set, bool guest)
+{
+	struct tlb1 *t = &mmu->priv->tlb1[set];
+
+	if (UNLIKELY(tlb1_is_large(mmu, set) && guest)) {
+		shrink(mmu, set);
+	} else if (sweep(mmu, set)) {
+		const uint32_t sweeps = t->sweeps;
+
+		set_size(mmu, set, tlb1_entries(mmu, set));
+		t->sweeps = sweeps;
+	}
+}
+
 void tlb1_clear_world(struct mmu *mmu, unsigned world)
 {
 	copies_drop(mmu);
 	for (unsigned s = world; s < world + TLB_WORLD && s < mmu->sets; s++)
-		if (UNLIKELY(tlb1_is_large(mmu, s)))
-			shrink(mmu, s);
-		else if (mmu->priv->tlb1[s].global)
-			set_size(mmu, s, TLB_L1_SMALL);
+		if (mmu->priv->tlb1[s].global)
+			clear_all(mmu, s, world);
 		else
-			drop_local(mmu, s); /* that is all, as of a guest whose hypervisor shadows its tables */
+			drop_local(mmu, s); /* that is all, as of user code */
 }
 
 void tlb1_clear(struct mmu *mmu)
@@ -311,6 +330,7 @@ void tlb1_init(struct mmu *mmu)
 {
 	mmu->priv->tlb1_limit = LIMIT_SMALL;
 	mmu->priv->tlb1_rest_ns = REST_FIRST_NS;
+	mmu->priv->tlb1_forgiven_ns = FORGIVEN_NS;
 	mmu->priv->tlb1_size[0] = TLB_L1_SMALL;
 	mmu->priv->tlb1_size[1] = TLB_L1_LARGE;
 	mmu->priv->tlb1_size[2] = TLB_L1_WIDE;

@@ -179,11 +179,16 @@ static inline bool tlb1_displaces(const struct mmu *mmu, enum tlb_set set, uint6
 	return UNLIKELY(tlb1_is_large(mmu, set)) && tag != TLB_INVALID_TAG(i) && tag != (va & PAGE_MASK);
 }
 
-/* Level 2 had what level 1 is about to have. Whether that has come to the limit since entries were last dropped: then tlb1_grow. */
-static inline bool tlb1_crowded(struct mmu *mmu, enum tlb_set set)
+/*
+ * Level 2 had what level 1 is about to have for va. Whether that has come to the limit since entries were last dropped: then tlb1_grow. A set that is not small fills first, which is
+ * no sign that it should be larger: of its misses those count that displace an entry.
+ */
+static inline bool tlb1_crowded(struct mmu *mmu, enum tlb_set set, uint64_t va)
 {
 	struct tlb1 *t = &mmu->priv->tlb1[set];
 
+	if (UNLIKELY(tlb1_is_large(mmu, set)) && !tlb1_displaces(mmu, set, va))
+		return false;
 	return UNLIKELY(++t->crowded >= t->limit);
 }
 
