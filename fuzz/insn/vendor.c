@@ -68,6 +68,16 @@ static bool is_of_memory(int vector) { return vector == VEC_PF || vector == VEC_
 
 static bool stores_x87(const struct insn *in) { return in->cls == INSN_PLAIN && in->need & NEED_X87 && in->mem.write; }
 
+/* What ends a pending exception of the x87, so that it is not seen afterwards: FNINIT, FNCLEX; FNSAVE, FRSTOR, FLDENV. */
+static bool resets_x87(const struct insn *in)
+{
+	const unsigned reg = in->modrm >> 3 & 7;
+
+	if (in->map || in->vex_off)
+		return false;
+	return in->mem.present ? (in->opcode == 0xdd && (reg == 4 || reg == 6)) || (in->opcode == 0xd9 && reg == 4) : in->opcode == 0xdb && (in->modrm == 0xe2 || in->modrm == 0xe3);
+}
+
 /* With a count of zero too, the 32-bit registers are written there, and so lose their upper halves. */
 static bool is_short_rep_string(const struct insn *in)
 {
@@ -99,7 +109,7 @@ bool vendor_is_beyond_compare(const struct icase *c, const struct outcome *h, co
 	/* They touch no more of an image than they need; nor of an outer stack. */
 	if (g->vector == VEC_PF && h->end.rip != g->end.rip && ((in.cls >= INSN_XSAVE && in.cls <= INSN_XRSTOR) || in.cls == INSN_RET_FAR))
 		return true;
-	return (stores_x87(&in) && load_u16(h->end.fpu + 2) & 0x80) || (in.cls == INSN_MOVDIR64B && g->vector == VEC_AC);
+	return (stores_x87(&in) && (load_u16(h->end.fpu + 2) & 0x80 || compare_has_insn(c, h, resets_x87))) || (in.cls == INSN_MOVDIR64B && g->vector == VEC_AC);
 }
 
 /*
