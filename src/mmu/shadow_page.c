@@ -11,7 +11,7 @@
 
 static uint32_t default_limit(const struct memory *memory)
 {
-	uint64_t n = 1024 + memory->pool.frames / 128;
+	uint64_t n = 1024 + memory->pool.placed / 128; /* what is kept apart for gathering holds no more pages than these */
 
 	return n > 16384 ? 16384 : (uint32_t)n;
 }

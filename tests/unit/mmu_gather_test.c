@@ -4,6 +4,8 @@
  */
 #include "mmu_util.h"
 
+#include "mmu/shadow.h"
+
 #define AREA 64
 #define V 0x7f0000100000ull	/* begins a stretch */
 #define PAGES 40
@@ -202,6 +204,18 @@ static void frames_kept_apart_are_only_taken_by_name(void **state)
 	}
 }
 
+/* --shadow-memory's default goes by the guest's RAM. */
+static void areas_ask_for_no_shadow_tables(void **state)
+{
+	struct guest *g[2] = { guest_new(PAGING_SHADOW, PLACEMENT_LINEAR), guest_with_areas(PAGING_SHADOW) };
+
+	(void)state;
+	assert_true(g[1]->memory.pool.frames > g[0]->memory.pool.frames);
+	assert_int_equal(((const struct shadow *)g[1]->memory.shadow)->limit, ((const struct shadow *)g[0]->memory.shadow)->limit);
+	guest_free(g[0]);
+	guest_free(g[1]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -211,6 +225,7 @@ int main(void)
 		cmocka_unit_test(frames_that_somebody_watches_stay),
 		cmocka_unit_test(only_what_was_asked_for_is_done),
 		cmocka_unit_test(frames_kept_apart_are_only_taken_by_name),
+		cmocka_unit_test(areas_ask_for_no_shadow_tables),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
