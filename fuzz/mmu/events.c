@@ -188,7 +188,7 @@ void event_move_page(struct fuzz *f)
 	}
 }
 
-static void gather_wanted(void *opaque) { (void)opaque; }
+static bool gather_wanted(void *opaque) { (void)opaque; return true; }
 
 /* Pages go to frames side by side: those that level 1 says should, and any to any, so that many are exchanged. */
 void event_gather(struct fuzz *f)
@@ -203,7 +203,7 @@ void event_gather(struct fuzz *f)
 		memory_read(&f->memory, gpa(first + i * PAGE_SIZE + 8 * 7), &before[i], 8);
 	f->memory.gather.wanted = gather_wanted;
 	for (unsigned i = 0, set = chance(f, 500) ? TLB_USER : TLB_KERNEL; i < TLB_L1_SMALL; i++)
-		if (mmu_gather_ask(&f->mmu, set, tlb1_entry(&f->mmu, set, (uint64_t)i << PAGE_SHIFT)->tag_read))
+		if (mmu_gather_ask(&f->mmu, set, tlb1_entry(&f->mmu, set, (uint64_t)i << PAGE_SHIFT)->tag_read) != GATHER_USELESS)
 			break;
 	f->gathers += !!mmu_gather(&f->mmu);
 	memory_lock(&f->memory);

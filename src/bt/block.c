@@ -223,9 +223,11 @@ void bt_window_sample(struct bt *bt, mfn_t m, unsigned offset, int32_t misses)
 /* Before a window is given up, pages that lie badly are moved. */
 static bool gathers(struct mmu *mmu, enum tlb_set set, struct chunk_windows *w, uint64_t va)
 {
-	if (w->gathers >= GATHERS_MOST || !mmu_gather_ask(mmu, set, va))
+	const enum gather_answer answer = w->gathers < GATHERS_MOST ? mmu_gather_ask(mmu, set, va) : GATHER_USELESS;
+
+	if (answer == GATHER_USELESS)
 		return false;
-	w->gathers++;
+	w->gathers += answer == GATHER_ASKED;
 	w->misses_left = GATHER_MISSES;
 	return true;
 }

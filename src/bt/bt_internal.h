@@ -28,7 +28,7 @@
 #define WINDOW_CHUNKS (1u << 15)
 #define CHUNK_SHIFT 8
 #define WINDOW_SAMPLES 8
-#define GATHERS_MOST 16		/* times that pages are moved for the windows of 256 bytes of code, before those are given up */
+#define GATHERS_MOST 64		/* times that pages are moved for the windows of 256 bytes of code, before those are given up */
 #define GATHER_MISSES 20000	/* which may miss so often again after each */
 #define MAX_MARKS (1u << 20)
 #define MAX_SITES (1u << 21)

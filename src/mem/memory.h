@@ -60,8 +60,11 @@ struct memory_gather {
 	uint64_t area_pages;		/* of an area; 0: there are none */
 	struct { uint64_t space_plus_1, stretch; } area[GATHER_AREAS];
 	unsigned next;
-	/* Told on a vcpu's thread, with guest vector registers live, that mmu_gather should be called soon, once: asked is set until then. 0: nobody does. */
-	void (*wanted)(void *opaque);
+	/*
+	 * Told on a vcpu's thread, with guest vector registers live, that mmu_gather should be called soon, once: asked is set until then. False: not now, but there is no reason against it
+	 * later. 0: nobody does.
+	 */
+	bool (*wanted)(void *opaque);
 	void *opaque;
 	bool asked;
 };

@@ -43,18 +43,19 @@ static unsigned breaks_around(const struct mmu *mmu, enum tlb_set set, uint64_t 
 	return n;
 }
 
-bool mmu_gather_ask(struct mmu *mmu, enum tlb_set set, uint64_t va)
+enum gather_answer mmu_gather_ask(struct mmu *mmu, enum tlb_set set, uint64_t va)
 {
 	struct memory_gather *g = &mmu->memory->gather;
 
-	if (!g->wanted || g->asked || !breaks_around(mmu, set, va))
-		return false;
+	if (!g->wanted || !breaks_around(mmu, set, va))
+		return GATHER_USELESS;
+	if (g->asked || !g->wanted(g->opaque))
+		return GATHER_LATER;
 	mmu->priv->gather.va = va;
 	mmu->priv->gather.cr3 = mmu->cr3;
 	mmu->priv->gather.set = set;
 	g->asked = true;
-	g->wanted(g->opaque);
-	return true;
+	return GATHER_ASKED;
 }
 
 static bool has_neighbour(const struct mmu *mmu, enum tlb_set set, const struct tlb_entry *e)

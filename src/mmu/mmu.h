@@ -147,10 +147,11 @@ uint32_t mmu_window_make(struct mmu *mmu, enum tlb_set set, unsigned n, uint64_t
 void mmu_window_grow(struct mmu *mmu, enum tlb_set set, unsigned n, uint64_t va);
 
 /*
- * Windows miss around va: if the pages there could lie better, mmu_gather is asked for (memory.gather); whether it was. mmu_gather moves them, if the space is still the same: to be called
+ * Windows miss around va: if the pages there could lie better, mmu_gather is asked for (memory.gather), if not now then later. mmu_gather moves them, if the space is still the same: to be called
  * as memory_move is, but that it does the rest itself. How many moved.
  */
-bool mmu_gather_ask(struct mmu *mmu, enum tlb_set set, uint64_t va);
+enum gather_answer { GATHER_USELESS, GATHER_LATER, GATHER_ASKED };
+enum gather_answer mmu_gather_ask(struct mmu *mmu, enum tlb_set set, uint64_t va);
 uint64_t mmu_gather(struct mmu *mmu);
 /* Instruction fetch from the page of va. MMU_MAPPED, MMU_INJECT, MMU_MMIO (no code there) or MMU_HOST_ERROR. Fast when repeated. */
 enum mmu_kind mmu_fetch(struct mmu *mmu, gva_t va, bool user, struct mmu_result *out);

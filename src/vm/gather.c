@@ -1,7 +1,7 @@
 /*
  * gather.c - has pages that a program uses side by side moved to frames side by side (mem/gather.c), when generated code misses its windows too often.
  *
- * It takes no more than a twentieth of the time, whatever the guest does.
+ * It takes no more than a twentieth of the time, whatever the guest does (vm_gather_wanted, wake.c).
  */
 #include "base/clock.h"
 #include "vm/vm_internal.h"
@@ -14,10 +14,6 @@ static void gather_work(void *opaque)
 	struct vm *vm = opaque;
 	const uint64_t now = clock_ns();
 
-	if (now < vm->gather_next_ns) {
-		vm->memory.gather.asked = false;
-		return;
-	}
 	mmu_gather(&vm->vcpu[0]->v.mmu);
 	vm->gather_next_ns = now + GATHER_SHARE * (clock_ns() - now);
 }

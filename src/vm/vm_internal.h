@@ -169,7 +169,7 @@ void vm_vcpu_kick(struct vcpu *v);
 /* Any thread. Has the work run on the vcpu's thread, in the order of posts; never, if the run ends before. */
 void vm_vcpu_post(struct vm_vcpu *t, struct vm_work *work);
 void vm_room_short(void *vm);
-void vm_gather_wanted(void *vm);
+bool vm_gather_wanted(void *vm);
 void vm_vcpu_timer_changed(void *vm_vcpu);
 void vm_vcpu_timer_pause(struct vm_vcpu *t);
 void vm_vcpu_timer_fired(void *vm_vcpu, uint32_t events);

@@ -61,12 +61,15 @@ void vm_room_short(void *opaque)
 	vm_vcpu_post(vm->vcpu[0], &vm->room_work);
 }
 
-/* Pages should be gathered, once. */
-void vm_gather_wanted(void *opaque)
+/* Pages should be gathered, once; unless that has taken too much of the time already. */
+bool vm_gather_wanted(void *opaque)
 {
 	struct vm *vm = opaque;
 
+	if (clock_ns() < vm->gather_next_ns)
+		return false;
 	vm_vcpu_post(vm->vcpu[0], &vm->gather_work);
+	return true;
 }
 
 /* Zero disarms. */

@@ -11,7 +11,8 @@
 #define PAGES 40
 
 static unsigned asked;
-static void wanted(void *opaque) { (void)opaque; asked++; }
+static bool not_now;
+static bool wanted(void *opaque) { (void)opaque; return !not_now && ++asked; }
 
 /* Guest-physical pages of a process, in no order. */
 static uint64_t page_of(unsigned process, unsigned i) { return MIB(4) * (1 + process) + (i * 7 % PAGES) * 3 * PAGE_SIZE; }
@@ -74,8 +75,8 @@ IN_BOTH_MODES(one_window_goes_over_pages_that_lay_all_over_memory)
 	map_process(g, 0);
 	use_process(g, 0);
 	assert_int_equal(window_pages(g, 20), 1);
-	assert_true(mmu_gather_ask(&g->mmu, TLB_USER, V + 20 * PAGE_SIZE));
-	assert_false(mmu_gather_ask(&g->mmu, TLB_USER, V + 20 * PAGE_SIZE)); /* once is enough */
+	assert_int_equal(mmu_gather_ask(&g->mmu, TLB_USER, V + 20 * PAGE_SIZE), GATHER_ASKED);
+	assert_int_equal(mmu_gather_ask(&g->mmu, TLB_USER, V + 20 * PAGE_SIZE), GATHER_LATER); /* once is enough */
 	assert_int_equal(asked, 1);
 	assert_int_equal(gather(g), PAGES);
 	assert_int_equal(g->memory.counters.pages_gathered, PAGES);
@@ -83,7 +84,7 @@ IN_BOTH_MODES(one_window_goes_over_pages_that_lay_all_over_memory)
 	assert_int_equal(window_pages(g, 20), PAGES);
 	expect_contents(g, 0);
 	/* Nothing is left to do, and nothing is done. */
-	assert_false(mmu_gather_ask(&g->mmu, TLB_USER, V));
+	assert_int_equal(mmu_gather_ask(&g->mmu, TLB_USER, V), GATHER_USELESS);
 	assert_int_equal(gather(g), 0);
 	assert_int_equal(g->memory.moved, 0);
 	guest_free(g);
@@ -97,7 +98,7 @@ IN_BOTH_MODES(who_had_the_frames_before_gets_the_others_and_keeps_its_contents)
 	for (unsigned process = 0; process < 4; process++) {
 		map_process(g, process);
 		use_process(g, process);
-		assert_true(mmu_gather_ask(&g->mmu, TLB_USER, V + process * PAGE_SIZE));
+		assert_int_equal(mmu_gather_ask(&g->mmu, TLB_USER, V + process * PAGE_SIZE), GATHER_ASKED);
 		assert_int_equal(gather(g), PAGES);
 		use_process(g, process);
 		assert_int_equal(window_pages(g, 0), PAGES);
@@ -138,7 +139,7 @@ IN_BOTH_MODES(frames_that_somebody_watches_stay)
 	assert_true(p2m_lookup(&g->memory, gpa(page_of(0, 7)), &before));
 	track_code(&g->memory.track, before.m, 0, 64);
 	memory_unlock(&g->memory);
-	assert_true(mmu_gather_ask(&g->mmu, TLB_USER, V));
+	assert_int_equal(mmu_gather_ask(&g->mmu, TLB_USER, V), GATHER_ASKED);
 	assert_int_equal(gather(g), PAGES - 1);
 	assert_true(p2m_lookup(&g->memory, gpa(page_of(0, 7)), &after));
 	assert_int_equal(before.m.v, after.m.v);
@@ -148,12 +149,12 @@ IN_BOTH_MODES(frames_that_somebody_watches_stay)
 	assert_int_equal(memory_log_start(&g->memory), 0);
 	mmu_write_protect_all(&g->mmu);
 	use_process(g, 1);
-	assert_false(mmu_gather_ask(&g->mmu, TLB_USER, V));
+	assert_int_equal(mmu_gather_ask(&g->mmu, TLB_USER, V), GATHER_USELESS);
 	for (unsigned i = 0; i < PAGES; i++)
 		assert_int_equal(memory_write(&g->memory, gpa(page_of(1, i) + 8 * i), &(uint64_t){ mark(1, i) }, 8), 0);
 	mmu_flush_all(&g->mmu);
 	use_process(g, 1);
-	assert_true(mmu_gather_ask(&g->mmu, TLB_USER, V));
+	assert_int_equal(mmu_gather_ask(&g->mmu, TLB_USER, V), GATHER_ASKED);
 	assert_int_equal(gather(g), 1); /* where page 7 would have been; the other places are of the first process, whose pages are watched */
 	assert_int_equal(memory_log_fetch(&g->memory, NULL), PAGES);
 	memory_log_stop(&g->memory);
@@ -169,16 +170,20 @@ IN_BOTH_MODES(only_what_was_asked_for_is_done)
 	map_process(g, 0);
 	use_process(g, 0);
 	assert_int_equal(gather(g), 0);
-	assert_true(mmu_gather_ask(&g->mmu, TLB_USER, V));
+	not_now = true;
+	assert_int_equal(mmu_gather_ask(&g->mmu, TLB_USER, V), GATHER_LATER);
+	assert_int_equal(gather(g), 0);
+	not_now = false;
+	assert_int_equal(mmu_gather_ask(&g->mmu, TLB_USER, V), GATHER_ASKED);
 	mmu_set_cr3(&g->mmu, MIB(3)); /* another process runs meanwhile */
 	assert_int_equal(gather(g), 0);
 	mmu_set_cr3(&g->mmu, g->root);
 	use_process(g, 0);
 	/* Across the end of a stretch there is nothing to gain, nor where rights differ, nor for a page alone. */
-	assert_false(mmu_gather_ask(&g->mmu, TLB_USER, V + PAGES * PAGE_SIZE));
-	assert_false(mmu_gather_ask(&g->mmu, TLB_KERNEL, V));
+	assert_int_equal(mmu_gather_ask(&g->mmu, TLB_USER, V + PAGES * PAGE_SIZE), GATHER_USELESS);
+	assert_int_equal(mmu_gather_ask(&g->mmu, TLB_KERNEL, V), GATHER_USELESS);
 	g->memory.gather.wanted = NULL;
-	assert_false(mmu_gather_ask(&g->mmu, TLB_USER, V));
+	assert_int_equal(mmu_gather_ask(&g->mmu, TLB_USER, V), GATHER_USELESS);
 	guest_free(g);
 }
 
